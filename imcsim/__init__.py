@@ -1,0 +1,74 @@
+"""imcsim: ternary and binary neural networks on in-memory-computing chips; values, time, energy and area.
+
+The names below are what a user types. They are fetched when they are first used, so that importing imcsim brings in
+neither torch nor numba nor plotly.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from imcsim.errors import (
+    ConfigError,
+    DataError,
+    GraphError,
+    ImcsimError,
+    MappingError,
+    OutputError,
+    SimulationError,
+)
+from imcsim.version import __version__
+
+if TYPE_CHECKING:
+    from imcsim.analytic import estimate
+    from imcsim.arch.load import load_chip
+    from imcsim.functional.crossbar import tile_matmul
+    from imcsim.functional.execute import execute
+    from imcsim.graph.capture import capture
+    from imcsim.mapping.place import place
+    from imcsim.report.page import build_report
+    from imcsim.sim import simulate
+    from imcsim.workloads import load_workload
+
+_HOME = {
+    "build_report": "imcsim.report.page",
+    "capture": "imcsim.graph.capture",
+    "execute": "imcsim.functional.execute",
+    "estimate": "imcsim.analytic",
+    "load_chip": "imcsim.arch.load",
+    "load_workload": "imcsim.workloads",
+    "place": "imcsim.mapping.place",
+    "simulate": "imcsim.sim",
+    "tile_matmul": "imcsim.functional.crossbar",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "GraphError",
+    "ImcsimError",
+    "MappingError",
+    "OutputError",
+    "SimulationError",
+    "__version__",
+    "build_report",
+    "capture",
+    "estimate",
+    "execute",
+    "load_chip",
+    "load_workload",
+    "place",
+    "simulate",
+    "tile_matmul",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'imcsim' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,126 @@
+"""How often each action is done, layer by layer, by formula: no task is written.
+
+quantizers.md B.2: accesses = vectors x activation planes x ceil(rows / L) x ceil(outputs x weight planes / columns).
+"""
+
+from collections import Counter
+
+from imcsim.mapping.plan import LayerPlan, Plan
+
+BITS_PER_CELL = 2
+"""A ternary weight on its way from main memory takes 2 bits."""
+
+
+def count_actions(plan: Plan) -> dict[str, Counter[str]]:
+    """Return the actions that one inference spends, by layer; layers that the host does spend none."""
+    counts = {}
+    for layer in plan.layers:
+        if plan.is_on_host(layer):
+            continue
+        spent = _digital(plan, layer)
+        if layer.is_on_tiles:
+            spent.update(_accesses(plan, layer))
+            spent.update(_reduction(plan, layer))
+            spent["scheduler.issue"] += len(layer.rounds) + (layer.psums_per_output > 1)
+            if plan.style == "temporal":
+                spent.update(_weights(plan, layer))
+        counts[layer.name] = spent
+    return counts
+
+
+def count_setup(plan: Plan) -> dict[str, Counter[str]]:
+    """Return the actions that writing resident weights once spends, by layer; none for a temporal plan."""
+    if plan.style == "temporal":
+        return {}
+    return {layer.name: _weights(plan, layer) for layer in plan.layers if layer.is_on_tiles}
+
+
+def n_blocks(plan: Plan, layer: LayerPlan) -> int:
+    """Blocks that the rows of one group take."""
+    return -(-layer.n_rows // plan.chip.tile.rows_per_access)
+
+
+def n_segments(plan: Plan, layer: LayerPlan) -> int:
+    """Segments that the columns of one group are cut into; a segment holds all planes of its outputs."""
+    outputs_per_segment = plan.chip.tile.n_columns // layer.n_weight_planes
+    return -(-layer.n_outputs // outputs_per_segment)
+
+
+def reads_of_inputs(plan: Plan, layer: LayerPlan) -> int:
+    """Digits that are read from the activation buffer, of one vector and one pass.
+
+    Tiles that hold different columns of the same rows share a read, in one round.
+    """
+    if len(layer.rounds) == 1:
+        return layer.n_groups * layer.n_rows
+    return sum(
+        stop - start
+        for round_ in layer.rounds
+        for _, start, stop in {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
+    )
+
+
+def _accesses(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    passes = layer.n_vectors * layer.n_passes
+    blocks = passes * layer.accesses_per_pass * layer.n_groups * n_blocks(plan, layer)
+    columns = blocks * layer.n_columns
+    return Counter(
+        {
+            "tile.access": blocks * n_segments(plan, layer),
+            "tile.column_read": columns,
+            "tile.convert": columns,
+            "activation_buffer.read": passes * reads_of_inputs(plan, layer) * layer.bits_per_digit,
+        }
+    )
+
+
+def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    if layer.psums_per_output == 1:
+        return Counter()
+    outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
+    words = -(-layer.psum_bits // plan.chip.reduce_unit.adder_bits)
+    bits = outputs * layer.psums_per_output * layer.psum_bits
+    return Counter(
+        {
+            "psum_buffer.write": bits,
+            "psum_buffer.read": bits,
+            "reduce_unit.add": outputs * (layer.psums_per_output - 1) * words,
+        }
+    )
+
+
+def _weights(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    bits = layer.n_groups * layer.n_rows * layer.n_columns * BITS_PER_CELL
+    return Counter(
+        {
+            "main_memory.read": bits,
+            "network.transfer": bits * layer.n_replicas,
+            "tile.write_row": layer.n_groups * layer.n_rows * n_segments(plan, layer) * layer.n_replicas,
+            "scheduler.issue": len(layer.rounds),
+        }
+    )
+
+
+def _digital(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    op = plan.op_of[layer.name]
+    spent: Counter[str] = Counter()
+    lanes = plan.lane_work(layer)
+    for lane, n in lanes.items():
+        spent[f"sfu.{lane}"] += n
+    spent["scheduler.issue"] += len(lanes)
+    sources = [plan.graph.tensors[name] for name in op.inputs]
+    if not layer.is_on_tiles:
+        spent["scheduler.issue"] += 1
+    for i, tensor in enumerate(sources):
+        if i > 0 or not layer.is_on_tiles:
+            spent["activation_buffer.read"] += tensor.n_bits * layer.n_samples
+    for tensor in dict.fromkeys(sources):
+        if tensor.name in plan.off_chip:
+            spent["main_memory.read"] += tensor.n_bits * layer.n_samples
+            spent["activation_buffer.write"] += tensor.n_bits * layer.n_samples
+    bits = op.output.n_bits * layer.n_samples
+    spent["activation_buffer.write"] += bits
+    if op.output.name in plan.off_chip:
+        spent["activation_buffer.read"] += bits
+        spent["main_memory.write"] += bits
+    return spent

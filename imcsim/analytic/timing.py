@@ -1,0 +1,231 @@
+"""How long each layer takes, by formula: a chain of stages takes its slowest stage and what fills and drains it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imcsim.analytic.counts import BITS_PER_CELL, reads_of_inputs
+from imcsim.costs.table import CostTable
+from imcsim.mapping.plan import LayerPlan, Plan, Round
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A unit, or equal units side by side, that a layer's vectors stream through."""
+
+    component: str
+    n_items: int
+    work_ns: float
+    """Time that the busiest unit works."""
+
+    lag_ns: float
+    """From the moment an item leaves the unit to its result."""
+
+    total_work_ns: float
+    """Work of all units together."""
+
+    n_units: int = 1
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """The time of one layer."""
+
+    added_ns: float
+    """From the end of the layer before to the end of this one."""
+
+    busy_ns: dict[str, float]
+    """For each component how long its busiest unit works."""
+
+    least_ns: float
+    """No order of the work is faster than this."""
+
+    greatest_ns: float
+    """All work of all units, one after the other."""
+
+    @property
+    def bound_by(self) -> str:
+        """The component whose busiest unit works longest."""
+        return max(self.busy_ns, key=lambda component: self.busy_ns[component])
+
+
+def chain_ns(stages: Sequence[Stage]) -> float:
+    """Return the time from the first item's start to the last item's result through a chain of *stages*.
+
+    The greatest, over the stages, of what fills those before it, its own work, and what drains those behind it.
+    """
+    if not stages:
+        return 0.0
+    fills, drains = [], []
+    for stage, behind in zip(stages, [*stages[1:], None], strict=True):
+        item = stage.work_ns / stage.n_items
+        n_first = -(-stage.n_items // behind.n_items) if behind is not None else 1
+        fills.append(n_first * item)
+        drains.append(item)
+    slowest = max(sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages))
+    return slowest + sum(stage.lag_ns for stage in stages)
+
+
+class Clock:
+    """Walks a plan layer by layer; remembers when each tile, and main memory, is free."""
+
+    def __init__(self, plan: Plan, costs: CostTable) -> None:
+        self.plan, self.costs = plan, costs
+        self.now_ns = 0.0
+        self.tile_free_ns = np.zeros(plan.chip.n_tiles)
+        self.memory_free_ns = 0.0
+
+    def stage(
+        self, component: str, action: str, n_items: int, count: float, *, n_units: int = 1, total: float | None = None
+    ) -> Stage:
+        """Return a stage that does *action* *count* times in its busiest unit, *total* times in all."""
+        timing = self.costs.timings[action]
+        total = count if total is None else total
+        return Stage(
+            component,
+            n_items,
+            count * timing.interval_ns,
+            max(0.0, timing.latency_ns - timing.interval_ns),
+            total * timing.interval_ns,
+            n_units,
+        )
+
+    def layer(self, layer: LayerPlan) -> LayerTime:
+        """Return the time of the next layer."""
+        plan = self.plan
+        start = self.now_ns
+        op = plan.op_of[layer.name]
+        n_items = max(layer.n_vectors, layer.n_samples)
+        tensors = [plan.graph.tensors[name] for name in op.inputs]
+        stages: list[list[Stage]] = []  # chains, one after the other
+        arrive: list[Stage] = []
+        for tensor in dict.fromkeys(tensors):
+            if tensor.name in plan.off_chip:
+                bits = tensor.n_bits * layer.n_samples
+                arrive += [
+                    self.stage("main_memory", "main_memory.read", n_items, bits),
+                    self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits),
+                ]
+        side = [
+            self.stage("activation_buffer.read", "activation_buffer.read", n_items, tensor.n_bits * layer.n_samples)
+            for i, tensor in enumerate(tensors)
+            if i > 0 or not layer.is_on_tiles
+        ]
+        issue = self.stage("scheduler", "scheduler.issue", 1, 1)
+        chains = [self._round(layer, round_) for round_ in layer.rounds]
+        written: list[list[Stage]] = []
+        if plan.style == "temporal":
+            written = [self._write(layer, round_) for round_ in layer.rounds]
+        tail = self._tail(layer, n_items)
+        if arrive:  # the input comes while the weights do; they share main memory
+            self.memory_free_ns = max(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
+        for r, chain in enumerate(chains):
+            last = r == len(chains) - 1
+            full = [*chain, *(self._reduce(layer) if last else []), *(tail if last else [])]
+            begin = self.now_ns + _alone(issue)
+            if written:
+                begin = max(begin, self._written_ns(layer.rounds[r], written[r]))
+            arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
+            self.now_ns = max(begin + chain_ns(full), arrived)
+            drain = chain_ns(full) - chain_ns(full[: full.index(chain[1]) + 1])
+            self.tile_free_ns[list(layer.rounds[r].tiles)] = self.now_ns - drain
+            stages.append([*(arrive if r == 0 else []), *full])
+        if not chains:
+            full = [*arrive, *side, *tail]
+            self.now_ns += _alone(issue) + chain_ns(full)
+            stages.append(full)
+        else:
+            stages.append(side)
+        return self._sum_up(layer, start, stages, written, issue)
+
+    def _sum_up(
+        self, layer: LayerPlan, start: float, chains: list[list[Stage]], written: list[list[Stage]], issue: Stage
+    ) -> LayerTime:
+        busy: dict[str, float] = {}
+        for stage in (stage for chain in [*chains, *written] for stage in chain):
+            busy[stage.component] = busy.get(stage.component, 0.0) + stage.work_ns
+        everything = [stage for chain in [*chains, *written] for stage in chain]
+        n_issues = 2 * len(layer.rounds) + 2 + len(self.plan.lane_work(layer))
+        greatest = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * _alone(issue)
+        # A layer's sums flow only after the layer before has stored its own: the longest stage of each round counts.
+        least = sum(max((s.work_ns for s in chain), default=0.0) for chain in chains[: max(1, len(layer.rounds))])
+        return LayerTime(self.now_ns - start, busy, least, greatest)
+
+    def _round(self, layer: LayerPlan, round_: Round) -> list[Stage]:
+        """Read inputs, access blocks, convert; and put psums aside where several make an output."""
+        tile = self.plan.chip.tile
+        accesses = np.zeros(self.plan.chip.n_tiles, dtype=np.int64)
+        psums = 0
+        for shard in round_.shards:
+            vectors = layer.vectors_of(shard.replica)
+            accesses[shard.tile] += vectors * shard.n_blocks(tile.rows_per_access)
+            psums += vectors * shard.n_columns
+        accesses *= layer.n_passes * layer.accesses_per_pass
+        most, total, n_tiles = int(accesses.max()), int(accesses.sum()), int(np.count_nonzero(accesses))
+        digits = reads_of_inputs(self.plan, layer) / len(layer.rounds) * layer.n_passes * layer.n_vectors
+        chain = [
+            self.stage(
+                "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
+            ),
+            self.stage("tile.array", "tile.access", most, most, n_units=n_tiles, total=total),
+            self.stage("tile.pcus", "tile.convert", most, most, n_units=n_tiles, total=total),
+        ]
+        if layer.psums_per_output > 1:
+            bits = psums * layer.psum_bits
+            chain.append(self.stage("psum_buffer.write", "psum_buffer.write", layer.n_vectors, bits))
+        return chain
+
+    def _reduce(self, layer: LayerPlan) -> list[Stage]:
+        if layer.psums_per_output == 1:
+            return []
+        outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
+        words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
+        bits = outputs * layer.psums_per_output * layer.psum_bits
+        adds = outputs * (layer.psums_per_output - 1) * words
+        return [
+            self.stage("psum_buffer.read", "psum_buffer.read", layer.n_vectors, bits),
+            self.stage("reduce_unit", "reduce_unit.add", layer.n_vectors, adds),
+        ]
+
+    def _tail(self, layer: LayerPlan, n_items: int) -> list[Stage]:
+        """The lanes, and where the output goes."""
+        output = self.plan.op_of[layer.name].output
+        bits = output.n_bits * layer.n_samples
+        tail = [self.stage(f"sfu.{lane}", f"sfu.{lane}", n_items, n) for lane, n in self.plan.lane_work(layer).items()]
+        tail.append(self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits))
+        if output.name in self.plan.off_chip:
+            tail.append(self.stage("activation_buffer.read", "activation_buffer.read", n_items, bits))
+            tail.append(self.stage("main_memory", "main_memory.write", n_items, bits))
+        return tail
+
+    def _write(self, layer: LayerPlan, round_: Round) -> list[Stage]:
+        """Weights of one round: main memory, network, rows."""
+        rows_of_tile = np.zeros(self.plan.chip.n_tiles, dtype=np.int64)
+        rows = cells = copies = 0
+        for shard in round_.shards:
+            rows_of_tile[shard.tile] += shard.n_rows
+            copies += shard.n_rows * shard.n_columns
+            if shard.replica == 0:
+                rows += shard.n_rows
+                cells += shard.n_rows * shard.n_columns
+        most = int(rows_of_tile.max())
+        return [
+            self.stage("main_memory", "main_memory.read", max(1, rows), cells * BITS_PER_CELL),
+            self.stage("network", "network.transfer", max(1, rows), copies * BITS_PER_CELL),
+            self.stage("tile.write", "tile.write_row", most, most, n_units=len(round_.tiles),
+                       total=int(rows_of_tile.sum())),
+        ]  # fmt: skip
+
+    def _written_ns(self, round_: Round, stages: list[Stage]) -> float:
+        """Return when the weights of a round are in their tiles."""
+        tiles = list(round_.tiles)
+        free = self.tile_free_ns[tiles].max() if self.plan.chip.double_buffered else self.now_ns
+        issue = self.stage("scheduler", "scheduler.issue", 1, 1)
+        begin = max(float(free) + _alone(issue), self.memory_free_ns)
+        self.memory_free_ns = begin + stages[0].work_ns
+        return begin + chain_ns(stages)
+
+
+def _alone(stage: Stage) -> float:
+    return stage.work_ns + stage.lag_ns

@@ -1,0 +1,1 @@
+"""The hardware: chip files and the frozen models that they become."""

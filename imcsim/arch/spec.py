@@ -1,0 +1,287 @@
+"""A chip as frozen pydantic models: chip > bank > tile > block > cell, and what stands beside the tiles.
+
+Keys carry their units. Every record that holds numbers of a real chip says where they come from (`source`) and how
+well they are known (`basis`); `within_factor` states a range, as the factor that the true value lies within. A number
+whose sources differ from its neighbours' lives in a record of its own.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Basis = Literal["published", "recalled", "derived", "fitted", "assumed"]
+BASES: tuple[Basis, ...] = ("published", "recalled", "derived", "fitted", "assumed")
+
+Count = Annotated[int, Field(ge=1, le=1 << 40)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Spec(BaseModel):
+    """A record of a chip file: strict, frozen, and nothing in it that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Sourced(Spec):
+    """A record whose numbers say where they come from."""
+
+    basis: Basis
+    """How well the numbers are known: read in the source, attributed to it, computed from it, fitted, or assumed."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """Paper and table, or the arithmetic that gives the numbers."""
+
+    within_factor: Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False)] | None = None
+    """The true values lie within this factor of the stated ones; None where no range is stated."""
+
+
+class Energy(Sourced):
+    """Energy of one part of an action."""
+
+    energy_pJ: NotNegative
+
+
+class Silicon(Sourced):
+    """Area and leakage of one component."""
+
+    area_um2: NotNegative
+    leakage_mW: NotNegative = 0.0
+
+
+class Operation(Sourced):
+    """One operation of a digital unit, on each of its lanes."""
+
+    latency_ns: NotNegative
+    """From operands to result."""
+
+    interval_ns: Positive
+    """Time until the lane takes the next operation."""
+
+    energy_pJ: NotNegative
+
+
+class Geometry(Spec):
+    """The tile for which energies and areas were characterized."""
+
+    n_rows: Count
+    n_columns: Count
+    rows_per_access: Count
+    count_max: Count
+    n_pcus: Count
+
+
+class Access(Sourced):
+    """One access of a full-width block: drive the wordlines, discharge the bitlines, sample, convert.
+
+    The four energies, and the areas of the tile, are those at the tile `characterized_at`; `imcsim.costs` scales them
+    to the tile at hand.
+    """
+
+    latency_ns: Positive
+    """From wordline to sampled bitlines; the conversion comes after it."""
+
+    interval_ns: Positive
+    """Time until the array takes the next access; the sample-and-holds let the PCUs convert meanwhile."""
+
+    characterized_at: Geometry
+    pcus: Energy
+    """All conversions, subtractions and accumulations of one access."""
+
+    bitlines: Energy
+    """Precharge and discharge of all columns, at the sparsity of the source."""
+
+    wordlines: Energy
+    decoders: Energy
+    """Column multiplexers, row and block decoders."""
+
+
+class Conversion(Sourced):
+    """One PCU: sample n and k of one column, convert, scale, subtract, accumulate."""
+
+    latency_ns: Positive
+    """From sampled bitlines of one column to its psum."""
+
+    interval_ns: Positive
+    """Time until the PCU takes the next column."""
+
+    adc_fraction: Annotated[float, Field(ge=0, le=1)]
+    """Share of the PCU's energy and area that its two flash ADCs take; it grows with count_max."""
+
+
+class RowWrite(Sourced):
+    """Writing one row of weights across all columns of a tile."""
+
+    latency_ns: Positive
+    energy_pJ: NotNegative
+
+
+class Tile(Sourced):
+    """One crossbar array with its drivers, sample-and-holds, PCUs and control."""
+
+    n_rows: Count
+    n_columns: Count
+    rows_per_access: Count
+    """Rows of one block, enabled together."""
+
+    count_max: Count
+    """Largest n or k that the ADCs tell apart; what exceeds it reads as count_max."""
+
+    n_pcus: Count
+    access: Access
+    conversion: Conversion
+    write_row: RowWrite
+    array: Silicon
+    """The cells of one tile with their drivers, decoders and sample-and-holds, at `access.characterized_at`."""
+
+    pcus: Silicon
+    """All PCUs of one tile, at `access.characterized_at`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_rows % self.rows_per_access:
+            raise ValueError(
+                f"rows_per_access: must divide n_rows ({self.n_rows}) evenly, got {self.rows_per_access}; "
+                "a tile is made of whole blocks"
+            )
+        if self.n_columns % self.n_pcus:
+            raise ValueError(
+                f"n_pcus: must divide n_columns ({self.n_columns}) evenly, got {self.n_pcus}; "
+                "each PCU serves the same number of columns"
+            )
+        return self
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of a tile."""
+        return self.n_rows // self.rows_per_access
+
+    @property
+    def columns_per_pcu(self) -> int:
+        """Columns that share one PCU: the conversions that one access waits for."""
+        return self.n_columns // self.n_pcus
+
+
+class Port(Sourced):
+    """Reading or writing a memory."""
+
+    latency_ns: NotNegative
+    bits_per_ns: Positive
+    energy_pJ_per_bit: NotNegative
+
+
+class Buffer(Sourced):
+    """An on-chip SRAM with one read and one write port."""
+
+    capacity_bits: Count
+    characterized_at_bits: Count
+    """Capacity for which the energies, area and leakage hold; `imcsim.costs` scales them to the capacity at hand."""
+
+    read: Port
+    write: Port
+    silicon: Silicon
+
+
+class ReduceUnit(Sourced):
+    """Adders that sum the psums of several tiles."""
+
+    n_adders: Count
+    adder_bits: Count
+    characterized_at_bits: Count
+    """Width of the adder for which energy, area and leakage hold; `imcsim.costs` scales them to the width at hand."""
+
+    add: Operation
+    silicon: Silicon
+    """One adder."""
+
+
+class Lanes(Sourced):
+    """Equal lanes of the special function unit."""
+
+    n_lanes: Count
+    operation: Operation
+    silicon: Silicon
+    """One lane."""
+
+
+class Sfu(Spec):
+    """Special function unit."""
+
+    relu: Lanes
+    vpe: Lanes
+    """Vector processing elements: element-wise arithmetic and pooling."""
+
+    spe: Lanes
+    """Special processing elements: exponentials, tanh, sigmoid."""
+
+    qu: Lanes
+    """Quantization units: comparisons that make codes."""
+
+
+class Scheduler(Sourced):
+    """Instruction memory and issue."""
+
+    n_entries: Count
+    issue: Operation
+    silicon: Silicon
+
+
+class Network(Sourced):
+    """On-chip network or bus that carries weights from main memory to the tiles."""
+
+    latency_ns: NotNegative
+    bits_per_ns: Positive
+    energy_pJ_per_bit: NotNegative
+    silicon: Silicon
+
+
+class MainMemory(Sourced):
+    """Off-chip memory."""
+
+    latency_ns: NotNegative
+    bits_per_ns: Positive
+    read_energy: "EnergyPerBit"
+    write_energy: "EnergyPerBit"
+
+
+class EnergyPerBit(Sourced):
+    """Energy of moving one bit."""
+
+    energy_pJ_per_bit: NotNegative
+
+
+class Technology(Sourced):
+    """The process."""
+
+    node_nm: Positive
+    supply_V: Positive
+
+
+class Figure(Sourced):
+    """A figure that the chip's paper prints, to hold ours against; never used in a computation."""
+
+    value: float
+    unit: str
+
+
+class Chip(Spec):
+    """Everything on one die, with its link to main memory."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    kind: Literal["ternary-in-memory"]
+    description: str
+    technology: Technology
+    n_tiles: Count
+    double_buffered: bool
+    """Whether weights of the next round are written into idle tiles while the current round computes."""
+
+    tile: Tile
+    activation_buffer: Buffer
+    psum_buffer: Buffer
+    reduce_unit: ReduceUnit
+    sfu: Sfu
+    scheduler: Scheduler
+    network: Network
+    main_memory: MainMemory
+    figures: dict[str, Figure] = {}
+    """What the paper prints of the whole chip, by name: peak_TOPS, power_mW, area_um2 ..."""

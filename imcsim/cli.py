@@ -1,0 +1,243 @@
+"""The command line: imcsim run | chip | workload | report.
+
+A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
+imported by the commands that need them, so that help is quick.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from imcsim.errors import ImcsimError
+from imcsim.version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from imcsim.run import Progress
+
+app = typer.Typer(
+    name="imcsim",
+    help="Simulate ternary and binary neural networks on in-memory-computing chips: values, time, energy and area.",
+    epilog="Example: imcsim run digits-ternary-cnn --chip tim-dnn --out out/demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+chips = typer.Typer(
+    help="Chips: list, show, check, schema.", no_args_is_help=True, epilog="Example: imcsim chip show tim-dnn",
+    rich_markup_mode=None,
+)  # fmt: skip
+workloads = typer.Typer(
+    help="Workloads: list, show.", no_args_is_help=True, epilog="Example: imcsim workload show digits-ternary-cnn",
+    rich_markup_mode=None,
+)  # fmt: skip
+app.add_typer(chips, name="chip")
+app.add_typer(workloads, name="workload")
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the chip: tile.count_max=10. Repeatable."),
+]
+
+
+def main() -> None:
+    """Run the command line: the console script ``imcsim``."""
+    try:
+        app(prog_name="imcsim")
+    except ImcsimError as error:
+        print(f"imcsim: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("imcsim: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"imcsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command(
+    epilog="Example: imcsim run digits-ternary-cnn --chip tim-dnn --set tile.count_max=10 --out out/count10",
+)
+def run(
+    workload: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")],
+    chip: Annotated[str, typer.Option(help="Shipped name, or path of a chip file.")] = "tim-dnn",
+    changes: Set = None,
+    engine: Annotated[
+        Literal["all", "simulate", "estimate", "execute"],
+        typer.Option(help="Time by events, time by formula, values, or all of them."),
+    ] = "all",
+    samples: Annotated[int | None, typer.Option(help="Samples of the test set to execute; all by default.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples that one inference takes together.")] = 1,
+    style: Annotated[
+        Literal["spatial", "temporal"] | None,
+        typer.Option(help="All weights resident, or loaded round by round; spatial where it fits by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Folder of data sets; IMCSIM_DATA by default.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json, which Perfetto opens.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also draw the energy's interval from the chip's stated ranges.")
+    ] = False,
+) -> None:
+    """Run a workload on a chip: values, time, energy; tables here, files and a report in OUT."""
+    from imcsim.arch.load import load_chip, parse_override
+    from imcsim.report.terminal import print_run
+    from imcsim.run import require_writable
+    from imcsim.run import run as walk
+    from imcsim.workloads import find_workload
+
+    overrides = dict(parse_override(text) for text in changes or [])
+    described = load_chip(chip, overrides)
+    found = find_workload(workload)
+    require_writable(out)
+    with _progress() as progress:
+        result = walk(
+            found,
+            described,
+            engine=engine,
+            n_samples=samples,
+            batch=batch,
+            style=style,
+            seed=seed,
+            data=data,
+            uncertainty=uncertainty,
+            progress=progress,
+        )
+    page = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)
+    print_run(result.summary, result.rows, _console())
+    print(f"report: {page}")
+
+
+@app.command(epilog="Example: imcsim report out/demo")
+def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")]) -> None:
+    """Draw the page and the figures of a run folder anew."""
+    from imcsim.report.page import build_report
+
+    print(f"report: {build_report(folder)}")
+
+
+@chips.command("list", epilog="Example: imcsim chip list")
+def chip_list() -> None:
+    """List the chips that come with imcsim."""
+    from imcsim.arch.load import load_chip, shipped_chips
+
+    _print_table("Chips", ["name", "kind", "description"],
+                 [[name, (c := load_chip(name)).kind, c.description] for name in shipped_chips()])  # fmt: skip
+
+
+@chips.command("show", epilog="Example: imcsim chip show tim-dnn --set n_tiles=16")
+def chip_show(
+    name: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")], changes: Set = None
+) -> None:
+    """Show every number of a chip with its source, and its peaks beside what its paper prints."""
+    from imcsim.arch.load import load_chip, parse_override
+    from imcsim.report.listing import print_chip
+
+    print_chip(load_chip(name, dict(parse_override(text) for text in changes or [])), _console())
+
+
+@chips.command("check", epilog="Example: imcsim chip check my-chip.yaml")
+def chip_check(file: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")]) -> None:
+    """Check a chip file and say what is wrong with it."""
+    from imcsim.arch.load import load_chip
+
+    chip = load_chip(file)
+    print(f"{file}: {chip.name} is well formed")
+
+
+@chips.command("schema", epilog="Example: imcsim chip schema > chip.schema.json")
+def chip_schema() -> None:
+    """Print the JSON Schema of chip files, for editors."""
+    import json
+
+    from imcsim.arch.load import chip_schema
+
+    print(json.dumps(chip_schema(), indent=2))
+
+
+@workloads.command("list", epilog="Example: imcsim workload list")
+def workload_list() -> None:
+    """List the workloads that come with imcsim."""
+    from imcsim.workloads import find_workload, shipped_workloads
+
+    found = [find_workload(name) for name in shipped_workloads()]
+    _print_table("Workloads", ["name", "data set", "description"],
+                 [[w.name, getattr(w.module, "DATASET", ""), w.description] for w in found])  # fmt: skip
+
+
+@workloads.command("show", epilog="Example: imcsim workload show digits-ternary-cnn")
+def workload_show(
+    name: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+) -> None:
+    """Show the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
+    from imcsim.report.listing import print_workload
+    from imcsim.run import layer_record
+    from imcsim.workloads import find_workload
+
+    found = find_workload(name)
+    graph = found.graph()
+    print_workload(found.name, found.description, [layer_record(graph, op) for op in graph.ops], _console())
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _print_table(title: str, columns: list[str], lines: list[list[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    _console().print(table)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """Yield a progress callback: a bar on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+
+        def line(what: str, done: int, total: int) -> None:
+            print(f"{what}: {done} of {total}", file=sys.stderr)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, object] = {}
+
+        def bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield bar

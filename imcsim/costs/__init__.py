@@ -1,0 +1,1 @@
+"""What every action of a chip costs, and where the number comes from."""

@@ -1,0 +1,179 @@
+"""Data sets as arrays: scikit-learn's digits from the installed package, larger sets from a folder.
+
+The folder is an argument or the environment variable ``IMCSIM_DATA``; nothing is downloaded. Files are IDX (gzip or
+plain) and CIFAR-10's binary batches, in the layouts that torchvision and other loaders leave. Pickle is never read.
+"""
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from imcsim.errors import DataError
+
+Array = np.ndarray
+Split = Literal["train", "test"]
+
+VARIABLE = "IMCSIM_DATA"
+"""Environment variable that names the folder of data sets."""
+
+
+def find_data(folder: str | Path | None = None) -> Path:
+    """Return the folder of data sets: *folder*, or what ``IMCSIM_DATA`` names.
+
+    Raises DataError when neither is given or there is no such folder.
+    """
+    where = "data folder"
+    if folder is None:
+        where, folder = VARIABLE, os.environ.get(VARIABLE) or None
+    if folder is None:
+        raise DataError(f"data folder: must be given for this data set, got none; pass --data or set {VARIABLE}")
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{where}: must be a folder that exists, got {str(folder)!r}")
+    return path
+
+
+def load_mnist(split: Split, folder: str | Path | None = None) -> tuple[Array, Array]:
+    """Return MNIST: images uint8 (n 28 28) and labels int64 (n).
+
+    Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits".
+    """
+    return _load_idx_set(split, find_data(folder), ("mnist", "MNIST"), "MNIST")
+
+
+def load_fashion_mnist(split: Split, folder: str | Path | None = None) -> tuple[Array, Array]:
+    """Return Fashion-MNIST: images uint8 (n 28 28) and labels int64 (n).
+
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747.
+    """
+    return _load_idx_set(split, find_data(folder), ("fashion-mnist", "FashionMNIST"), "Fashion-MNIST")
+
+
+def load_digits(split: Split) -> tuple[Array, Array]:
+    """Return scikit-learn's digits: images uint8 (n 8 8) with grey levels 0 to 16, and labels int64 (n).
+
+    The split is fixed and stratified: of each class, in the order of the package, every fifth image (the 5th, the
+    10th ...) is in the test set, the others in the training set; 1442 and 355 images.
+    Source: Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test part).
+    """
+    _require_split(split)
+    from sklearn.datasets import load_digits as load  # slow to import, and only this function needs it
+
+    bunch = load()
+    labels = bunch.target.astype(np.int64)
+    rank = np.zeros_like(labels)
+    for digit in range(10):
+        members = labels == digit
+        rank[members] = np.arange(members.sum())
+    picked = (rank % 5 == 4) == (split == "test")
+    return bunch.images[picked].astype(np.uint8), labels[picked]
+
+
+def load_cifar10(split: Split, folder: str | Path | None = None) -> tuple[Array, Array]:
+    """Return CIFAR-10: images uint8 (n 3 32 32), red green blue, and labels int64 (n).
+
+    Reads the binary version (``data_batch_1.bin`` ..., ``test_batch.bin``), or the lossless part of it in
+    ``cifar10_lossless_4k1k.npz``: 4000 training and 1000 test images.
+    Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    """
+    _require_split(split)
+    root = find_data(folder)
+    archive = root / "cifar10" / "cifar10_lossless_4k1k.npz"
+    names = ["test_batch.bin"] if split == "test" else [f"data_batch_{i}.bin" for i in range(1, 6)]
+    places = [root / "cifar-10-batches-bin", root / "cifar10" / "cifar-10-batches-bin", root / "cifar10"]
+    if archive.is_file() and not any((place / names[0]).is_file() for place in places):
+        return _read_cifar_npz(archive, split)
+    batches = [_read_cifar_batch(_found(places, [name], "CIFAR-10")) for name in names]
+    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
+
+
+def read_idx(path: str | Path) -> Array:
+    """Return the uint8 array in an IDX file, plain or gzip (by its first bytes, not its name).
+
+    Raises DataError when it is no such file, holds other numbers than unsigned bytes, or is cut off.
+    """
+    content = _read_bytes(Path(path))
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != 8 or not 1 <= content[3] <= 4:
+        raise DataError(f"{path}: must begin with the magic number of an IDX file of bytes, got 0x{content[:4].hex()}")
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise DataError(f"{path}: must have a header of {start} bytes, got {len(content)}; the file is cut off")
+    shape = tuple(int(n) for n in np.frombuffer(content[4:start], dtype=">u4"))
+    if len(content) - start != math.prod(shape):
+        found = len(content) - start
+        help_ = "the file is cut off" if found < math.prod(shape) else "the file has more behind its end"
+        raise DataError(f"{path}: must hold {math.prod(shape)} bytes for shape {shape}, got {found}; {help_}")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()
+
+
+def _load_idx_set(split: str, root: Path, folders: tuple[str, str], name: str) -> tuple[Array, Array]:
+    _require_split(split)
+    stem = "t10k" if split == "test" else "train"
+    ours, torchvision = folders
+    arrays = []
+    for what, ndim in (("images", 3), ("labels", 1)):
+        file = f"{stem}-{what}-idx{ndim}-ubyte"
+        path = _found([root / ours, root / torchvision / "raw"], [file, f"{file}.gz"], name)
+        array = read_idx(path)
+        if array.ndim != ndim:
+            raise DataError(f"{path}: must have {ndim} axes for {what}, got shape {array.shape}")
+        arrays.append(array)
+    images, labels = arrays
+    if len(images) != len(labels):
+        raise DataError(
+            f"{path.parent}: {stem} must have one label for each of {len(images)} images, got {len(labels)}"
+        )
+    return images, labels.astype(np.int64)
+
+
+def _read_cifar_batch(path: Path) -> tuple[Array, Array]:
+    content = np.frombuffer(_read_bytes(path), dtype=np.uint8)
+    if content.size == 0 or content.size % 3073:
+        raise DataError(f"{path}: must hold whole records of 3073 bytes, got {content.size} bytes; the file is cut off")
+    records = content.reshape(-1, 3073)
+    if records[:, 0].max() > 9:
+        raise DataError(f"{path}: labels must be from 0 to 9, got {records[:, 0].max()}; this is no CIFAR-10 batch")
+    return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(np.int64)
+
+
+def _read_cifar_npz(path: Path, split: str) -> tuple[Array, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+    except KeyError:
+        raise DataError(f"{path}: must hold the arrays x_{split} and y_{split}, got others") from None
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: must be a whole npz file without pickles, got {error}") from None
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {split} must have one label for each of {len(images)} images, got {len(labels)}")
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: must be a whole gzip file, got {error}; the file is cut off or damaged") from None
+    except OSError as error:
+        raise DataError(f"{path}: must be a file that can be read, got {error.strerror}") from None
+
+
+def _found(places: Sequence[Path], names: Sequence[str], data_set: str) -> Path:
+    for path in (place / name for place in places for name in names):
+        if path.is_file():
+            return path
+    where = " or ".join(str(place) for place in places)
+    raise DataError(f"{data_set}: must have {' or '.join(names)} in {where}, got no such file; check the data folder")
+
+
+def _require_split(split: str) -> None:
+    if split not in ("train", "test"):
+        raise DataError(f"split: must be 'train' or 'test', got {split!r}")

@@ -1,0 +1,1 @@
+"""What comes out: values, with clipping ADCs."""

@@ -1,0 +1,121 @@
+"""The same graph in plain whole numbers, with no tile: what an ideal chip gives.
+
+Shares no code with `execute`: images stay channels first, codes are never split into planes, and a product is one
+matrix product. Its numbers are whole and kept in float64, which holds every whole number below 2^53 exactly, so
+that the result does not depend on the order of additions.
+"""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from imcsim.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    Graph,
+    LogSoftmax,
+    MaxPool,
+    Op,
+    Quantize,
+    Relu,
+    Step,
+    Threshold,
+)
+
+Array = np.ndarray
+
+
+def reference(graph: Graph, x: Any, *, batch: int = 64) -> Array:
+    """Return the outputs of *graph* for the inputs *x* (b ...), *batch* samples at a time."""
+    x = np.asarray(x, dtype=np.float64)
+    parts = [tensors_of(graph, x[i : i + batch])[graph.output] for i in range(0, len(x), batch)]
+    return np.concatenate(parts) if parts else np.zeros((0, *graph.tensors[graph.output].shape))
+
+
+def tensors_of(graph: Graph, x: Array) -> dict[str, Array]:
+    """Return every tensor of *graph* for the inputs *x* (b ...), by its name; channels first."""
+    tensors = {graph.input.name: np.asarray(x, dtype=np.float64)}
+    for op in graph.ops:
+        y = tensors[op.input]
+        if op.product is not None:
+            y = _conv2d(op, y) if op.product.kind == "conv2d" else y @ _whole_weights(op).T
+        for step in op.steps:
+            y = _step(step, y, tensors)
+        tensors[op.output.name] = y
+    return tensors
+
+
+def _whole_weights(op: Op) -> Array:
+    assert op.product is not None
+    weights = op.product.weights
+    scaled = [plane * np.asarray(f, np.float64) for plane, f in zip(weights.planes, weights.factors, strict=True)]
+    return np.sum(scaled, axis=0)
+
+
+def _conv2d(op: Op, x: Array) -> Array:
+    """(b c h w) to (b c' h' w')."""
+    product = op.product
+    assert product is not None
+    (py, px), (dy, dx) = product.padding, product.dilation
+    padded = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=product.attrs.pad_value)
+    kh, kw = product.kernel
+    windows = sliding_window_view(padded, (dy * (kh - 1) + 1, dx * (kw - 1) + 1), axis=(2, 3))
+    windows = windows[:, :, :: product.stride[0], :: product.stride[1], ::dy, ::dx]  # b c h' w' kh kw
+    weights = _whole_weights(op)
+    outs = []
+    per_group = weights.shape[1]
+    for g, kernel in enumerate(np.split(weights, product.groups)):
+        taken = windows[:, g * per_group : (g + 1) * per_group]
+        outs.append(np.tensordot(taken, kernel, axes=((1, 4, 5), (1, 2, 3))))  # b h' w' c'
+    return np.concatenate(outs, axis=-1).transpose(0, 3, 1, 2)
+
+
+def _per_channel(values: Array, x: Array) -> Array:
+    """Values one per channel (or one) shaped to meet x (b c ...)."""
+    values = np.asarray(values)
+    return values if values.ndim == 0 else values.reshape(1, -1, *(1,) * (x.ndim - 2))
+
+
+def _step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
+    match step:
+        case Affine(scale=scale, offset=offset):
+            return _per_channel(scale, x) * x + _per_channel(offset, x)
+        case Relu():
+            return np.where(x > 0, x, 0.0)
+        case Threshold():
+            seen = x * _per_channel(step.direction, x)
+            reached = np.zeros(x.shape, dtype=np.int64)
+            for i in range(step.thresholds.shape[1]):
+                reached += seen >= _per_channel(step.thresholds[:, i], x)
+            return step.codes[reached].astype(np.float64)
+        case Quantize(format=fmt):
+            return np.minimum(np.maximum(np.round(x / fmt.scale), fmt.low), fmt.high)
+        case MaxPool() | AvgPool():
+            return _pool(step, x)
+        case Add(other=other, scale=scale):
+            return x + scale * tensors[other]
+        case Flatten():
+            return x.reshape(len(x), prod(x.shape[1:]))
+        case LogSoftmax():
+            top = x.max(axis=1, keepdims=True)
+            return (x - top) - np.log(np.sum(np.exp(x - top), axis=1, keepdims=True))
+    raise AssertionError(f"no reference for {type(step).__name__}")
+
+
+def _pool(step: MaxPool | AvgPool, x: Array) -> Array:
+    is_max = isinstance(step, MaxPool)
+    (py, px) = step.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=-np.inf if is_max else 0.0)
+    windows = sliding_window_view(padded, step.kernel, axis=(2, 3))[:, :, :: step.stride[0], :: step.stride[1]]
+    if is_max:
+        return windows.max(axis=(4, 5))
+    # added one after the other, as a pooling lane does, and not pairwise as numpy would: the last bit depends on it
+    total = np.zeros(windows.shape[:4])
+    for i in range(step.kernel[0]):
+        for j in range(step.kernel[1]):
+            total = total + windows[:, :, :, :, i, j]
+    return total / (step.kernel[0] * step.kernel[1])

@@ -1,0 +1,43 @@
+"""The workload as frozen records, how it is captured from PyTorch, and the passes over it."""
+
+from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, signed, unsigned
+from imcsim.graph.ir import Graph, LayerAttrs, Op, Product, Tensor
+from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
+from imcsim.graph.steps import (
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    LogSoftmax,
+    MaxPool,
+    Quantize,
+    Relu,
+    Step,
+    Threshold,
+)
+
+__all__ = [
+    "BINARY",
+    "REAL",
+    "TERNARY",
+    "Add",
+    "Affine",
+    "AvgPool",
+    "Flatten",
+    "Format",
+    "Graph",
+    "LayerAttrs",
+    "LogSoftmax",
+    "MaxPool",
+    "Op",
+    "Product",
+    "Quantize",
+    "QuantizedActivation",
+    "QuantizedProduct",
+    "Relu",
+    "Step",
+    "Tensor",
+    "Threshold",
+    "signed",
+    "unsigned",
+]

@@ -1,0 +1,449 @@
+"""A PyTorch module to a `Graph`, quantized layers kept whole; torch stops here.
+
+Modules that implement `imcsim.graph.protocol` are taken as they are; of the rest, `MODULES` and `FUNCTIONS` list what
+is understood. Everything that is not comes back as one error, all at once, with counts and module paths.
+"""
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor as TorchTensor
+from torch import fx, nn
+from torch.nn import functional
+
+from imcsim.errors import GraphError
+from imcsim.graph.formats import REAL, Format
+from imcsim.graph.ir import Graph, Op, Product, Tensor
+from imcsim.graph.passes import simplify
+from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
+from imcsim.graph.steps import (
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    LogSoftmax,
+    MaxPool,
+    Quantize,
+    Relu,
+    Shape,
+    Step,
+    Threshold,
+)
+
+
+def capture(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
+    """Return *module* as a graph, for inputs shaped like *example_input* (b ...): one op a layer, batch norms folded.
+
+    The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
+    operator that cannot be taken.
+    """
+    return simplify(as_written(module, example_input, name=name))
+
+
+def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
+    """Return *module* as a graph of one product or one step an op, before any pass."""
+    name = name or type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    if not isinstance(example_input, TorchTensor) or example_input.ndim not in (2, 4) or len(example_input) < 1:
+        what = tuple(example_input.shape) if isinstance(example_input, TorchTensor) else type(example_input).__name__
+        raise GraphError(f"{name}: example input must be a tensor (b c) or (b c h w), got {what}")
+    was_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        traced = _trace(module, name)
+        _record_shapes(traced, example_input, name)
+        return _Walk(name, module, traced, len(example_input)).graph()
+    finally:
+        for part in was_training:
+            part.training = True
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        is_ours = isinstance(m, QuantizedProduct | QuantizedActivation)
+        return is_ours or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(module: nn.Module, name: str) -> fx.GraphModule:
+    try:
+        return fx.GraphModule(module, _Tracer().trace(module))
+    except Exception as error:  # whatever the user's forward() does while it is traced
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GraphError(
+            f"{name}: forward() must be free of branches and loops that depend on values, got: {reason}; "
+            "rewrite it, or make the part a layer with imc_product() or imc_quantizer()"
+        ) from error
+
+
+class _Shapes(fx.Interpreter):
+    """Runs the traced module and notes the shape of every tensor."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, TorchTensor):
+            n.meta["shape"] = tuple(result.shape)
+        return result
+
+
+def _record_shapes(traced: fx.GraphModule, example_input: TorchTensor, name: str) -> None:
+    try:
+        with torch.no_grad():
+            _Shapes(traced).run(example_input)
+    except Exception as error:  # the user's own shapes do not fit
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise GraphError(
+            f"{name}: forward() must run on the example input {tuple(example_input.shape)}, got: {reason}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One node of the traced module: who is called, with what."""
+
+    path: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    shapes: list[Shape] = field(default_factory=list)
+    """Shapes with the batch of the tensor arguments, then of the result."""
+
+    def get(self, index: int, key: str, default: Any = None) -> Any:
+        """Return the argument that is *index*-th or named *key*."""
+        return self.args[index] if len(self.args) > index else self.kwargs.get(key, default)
+
+
+class _UnsupportedError(Exception):
+    """The operator at hand is not one that a graph has."""
+
+
+Piece = Product | Step | None
+"""What a node becomes; None: nothing, its input passes through."""
+
+
+class _Walk:
+    """From traced nodes to ops, in order."""
+
+    def __init__(self, name: str, module: nn.Module, traced: fx.GraphModule, batch: int) -> None:
+        self.name, self.module, self.traced, self.batch = name, module, traced, batch
+        self.tensors: dict[str, Tensor] = {}  # by tensor name
+        self.tensor_of: dict[fx.Node, str] = {}
+        self.ops: list[Op] = []
+        self.names: Counter[str] = Counter()
+        self.float_layers: list[tuple[str, str]] = []
+        self.refused: dict[str, list[str]] = {}
+
+    def graph(self) -> Graph:
+        inputs, output = [], None
+        for node in self.traced.graph.nodes:
+            if node.op == "placeholder":
+                inputs.append(self._input(node))
+            elif node.op == "output":
+                output = node.args[0]
+            elif node.op != "get_attr" and "shape" in node.meta:
+                self._node(node)
+        self._refuse()
+        if len(inputs) != 1 or not isinstance(output, fx.Node) or output not in self.tensor_of:
+            raise GraphError(f"{self.name}: must have one input and one output tensor, got {len(inputs)} inputs")
+        return Graph(name=self.name, input=inputs[0], ops=tuple(self.ops), output=self.tensor_of[output])
+
+    def _input(self, node: fx.Node) -> Tensor:
+        tensor = Tensor(node.name, _shape(node)[1:], REAL)
+        self.tensors[node.name] = tensor
+        self.tensor_of[node] = node.name
+        return tensor
+
+    def _node(self, node: fx.Node) -> None:
+        path, kind = self._who(node)
+        sources = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in self.tensor_of]
+        call = _Call(path, node.args, node.kwargs, [_shape(node)])
+        try:
+            piece = self._piece(node, call, sources)
+        except _UnsupportedError as reason:
+            self.refused.setdefault(f"{kind}{reason}", []).append(path)
+            piece = None
+        if not sources:
+            if not self.refused and not self.float_layers:
+                raise GraphError(f"{path}: must read the network's input or what follows from it, got a constant")
+            self.tensors[node.name] = Tensor(node.name, _shape(node)[1:], REAL)
+            self.tensor_of[node] = node.name
+            return
+        source = self.tensors[self.tensor_of[sources[0]]]
+        if piece is None:
+            if self.refused or self.float_layers:  # go on, to list all of them; nothing is built from this
+                source = Tensor(node.name, _shape(node)[1:], source.format)
+                self.tensors[node.name] = source
+            self.tensor_of[node] = source.name
+        elif isinstance(piece, Product):
+            self._product(node, path, source, piece)
+        else:
+            self._step(node, path, source, piece)
+
+    def _who(self, node: fx.Node) -> tuple[str, str]:
+        if node.op == "call_module":
+            return str(node.target), _kind_of(self.module.get_submodule(str(node.target)))
+        if node.op == "call_method":
+            kind = f"Tensor.{node.target}"
+        else:
+            home = getattr(node.target, "__module__", "") or ""
+            kind = f"{home.removeprefix('_')}.{getattr(node.target, '__name__', node.target)}".lstrip(".")
+        stack = node.meta.get("nn_module_stack") or {}
+        inside = [where for where, _ in stack.values() if where] if stack else []
+        return f"{inside[-1]}.{node.name}" if inside else node.name, kind
+
+    def _piece(self, node: fx.Node, call: _Call, sources: list[fx.Node]) -> Piece:
+        if node.op == "call_module":
+            module = self.module.get_submodule(str(node.target))
+            if isinstance(module, QuantizedProduct):
+                return module.imc_product()
+            if isinstance(module, QuantizedActivation):
+                return module.imc_quantizer()
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.Conv1d | nn.Conv3d):
+                self.float_layers.append((call.path, str(module.weight.dtype).removeprefix("torch.")))
+                return None
+            for kind, take_module in MODULES.items():
+                if type(module) is kind:
+                    return take_module(module, call)
+            raise _UnsupportedError
+        take = FUNCTIONS.get(node.target)
+        if take is None:
+            raise _UnsupportedError
+        if take is _add:
+            if len(sources) != 2 or call.kwargs.get("alpha", 1) != 1 or _shape(sources[0]) != _shape(sources[1]):
+                raise _UnsupportedError(" of anything but two tensors of one shape")
+            return self._add(sources)
+        return take(call)
+
+    def _add(self, sources: list[fx.Node]) -> Add:
+        # The op that makes the later tensor takes the addition, so that the earlier one is there to read.
+        sources.sort(key=lambda node: self._made_at(self.tensor_of[node]), reverse=True)
+        other = self.tensors[self.tensor_of[sources[1]]]
+        return Add(other.name, other.format.scale)
+
+    def _made_at(self, tensor: str) -> int:
+        return next((i for i, op in enumerate(self.ops) if op.output.name == tensor), -1)
+
+    def _product(self, node: fx.Node, path: str, source: Tensor, product: Product) -> None:
+        if source.format.is_real:
+            raise GraphError(
+                f"{path}: its input must be quantized, got real numbers; put a quantized activation before it "
+                "(imcsim.quant)"
+            )
+        if np.any(product.weights.offset != 0):
+            raise GraphError(f"{path}: weights must be planes without an offset, got an offset")
+        shape = product.shape(source.shape)
+        scale = product.weights.scale.reshape(-1) * source.format.scale
+        bias = getattr(self.module.get_submodule(path), "bias", None)
+        offset = np.zeros(1) if bias is None else bias.detach().double().numpy()
+        name = self._op_name(path)
+        total = Tensor(f"{name}.sum", shape, REAL)
+        self._emit(Op(name=name, input=source.name, output=total, product=product))
+        if scale.size == 1 and offset.size == 1:
+            scale, offset = scale.reshape(()), offset.reshape(())
+        self._emit(Op(name=f"{name}.scale", input=total.name, output=Tensor(node.name, shape, REAL),
+                      steps=(Affine(scale, offset),)))  # fmt: skip
+        self.tensor_of[node] = node.name
+
+    def _step(self, node: fx.Node, path: str, source: Tensor, step: Step) -> None:
+        keeps_codes = isinstance(step, MaxPool | Flatten)
+        steps: tuple[Step, ...] = (step,)
+        if not keeps_codes and source.format.scale != 1:
+            steps = (Affine(np.array(source.format.scale), np.array(0.0)), step)
+        fmt: Format = REAL
+        if isinstance(step, Threshold | Quantize):
+            fmt = step.format
+        elif keeps_codes:
+            fmt = source.format
+        output = Tensor(node.name, step.shape(source.shape), fmt)
+        self._emit(Op(name=self._op_name(path), input=source.name, output=output, steps=steps))
+        self.tensor_of[node] = node.name
+
+    def _emit(self, op: Op) -> None:
+        self.ops.append(op)
+        self.tensors[op.output.name] = op.output
+
+    def _op_name(self, path: str) -> str:
+        self.names[path] += 1
+        return path if self.names[path] == 1 else f"{path}#{self.names[path]}"
+
+    def _refuse(self) -> None:
+        problems = []
+        if self.float_layers:
+            paths = ", ".join(path for path, _ in self.float_layers)
+            dtype = self.float_layers[0][1]
+            problems.append(
+                f"{paths}: weights must be ternary or binary planes, got {dtype} values; quantize the model first "
+                "(imcsim.quant)"
+            )
+        if self.refused:
+            n = sum(len(paths) for paths in self.refused.values())
+            listed = "; ".join(f"{kind} x{len(paths)} ({', '.join(paths)})" for kind, paths in self.refused.items())
+            problems.append(f"{self.name}: every operator must be one that a graph has, got {n} that are not: {listed}")
+        if problems:
+            raise GraphError(" | ".join(problems))
+
+
+def _kind_of(module: nn.Module) -> str:
+    kind = type(module)
+    home = "torch.nn" if kind.__module__.startswith("torch.nn.") else kind.__module__
+    return f"{home}.{kind.__qualname__}"
+
+
+def _shape(node: fx.Node) -> Shape:
+    return node.meta["shape"]
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, call: _Call) -> Affine:
+    if module.running_mean is None or module.running_var is None:
+        raise _UnsupportedError(" without running statistics")
+    scale = 1 / np.sqrt(module.running_var.detach().double().numpy() + module.eps)
+    offset = -module.running_mean.detach().double().numpy() * scale
+    if module.affine:
+        gamma, beta = module.weight.detach().double().numpy(), module.bias.detach().double().numpy()
+        scale, offset = gamma * scale, gamma * offset + beta
+    return Affine(scale, offset)
+
+
+def _max_pool(module: nn.MaxPool2d, call: _Call) -> MaxPool:
+    if module.ceil_mode or module.return_indices or _pair(module.dilation) != (1, 1):
+        raise _UnsupportedError(" with ceil_mode, dilation or indices")
+    return MaxPool(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+
+
+def _avg_pool(module: nn.AvgPool2d, call: _Call) -> AvgPool:
+    if module.ceil_mode or module.divisor_override or (not module.count_include_pad and module.padding != 0):
+        raise _UnsupportedError(" with ceil_mode, divisor_override or count_include_pad=False")
+    return AvgPool(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+
+
+def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, call: _Call) -> AvgPool:
+    return _global_pool(call, module.output_size)
+
+
+def _global_pool(call: _Call, size: Any) -> AvgPool:
+    source = _shape(call.args[0])
+    if size not in (1, (1, 1), [1, 1]):
+        raise _UnsupportedError(" to anything but one value a channel")
+    return AvgPool((source[2], source[3]), (source[2], source[3]))
+
+
+def _flatten(module: nn.Flatten, call: _Call) -> Piece:
+    return _flat(call, module.start_dim, module.end_dim)
+
+
+def _flat(call: _Call, start: int, end: int) -> Piece:
+    ndim = len(_shape(call.args[0]))
+    if start != 1 or end % ndim != ndim - 1:
+        raise _UnsupportedError(" of anything but all axes behind the batch")
+    return Flatten() if ndim > 2 else None
+
+
+def _log_softmax(module: nn.LogSoftmax, call: _Call) -> LogSoftmax:
+    return _softmax_over(call, module.dim)
+
+
+def _softmax_over(call: _Call, dim: int | None) -> LogSoftmax:
+    if len(call.shapes[-1]) != 2 or dim not in (1, -1):
+        raise _UnsupportedError(" over anything but the channels of (b c)")
+    return LogSoftmax()
+
+
+def _nothing(module: nn.Module, call: _Call) -> None:
+    return None
+
+
+MODULES: dict[type[nn.Module], Callable[[Any, _Call], Piece]] = {
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.ReLU: lambda module, call: Relu(),
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    nn.Flatten: _flatten,
+    nn.LogSoftmax: _log_softmax,
+    nn.Dropout: _nothing,
+    nn.Dropout2d: _nothing,
+    nn.Identity: _nothing,
+}
+"""Modules of torch that a graph has, other than quantized layers."""
+
+
+def _add(call: _Call) -> Piece:
+    raise AssertionError("handled where both tensors are known")
+
+
+def _function_max_pool(call: _Call) -> MaxPool:
+    kernel = _pair(call.get(1, "kernel_size"))
+    stride = call.get(2, "stride")
+    if call.get(4, "dilation", 1) not in (1, (1, 1), [1, 1]) or call.get(5, "ceil_mode", False):
+        raise _UnsupportedError(" with ceil_mode or dilation")
+    return MaxPool(kernel, _pair(stride) if stride else kernel, _pair(call.get(3, "padding", 0)))
+
+
+def _function_avg_pool(call: _Call) -> AvgPool:
+    kernel = _pair(call.get(1, "kernel_size"))
+    stride = call.get(2, "stride")
+    padding = _pair(call.get(3, "padding", 0))
+    if call.get(4, "ceil_mode", False) or call.get(6, "divisor_override") or (
+        padding != (0, 0) and not call.get(5, "count_include_pad", True)
+    ):  # fmt: skip
+        raise _UnsupportedError(" with ceil_mode, divisor_override or count_include_pad=False")
+    return AvgPool(kernel, _pair(stride) if stride else kernel, padding)
+
+
+def _function_flatten(call: _Call) -> Piece:
+    return _flat(call, call.get(1, "start_dim", 0), call.get(2, "end_dim", -1))
+
+
+def _reshape(call: _Call) -> Piece:
+    before, after = _shape(call.args[0]), call.shapes[-1]
+    if after == before:
+        return None
+    if after == (before[0], prod(before[1:])):
+        return Flatten()
+    raise _UnsupportedError(f" from {before[1:]} to {after[1:]}")
+
+
+def _function_dropout(call: _Call) -> None:
+    if call.get(2, "training", True):
+        raise _UnsupportedError(" that is on in evaluation mode; pass training=self.training")
+
+
+FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
+    operator.add: _add,
+    operator.iadd: _add,
+    torch.add: _add,
+    "add": _add,
+    "add_": _add,
+    functional.relu: lambda call: Relu(),
+    torch.relu: lambda call: Relu(),
+    "relu": lambda call: Relu(),
+    functional.max_pool2d: _function_max_pool,
+    functional.avg_pool2d: _function_avg_pool,
+    functional.adaptive_avg_pool2d: lambda call: _global_pool(call, call.get(1, "output_size")),
+    torch.flatten: _function_flatten,
+    "flatten": _function_flatten,
+    "view": _reshape,
+    "reshape": _reshape,
+    torch.reshape: _reshape,
+    "contiguous": lambda call: None,
+    functional.log_softmax: lambda call: _softmax_over(call, call.get(1, "dim")),
+    torch.log_softmax: lambda call: _softmax_over(call, call.get(1, "dim")),
+    "log_softmax": lambda call: _softmax_over(call, call.get(1, "dim")),
+    functional.dropout: _function_dropout,
+}
+"""Functions and tensor methods that a graph has."""
+
+
+def supported() -> Iterator[str]:
+    """Name every module of torch that `capture` takes."""
+    yield from (f"torch.nn.{kind.__name__}" for kind in MODULES)

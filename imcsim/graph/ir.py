@@ -1,0 +1,215 @@
+"""The workload: operators in dependency order, each with its product, its digital steps, and its shapes.
+
+An `Op` is ``steps(product(input))``, where the product may be absent. A graph as captured has one product or one step
+an op; `imcsim.graph.passes` joins them, so that a layer of the network becomes one op. A graph knows no chip.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+import numpy as np
+
+from imcsim.errors import GraphError
+from imcsim.graph.formats import Format
+from imcsim.graph.steps import Add, Quantize, Shape, Step, Threshold, window_shape
+from imcsim.records import Record
+from imcsim.ternary import PlaneSum
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Numbers that go from one op to others."""
+
+    name: str
+
+    shape: Shape
+    """Without the batch: (c) or (c h w)."""
+
+    format: Format
+
+    @property
+    def n_values(self) -> int:
+        """How many numbers one sample has."""
+        return prod(self.shape)
+
+    @property
+    def n_bits(self) -> int:
+        """How many bits one sample takes in a buffer."""
+        return self.n_values * self.format.bits
+
+
+@dataclass(frozen=True)
+class LayerAttrs:
+    """What differs silently between published codes and must be said (quantizers.md B.4)."""
+
+    pad_value: int = 0
+    """Code that the padding of a convolution brings in: -1, 0 or +1."""
+
+    sign_zero: int = 1
+    """Code of an input of exactly 0 under a sign activation."""
+
+    rounding: Literal["half-even"] = "half-even"
+    """What an even grid does with halves; PyTorch's rule."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Product(Record):
+    """A convolution or a linear map whose weights are planes: what tiles do."""
+
+    kind: Literal["conv2d", "linear"]
+
+    weights: PlaneSum
+    """conv2d: (c_out, c_in / groups, kh, kw); linear: (c_out, c_in)."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    attrs: LayerAttrs = LayerAttrs()
+
+    def __post_init__(self) -> None:
+        ndim = {"conv2d": 4, "linear": 2}[self.kind]
+        if len(self.weights.shape) != ndim:
+            raise GraphError(f"{self.kind}: weights must have {ndim} axes, got shape {self.weights.shape}")
+        if self.groups < 1 or self.weights.shape[0] % self.groups:
+            raise GraphError(f"{self.kind}: groups must divide the {self.weights.shape[0]} outputs, got {self.groups}")
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the window; (1, 1) for a linear map."""
+        return self.weights.shape[2:] if self.kind == "conv2d" else (1, 1)  # type: ignore[return-value]
+
+    @property
+    def n_planes(self) -> int:
+        """How many weight planes."""
+        return self.weights.n_planes
+
+    @property
+    def n_rows(self) -> int:
+        """Inputs of one output: the rows that one group takes."""
+        return prod(self.weights.shape[1:])
+
+    @property
+    def n_columns(self) -> int:
+        """Outputs of one group: the columns that one weight plane of it takes."""
+        return self.weights.shape[0] // self.groups
+
+    def shape(self, shape: Shape) -> Shape:
+        """Return the shape that comes out for an input of *shape*."""
+        if self.kind == "linear":
+            if shape != (self.weights.shape[1],):
+                raise GraphError(f"linear: must get {self.weights.shape[1]} inputs, got shape {shape}")
+            return (self.weights.shape[0],)
+        if len(shape) != 3 or shape[0] != self.weights.shape[1] * self.groups:
+            raise GraphError(f"conv2d: must get {self.weights.shape[1] * self.groups} channels, got shape {shape}")
+        window = window_shape(shape, self.kernel, self.stride, self.padding, self.dilation)
+        return (self.weights.shape[0], *window[1:])
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The weights as tiles hold them: int8 (j g r c), plane after plane, group after group.
+
+        The rows of a convolution run over (kh, kw, c_in / groups): one kernel position after the other, so that
+        neighbouring rows come from one pixel.
+        """
+        planes = self.weights.planes
+        planes = planes.reshape(len(planes), self.groups, self.n_columns, *planes.shape[2:])
+        if self.kind == "conv2d":
+            planes = planes.transpose(0, 1, 4, 5, 3, 2)  # j g c i kh kw -> j g kh kw i c
+        else:
+            planes = planes.transpose(0, 1, 3, 2)
+        return np.ascontiguousarray(planes.reshape(len(planes), self.groups, self.n_rows, self.n_columns))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op(Record):
+    """One layer: ``steps(product(input))``."""
+
+    name: str
+
+    input: str
+    """Name of the tensor that goes in; a step may read a further one."""
+
+    output: Tensor
+    product: Product | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all tensors that the op reads."""
+        return (self.input, *(step.other for step in self.steps if isinstance(step, Add)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Graph(Record):
+    """A network: the tensor that goes in, ops in dependency order, the name of the tensor that comes out."""
+
+    name: str
+    input: Tensor
+    ops: tuple[Op, ...]
+    output: str
+
+    def __post_init__(self) -> None:
+        shapes = {self.input.name: self.input}
+        for op in self.ops:
+            for name in op.inputs:
+                if name not in shapes:
+                    raise GraphError(f"{op.name}: must read a tensor that was made before, got {name!r}")
+            if op.output.name in shapes:
+                raise GraphError(f"{op.name}: tensor {op.output.name!r} is made twice; names must differ")
+            shape, fmt = self._walk(op, shapes)
+            if shape != op.output.shape:
+                raise GraphError(f"{op.name}: its steps give shape {shape}, got {op.output.shape} declared")
+            if fmt is not None and fmt != op.output.format:
+                raise GraphError(f"{op.name}: its steps give {fmt} codes, got {op.output.format} declared")
+            shapes[op.output.name] = op.output
+        if self.output not in shapes:
+            raise GraphError(f"{self.name}: output must be a tensor of the graph, got {self.output!r}")
+        if len({op.name for op in self.ops}) < len(self.ops):
+            raise GraphError(f"{self.name}: ops must have different names")
+
+    @staticmethod
+    def _walk(op: Op, tensors: dict[str, Tensor]) -> tuple[Shape, Format | None]:
+        source = tensors[op.input]
+        shape, fmt = source.shape, None
+        try:
+            if op.product is not None:
+                source.format.codec()  # a tile takes codes
+                shape = op.product.shape(shape)
+            for step in op.steps:
+                shape = step.shape(shape)
+                if isinstance(step, Add) and tensors[step.other].shape != shape:
+                    raise GraphError(
+                        f"add: must get shapes that are equal, got {shape} and {tensors[step.other].shape}"
+                    )
+                fmt = step.format if isinstance(step, Threshold | Quantize) else fmt
+        except GraphError as error:
+            raise GraphError(f"{op.name}: {error}") from None
+        return shape, fmt
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its name."""
+        return {t.name: t for t in (self.input, *(op.output for op in self.ops))}
+
+    @property
+    def products(self) -> tuple[Op, ...]:
+        """The ops that run on tiles."""
+        return tuple(op for op in self.ops if op.product is not None)
+
+    def n_macs(self, op: Op) -> int:
+        """Multiply-accumulates of one sample in *op*, one per pair of weight and activation, whatever their planes."""
+        if op.product is None:
+            return 0
+        return op.product.n_rows * prod(op.product.shape(self.tensors[op.input].shape))
+
+    def n_vectors(self, op: Op) -> int:
+        """Input vectors that one sample sends through the tiles: output positions of a convolution, 1 for linear."""
+        assert op.product is not None
+        return prod(op.product.shape(self.tensors[op.input].shape)[1:])
+
+    def replace_ops(self, ops: tuple[Op, ...]) -> "Graph":
+        """Return the same graph with other ops."""
+        return replace(self, ops=ops)

@@ -1,0 +1,92 @@
+"""Graph to graph: each pass returns a graph that computes the same, with fewer and larger ops.
+
+A pass promises that every tensor that is left holds the same numbers as before, up to the rounding of the float64
+constants that it folds; whole numbers stay whole.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from imcsim.graph.ir import Graph, Op
+from imcsim.graph.steps import Affine, Flatten, MaxPool, Relu, Step, Threshold
+
+
+def simplify(graph: Graph) -> Graph:
+    """Join steps to the products they follow, and fold scales, batch norms and ReLUs into thresholds."""
+    return fold_into_thresholds(join_steps(graph))
+
+
+def join_steps(graph: Graph) -> Graph:
+    """Join each op without a product to the op that makes its input, where nobody else reads that tensor."""
+    readers = Counter(name for op in graph.ops for name in op.inputs)
+    readers[graph.output] += 1
+    ops: list[Op] = []
+    for op in graph.ops:
+        before = ops[-1] if ops else None
+        maker = next((i for i, earlier in enumerate(ops) if earlier.output.name == op.input), None)
+        # An op that reads further tensors moves no earlier than they are made: it joins only its neighbour.
+        can_join = (
+            op.product is None
+            and maker is not None
+            and readers[op.input] == 1
+            and (ops[maker] is before or len(op.inputs) == 1)
+        )
+        if can_join and maker is not None:
+            ops[maker] = replace(ops[maker], steps=ops[maker].steps + op.steps, output=op.output)
+        else:
+            ops.append(op)
+    return graph.replace_ops(tuple(ops))
+
+
+def fold_into_thresholds(graph: Graph) -> Graph:
+    """Fold affine steps and ReLUs into the thresholds that follow them; where none follows, join affine steps.
+
+    A batch norm ``a * x + b`` before a threshold ``t`` becomes the threshold ``(t - b) / |a|`` in the direction of a.
+    Max pools move behind thresholds, which never fall. Behind a product with whole-number factors the
+    thresholds are rounded up to whole numbers, which changes no comparison.
+    """
+    return graph.replace_ops(tuple(_fold_op(op) for op in graph.ops))
+
+
+def _fold_op(op: Op) -> Op:
+    steps = list(op.steps)
+    at = 0
+    while at + 1 < len(steps):
+        folded = _fold_pair(steps[at], steps[at + 1])
+        if folded is None:
+            at += 1
+        else:
+            steps[at : at + 2] = folded
+            at = max(at - 1, 0)
+    if op.product is not None and op.product.weights.is_whole and steps and isinstance(steps[0], Threshold):
+        steps[0] = replace(steps[0], thresholds=np.ceil(steps[0].thresholds))
+    return replace(op, steps=tuple(steps))
+
+
+def _fold_pair(first: Step, second: Step) -> list[Step] | None:
+    match first, second:
+        case Affine(), Affine():
+            return [first.then(second)]
+        case Affine(), Threshold():
+            return [_fold_affine(first, second)]
+        case Relu(), Threshold() if np.all(second.direction == 1):
+            # max(x, 0) reaches every threshold up to 0, whatever x is
+            reached = np.where(second.thresholds <= 0, -np.inf, second.thresholds)
+            return [replace(second, thresholds=reached)]
+        case MaxPool(), Threshold() if np.all(second.direction == 1):
+            return [second, first]
+        case Flatten(), Threshold() if len(second.thresholds) == 1 and len(second.direction) == 1:
+            return [second, first]
+    return None
+
+
+def _fold_affine(affine: Affine, threshold: Threshold) -> Threshold:
+    scale = np.atleast_1d(affine.scale) * np.atleast_1d(threshold.direction)
+    offset = np.atleast_1d(affine.offset) * np.atleast_1d(threshold.direction)
+    size = np.abs(scale)[:, np.newaxis]
+    short = threshold.thresholds - offset[:, np.newaxis]  # (c n): what scale * x must reach
+    with np.errstate(divide="ignore", invalid="ignore"):
+        thresholds = np.where(size > 0, short / size, np.where(short <= 0, -np.inf, np.inf))
+    return replace(threshold, thresholds=thresholds, direction=np.where(scale < 0, -1, 1).astype(np.int8))

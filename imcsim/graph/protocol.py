@@ -1,0 +1,32 @@
+"""What a torch module must offer for `imcsim.graph.capture` to keep it whole. Needs no torch.
+
+A quantized layer is any module with the methods of one of these protocols. Whatever else it does to train (gradients,
+latent weights, noise) is its own affair: these methods say what it computes at inference.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from imcsim.graph.ir import Product
+from imcsim.graph.steps import Quantize, Threshold
+
+
+@runtime_checkable
+class QuantizedProduct(Protocol):
+    """A convolution or linear layer whose weights are planes.
+
+    The layer computes ``product(x)``, where ``weights.scale`` and an optional ``bias`` attribute (a parameter of one
+    number per output, or None) apply to the sum as usual.
+    """
+
+    def imc_product(self) -> Product:
+        """Return the layer as a `Product`; its weights' scale is one number or one per output channel."""
+        ...
+
+
+@runtime_checkable
+class QuantizedActivation(Protocol):
+    """An activation function that gives codes."""
+
+    def imc_quantizer(self) -> Threshold | Quantize:
+        """Return the activation as a step from real numbers to codes; its format's scale is what code 1 stands for."""
+        ...

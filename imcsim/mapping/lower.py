@@ -1,0 +1,239 @@
+"""Plan and cost table to a program: which unit does what for how long, and who waits for whom.
+
+One layer after the other. Within a layer everything streams: input digits from the activation buffer to the
+tiles, counts to the PCUs, psums through the reduce unit, sums through the lanes, codes back into the buffer. In the
+temporal style each round first brings its weights from main memory; where the chip is double-buffered, into tiles
+that have done their part while others still compute.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Literal
+
+from imcsim.costs.table import CostTable
+from imcsim.mapping.plan import LayerPlan, Plan, Round
+from imcsim.mapping.program import Program, Task
+from imcsim.units import PS_PER_NS
+
+Phase = Literal["inference", "setup"]
+
+BITS_PER_CELL = 2
+"""A ternary weight on its way from main memory takes 2 bits."""
+
+
+def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Program:
+    """Write out the tasks of *plan*: of one inference, or of the setup that writes resident weights before the first.
+
+    The setup of a temporal plan is empty: its weights are written in every inference.
+    """
+    writer = _Writer(plan, costs)
+    if phase == "setup":
+        if plan.style == "spatial":
+            for layer in plan.layers:
+                for r, round_ in enumerate(layer.rounds):
+                    writer.write_weights(layer, r, round_)
+    else:
+        for layer in plan.layers:
+            writer.layer(layer)
+    return Program(tuple(writer.tasks))
+
+
+class _Writer:
+    """Writes tasks in order and remembers who used which tile last."""
+
+    def __init__(self, plan: Plan, costs: CostTable) -> None:
+        self.plan, self.costs = plan, costs
+        self.tasks: list[Task] = []
+        self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before
+        self.readers_of_tile: dict[int, str] = {}  # last accesses of each tile
+
+    # one task
+
+    def task(
+        self,
+        layer: LayerPlan,
+        what: str,
+        unit: str,
+        n_items: int,
+        action: str,
+        *,
+        count: int,
+        spends: Counter[str] | None = None,
+        after: Iterable[str] = (),
+        streams: Iterable[str] = (),
+    ) -> str:
+        """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
+        timing = self.costs.timings[action]
+        name = f"{layer.name}/{what}"
+        self.tasks.append(
+            Task(
+                name,
+                layer.name,
+                unit,
+                n_items,
+                work_ps=round(count * timing.interval_ns * PS_PER_NS),
+                lag_ps=max(0, round((timing.latency_ns - timing.interval_ns) * PS_PER_NS)),
+                actions=Counter({action: count}) if spends is None else spends,
+                after=tuple(after),
+                streams=tuple(streams),
+            )
+        )
+        return name
+
+    # one layer
+
+    def layer(self, layer: LayerPlan) -> None:
+        plan = self.plan
+        op = plan.op_of[layer.name]
+        if plan.is_on_host(layer):
+            return
+        lanes = plan.lane_work(layer)
+        tensors = [plan.graph.tensors[name] for name in op.inputs]
+        n_items = max(layer.n_vectors, layer.n_samples)
+        arrived = [
+            self.fetch(layer, f"fetch.{tensor.name}", tensor.n_bits * layer.n_samples, n_items)
+            for tensor in dict.fromkeys(tensors)
+            if tensor.name in plan.off_chip
+        ]
+        if layer.is_on_tiles:
+            source = self.product(layer, arrived)
+        else:
+            issue = self.issue(layer, "issue", 1)
+            bits = tensors[0].n_bits * layer.n_samples
+            source = [
+                self.task(layer, "read", "activation_buffer.read", n_items, "activation_buffer.read",
+                          count=bits, after=[issue], streams=arrived)
+            ]  # fmt: skip
+        for i, tensor in enumerate(tensors[1:]):
+            source.append(
+                self.task(layer, f"read.{i + 1}", "activation_buffer.read", n_items, "activation_buffer.read",
+                          count=tensor.n_bits * layer.n_samples, after=self.frontier, streams=arrived)
+            )  # fmt: skip
+        if lanes:
+            issue = self.issue(layer, "issue.lanes", len(lanes))
+            for lane, n in lanes.items():
+                source = [
+                    self.task(
+                        layer, lane, f"sfu.{lane}", n_items, f"sfu.{lane}", count=n, after=[issue], streams=source
+                    )
+                ]
+        self.store(layer, n_items, source)
+
+    def product(self, layer: LayerPlan, arrived: list[str]) -> list[str]:
+        """Write the rounds of a layer; return the tasks that hand out its sums."""
+        needs_reduction = layer.psums_per_output > 1
+        psums: list[str] = []
+        source: list[str] = []
+        for r, round_ in enumerate(layer.rounds):
+            written = self.write_weights(layer, r, round_) if self.plan.style == "temporal" else []
+            gate = [*self.frontier, *psums, *source]
+            issue = self.issue(layer, f"issue.{r}", 1, after=gate)
+            counted = self.accesses(layer, r, round_, issue, arrived if r == 0 else [], written)
+            source = counted
+            if needs_reduction:
+                psums = [self.write_psums(layer, r, round_, counted)]
+        if not needs_reduction:
+            return source
+        reduced = self.task(
+            layer, "psums.read", "psum_buffer.read", layer.n_vectors, "psum_buffer.read",
+            count=layer.n_vectors * layer.n_groups * layer.n_outputs * layer.psums_per_output * layer.psum_bits,
+            streams=psums,
+        )  # fmt: skip
+        words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
+        adds = layer.n_vectors * layer.n_groups * layer.n_outputs * (layer.psums_per_output - 1) * words
+        issue = self.issue(layer, "issue.reduce", 1)
+        return [
+            self.task(layer, "reduce", "reduce_unit", layer.n_vectors, "reduce_unit.add",
+                      count=adds, after=[issue], streams=[reduced])
+        ]  # fmt: skip
+
+    def accesses(
+        self, layer: LayerPlan, r: int, round_: Round, issue: str, arrived: list[str], written: list[str]
+    ) -> list[str]:
+        """Write one round's accesses and conversions, tile by tile; return the conversions."""
+        tile_spec = self.plan.chip.tile
+        inputs = {(s.group, s.row_start, s.row_stop) for s in round_.shards}
+        digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
+        read = self.task(
+            layer, f"read.round{r}", "activation_buffer.read", layer.n_vectors, "activation_buffer.read",
+            count=digits * layer.bits_per_digit, after=[issue, *written], streams=arrived,
+        )  # fmt: skip
+        shards_of_tile = defaultdict(list)
+        for shard in round_.shards:
+            shards_of_tile[shard.tile].append(shard)
+        converted = []
+        for tile, shards in sorted(shards_of_tile.items()):
+            n_accesses, n_columns = 0, 0
+            for shard in shards:
+                n = layer.vectors_of(shard.replica) * shard.n_blocks(tile_spec.rows_per_access)
+                n *= layer.n_passes * layer.accesses_per_pass
+                n_accesses += n
+                n_columns += n * shard.n_columns
+            if not n_accesses:
+                continue
+            array = self.task(
+                layer, f"access.round{r}.tile{tile}", f"tile{tile}.array", n_accesses, "tile.access", count=n_accesses,
+                spends=Counter({"tile.access": n_accesses, "tile.column_read": n_columns}), streams=[read],
+            )  # fmt: skip
+            self.readers_of_tile[tile] = array
+            converted.append(
+                self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcus", n_accesses, "tile.convert",
+                          count=n_accesses, spends=Counter({"tile.convert": n_columns}), streams=[array])
+            )  # fmt: skip
+        return converted
+
+    def write_psums(self, layer: LayerPlan, r: int, round_: Round, counted: list[str]) -> str:
+        """Write the psums that one round leaves in the psum buffer."""
+        n_psums = sum(layer.vectors_of(s.replica) * s.n_columns for s in round_.shards)
+        return self.task(
+            layer, f"psums.round{r}", "psum_buffer.write", layer.n_vectors, "psum_buffer.write",
+            count=n_psums * layer.psum_bits, streams=counted,
+        )  # fmt: skip
+
+    def write_weights(self, layer: LayerPlan, r: int, round_: Round) -> list[str]:
+        """Write one round's weights from main memory through the network into the tiles; return the row writes."""
+        tiles = round_.tiles
+        free = [self.readers_of_tile[tile] for tile in tiles if tile in self.readers_of_tile]
+        if not self.plan.chip.double_buffered:
+            free += [*self.frontier, *self.readers_of_tile.values()]
+        free = list(dict.fromkeys(free))
+        rows = sum(s.n_rows for s in round_.shards if s.replica == 0)
+        bits = sum(s.n_rows * s.n_columns for s in round_.shards if s.replica == 0) * BITS_PER_CELL
+        copies = sum(s.n_rows * s.n_columns for s in round_.shards) * BITS_PER_CELL
+        issue = self.issue(layer, f"issue.weights{r}", 1, after=free)
+        loaded = self.task(layer, f"weights.round{r}", "main_memory", max(1, rows), "main_memory.read",
+                           count=bits, after=[issue, *free])  # fmt: skip
+        sent = self.task(layer, f"send.round{r}", "network", max(1, rows), "network.transfer",
+                         count=copies, streams=[loaded])  # fmt: skip
+        written = []
+        for tile in tiles:
+            n_rows = sum(s.n_rows for s in round_.shards if s.tile == tile)
+            written.append(
+                self.task(layer, f"write.round{r}.tile{tile}", f"tile{tile}.array", n_rows, "tile.write_row",
+                          count=n_rows, streams=[sent])
+            )  # fmt: skip
+        return written
+
+    def fetch(self, layer: LayerPlan, what: str, bits: int, n_items: int) -> str:
+        """Bring a tensor from main memory into the activation buffer."""
+        loaded = self.task(layer, what, "main_memory", n_items, "main_memory.read", count=bits, after=self.frontier)
+        return self.task(layer, f"{what}.fill", "activation_buffer.write", n_items, "activation_buffer.write",
+                         count=bits, streams=[loaded])  # fmt: skip
+
+    def store(self, layer: LayerPlan, n_items: int, source: list[str]) -> None:
+        """Put the layer's output into the activation buffer, and into main memory where the buffer cannot hold it."""
+        output = self.plan.op_of[layer.name].output
+        bits = output.n_bits * layer.n_samples
+        last = self.task(layer, "store", "activation_buffer.write", n_items, "activation_buffer.write",
+                         count=bits, streams=source)  # fmt: skip
+        if output.name in self.plan.off_chip:
+            out = self.task(layer, "spill", "activation_buffer.read", n_items, "activation_buffer.read",
+                            count=bits, streams=[last])  # fmt: skip
+            last = self.task(layer, "spill.write", "main_memory", n_items, "main_memory.write",
+                             count=bits, streams=[out])  # fmt: skip
+        self.frontier = (last,)
+
+    def issue(self, layer: LayerPlan, what: str, n: int, after: Iterable[str] | None = None) -> str:
+        """Issue *n* instructions; one sets a unit, or all tiles of a round, going for a whole burst."""
+        return self.task(layer, what, "scheduler", n, "scheduler.issue", count=n,
+                         after=self.frontier if after is None else after)  # fmt: skip

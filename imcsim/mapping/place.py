@@ -1,0 +1,335 @@
+"""A graph and a chip to a plan: split, replicate, assign to rounds."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from imcsim.arch.spec import Chip, Tile
+from imcsim.errors import MappingError
+from imcsim.graph import Graph, Op, Product
+from imcsim.mapping.digital import is_on_host
+from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a layer is cut: a policy's answer."""
+
+    n_row_chunks: int
+    n_replicas: int
+
+
+Policy = Callable[[list[LayerPlan], Chip, Style], list[Split]]
+"""Layers that run on tiles, the chip and the style, to a split for each layer."""
+
+
+def place(
+    graph: Graph, chip: Chip, *, n_samples: int = 1, style: Style | None = None, policy: "Policy | None" = None
+) -> Plan:
+    """Return *graph* on *chip*, *n_samples* at a time.
+
+    Without a *style* it is spatial if all weights fit into the tiles at once, else temporal. The default *policy* is
+    `least_time`. Raises MappingError, naming each layer, for what does not fit.
+    """
+    if n_samples < 1:
+        raise MappingError(f"n_samples: must be at least 1, got {n_samples}")
+    layers = [_layer(op, graph, chip, n_samples) for op in graph.ops]
+    on_tiles = [layer for layer in layers if layer.is_on_tiles]
+    fits = _pack_all(on_tiles, [_least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
+    if style == "spatial" and not fits:
+        needed = "; ".join(
+            f"{layer.name} {layer.n_groups * layer.n_rows * layer.n_columns} cells" for layer in on_tiles
+        )
+        capacity = chip.n_tiles * chip.tile.n_rows * chip.tile.n_columns
+        raise MappingError(
+            f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; use temporal"
+        )
+    style = style or ("spatial" if fits else "temporal")
+    splits = (policy or least_time)(on_tiles, chip, style)
+    if style == "spatial":
+        packed = _pack_all(on_tiles, splits, chip)
+        if packed is None:
+            raise MappingError(f"{graph.name}: the policy's splits must fit into {chip.name} at once, got more")
+    else:
+        packed = _pack_rounds(on_tiles, splits, chip)
+    placed = {
+        layer.name: replace(layer, n_row_chunks=split.n_row_chunks, n_replicas=split.n_replicas, rounds=rounds)
+        for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
+    }
+    return Plan(
+        graph=graph,
+        chip=chip,
+        style=style,
+        n_samples=n_samples,
+        layers=tuple(placed.get(layer.name, layer) for layer in layers),
+        off_chip=_off_chip(graph, chip, n_samples),
+    )
+
+
+def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
+    if op.product is None:
+        return LayerPlan(op.name, n_samples)
+    product, source, tile = op.product, graph.tensors[op.input].format, chip.tile
+    if product.n_planes > tile.n_columns:
+        raise MappingError(
+            f"{op.name}: the {product.n_planes} weight planes of one output must fit side by side, got a tile of "
+            f"{tile.n_columns} columns"
+        )
+    return LayerPlan(
+        op.name,
+        n_samples,
+        n_vectors=graph.n_vectors(op) * n_samples,
+        n_groups=product.groups,
+        n_rows=product.n_rows,
+        n_columns=product.n_columns * product.n_planes,
+        n_weight_planes=product.n_planes,
+        n_passes=source.n_passes,
+        bits_per_digit=source.bits_per_digit,
+        psum_bits=_psum_bits(product, source.codec().factors, tile),
+    )
+
+
+def _psum_bits(product: Product, factors: Iterable[int], tile: Tile) -> int:
+    """Bits of the largest sum of a psum: every block at its largest count, every pass."""
+    n_blocks = -(-product.n_rows // tile.rows_per_access)
+    largest = n_blocks * min(tile.count_max, tile.rows_per_access) * sum(abs(f) for f in factors)
+    return (2 * largest).bit_length()
+
+
+# --- policies ---------------------------------------------------------------------------------------------------
+
+
+def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
+    """Cut and replicate so that writing and computing take the least time, by formula.
+
+    Temporal: layer by layer, the split with the least time of writing plus accesses plus reduction. Spatial: tiles
+    that are left over go, one doubling after the other, to the layer that takes longest.
+    """
+    if style == "temporal":
+        return [min(_splits(layer, chip), key=lambda s: (_time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
+    splits = [_least_split(layer, chip.tile) for layer in layers]
+    while True:
+        slowest = sorted(range(len(layers)), key=lambda i: -_compute_ns(layers[i], splits[i], chip))
+        for i in slowest:
+            better = [s for s in _splits(layers[i], chip) if _compute_ns(layers[i], s, chip)
+                      < _compute_ns(layers[i], splits[i], chip)]  # fmt: skip
+            better.sort(key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))
+            trial = splits[:i] + better[:1] + splits[i + 1 :]
+            if better and _pack_all(layers, trial, chip) is not None:
+                splits = trial
+                break
+        else:
+            return splits
+
+
+def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
+    """Cut only where a layer exceeds a tile, and keep one copy of everything."""
+    return [_least_split(layer, chip.tile) for layer in layers]
+
+
+def _least_split(layer: LayerPlan, tile: Tile) -> Split:
+    return Split(-(-layer.n_rows // tile.n_rows), 1)
+
+
+def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
+    """Yield the splits worth trying: as many chunks of rows as blocks allow, as many copies as tiles allow."""
+    tile = chip.tile
+    n_blocks = -(-layer.n_rows // tile.rows_per_access)
+    least = _least_split(layer, tile).n_row_chunks
+    heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
+    for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
+        pieces = layer.n_groups * n_chunks * len(_segments(layer, tile))
+        n_replicas = 1
+        while n_replicas <= layer.n_vectors and (n_replicas == 1 or pieces * n_replicas <= chip.n_tiles):
+            yield Split(n_chunks, n_replicas)
+            n_replicas *= 2
+
+
+def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+    tile = chip.tile
+    interval = max(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    n_blocks = -(-layer.n_rows // tile.rows_per_access)
+    pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile))
+    pieces_per_tile = -(-pieces * split.n_replicas // chip.n_tiles)
+    accesses = -(-layer.n_vectors // split.n_replicas) * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
+    reduce = layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns / chip.reduce_unit.n_adders
+    return max(
+        accesses * layer.n_passes * layer.accesses_per_pass * interval, reduce * chip.reduce_unit.add.interval_ns
+    )
+
+
+def _time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+    tile = chip.tile
+    pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile)) * split.n_replicas
+    rows = -(-layer.n_rows // split.n_row_chunks) * -(-pieces // chip.n_tiles)
+    cells = layer.n_groups * layer.n_rows * layer.n_columns
+    write = max(
+        rows * tile.write_row.latency_ns,
+        2 * cells / chip.main_memory.bits_per_ns,
+        2 * cells * split.n_replicas / chip.network.bits_per_ns,
+    )
+    return write + _compute_ns(layer, split, chip)
+
+
+# --- packing ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Free:
+    """A free rectangle of a tile, in blocks and columns."""
+
+    block: int
+    column: int
+    n_blocks: int
+    n_columns: int
+
+
+class _Tiles:
+    """Tiles that fill up, rectangle by rectangle."""
+
+    def __init__(self, chip: Chip) -> None:
+        tile = chip.tile
+        self.rows_per_access = tile.rows_per_access
+        self.free = [[_Free(0, 0, tile.n_blocks, tile.n_columns)] for _ in range(chip.n_tiles)]
+        self.load = [0] * chip.n_tiles
+
+    def put(self, shard: Shard, load_of_layer: dict[int, int], first: int) -> Shard | None:
+        """Place *shard* in the tile that this layer burdens least; None where it fits nowhere."""
+        n_blocks, n_columns = shard.n_blocks(self.rows_per_access), shard.n_columns
+        best: tuple[tuple[int, int, int], int, int] | None = None
+        n_tiles = len(self.free)
+        for tile, rectangles in enumerate(self.free):
+            key = (load_of_layer[tile], self.load[tile], (tile - first) % n_tiles)
+            if best is not None and key >= best[0]:
+                continue
+            fitting = [
+                (rectangle.n_blocks * rectangle.n_columns, i)
+                for i, rectangle in enumerate(rectangles)
+                if rectangle.n_blocks >= n_blocks and rectangle.n_columns >= n_columns
+            ]
+            if fitting:
+                best = (key, tile, min(fitting)[1])
+        if best is None:
+            return None
+        _, tile, i = best
+        space = self.free[tile].pop(i)
+        below = _Free(space.block + n_blocks, space.column, space.n_blocks - n_blocks, space.n_columns)
+        beside = _Free(space.block, space.column + n_columns, n_blocks, space.n_columns - n_columns)
+        self.free[tile] += [rest for rest in (below, beside) if rest.n_blocks and rest.n_columns]
+        self.load[tile] += n_blocks
+        load_of_layer[tile] += n_blocks
+        return replace(shard, tile=tile, block=space.block, column=space.column)
+
+
+def _segments(layer: LayerPlan, tile: Tile) -> list[tuple[int, int]]:
+    """Columns of each segment: all planes of as many outputs as a tile holds side by side."""
+    width = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
+    return [(start, min(start + width, layer.n_columns)) for start in range(0, layer.n_columns, width)]
+
+
+def _chunks(layer: LayerPlan, n_chunks: int, tile: Tile) -> list[tuple[int, int]]:
+    """Rows of each chunk: whole blocks, as even as they can be."""
+    n_blocks = -(-layer.n_rows // tile.rows_per_access)
+    cuts = [i * n_blocks // n_chunks * tile.rows_per_access for i in range(n_chunks)] + [layer.n_rows]
+    return list(pairwise(cuts))
+
+
+def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]:
+    """Yield the shards that add up to the same outputs, all copies: they belong into one round."""
+    for group in range(layer.n_groups):
+        for column_start, column_stop in _segments(layer, tile):
+            yield [
+                Shard(layer.name, group, replica, *rows, column_start, column_stop, tile=-1, block=-1, column=-1)
+                for replica in range(split.n_replicas)
+                for rows in _chunks(layer, split.n_row_chunks, tile)
+            ]
+
+
+def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]] | None:
+    """Return one round a layer, all of them resident together, or None where they do not fit."""
+    cells = sum(
+        layer.n_groups * layer.n_rows * layer.n_columns * split.n_replicas
+        for layer, split in zip(layers, splits, strict=True)
+    )
+    if cells > chip.n_tiles * chip.tile.n_rows * chip.tile.n_columns:
+        return None
+    tiles = _Tiles(chip)
+    rounds: list[tuple[Round, ...]] = []
+    for layer, split in zip(layers, splits, strict=True):
+        load: dict[int, int] = defaultdict(int)
+        placed = []
+        for shard in (shard for together in _shards(layer, split, chip.tile) for shard in together):
+            done = tiles.put(shard, load, first=0)
+            if done is None:
+                return None
+            placed.append(done)
+        rounds.append((Round(tuple(placed)),))
+    return rounds
+
+
+def _pack_rounds(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]]:
+    """Return the rounds of each layer; a round holds whole outputs wherever the tiles suffice for one segment."""
+    packed = []
+    first = 0  # the next round begins behind the tiles of the last, so that writing finds tiles at rest
+    for layer, split in zip(layers, splits, strict=True):
+        rounds: list[Round] = []
+        tiles, load, placed = _Tiles(chip), defaultdict[int, int](int), list[Shard]()
+        for together in _shards(layer, split, chip.tile):
+            trial = _try(tiles, load, together, first)
+            if trial is None and placed:
+                rounds.append(Round(tuple(placed)))
+                first = (max(s.tile for s in placed) + 1) % chip.n_tiles
+                tiles, load, placed = _Tiles(chip), defaultdict(int), []
+            for shard in together:
+                done = tiles.put(shard, load, first)
+                if done is None:
+                    rounds.append(Round(tuple(placed)))
+                    tiles, load, placed = _Tiles(chip), defaultdict(int), []
+                    done = tiles.put(shard, load, first)
+                    assert done is not None, "a shard is never larger than a tile"
+                placed.append(done)
+        rounds.append(Round(tuple(placed)))
+        first = (first + len(rounds[-1].tiles)) % chip.n_tiles
+        packed.append(tuple(rounds))
+    return packed
+
+
+def _try(tiles: _Tiles, load: dict[int, int], together: list[Shard], first: int) -> list[Shard] | None:
+    """Place *together* on a copy of the tiles."""
+    copy = object.__new__(_Tiles)
+    copy.rows_per_access = tiles.rows_per_access
+    copy.free, copy.load = [list(free) for free in tiles.free], list(tiles.load)
+    loads = defaultdict(int, load)
+    done = [copy.put(shard, loads, first) for shard in together]
+    return None if any(shard is None for shard in done) else [shard for shard in done if shard is not None]
+
+
+# --- buffers ----------------------------------------------------------------------------------------------------
+
+
+def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
+    """Return the tensors that the activation buffer cannot hold: the largest ones of every op that needs too much.
+
+    The network's input always comes from main memory, as the codes that the host hands over, and its output
+    always goes there.
+    """
+    last_reader: dict[str, int] = {}
+    for i, op in enumerate(graph.ops):
+        for name in op.inputs:
+            last_reader[name] = i
+    off_chip = {graph.output}
+    if not any(is_on_host(op, graph) for op in graph.ops):
+        off_chip.add(graph.input.name)
+    off_chip |= {op.output.name for op in graph.ops if is_on_host(op, graph)}
+    made_at = {graph.input.name: -1} | {op.output.name: i for i, op in enumerate(graph.ops)}
+    for i in range(len(graph.ops)):
+        live = [
+            graph.tensors[name]
+            for name, made in made_at.items()
+            if name not in off_chip and name != graph.input.name and made <= i <= last_reader.get(name, made)
+        ]
+        live.sort(key=lambda tensor: (tensor.n_bits, tensor.name))
+        while sum(tensor.n_bits for tensor in live) * n_samples > chip.activation_buffer.capacity_bits:
+            off_chip.add(live.pop().name)
+    return frozenset(off_chip)

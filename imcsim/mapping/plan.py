@@ -1,0 +1,166 @@
+"""What goes where and when: which shard of which layer's weight planes sits in which tile in which round.
+
+A product of one group is a matrix of `n_rows` inputs by `n_columns` = outputs x weight planes, the planes of one
+output side by side, so that one access reads them together. The matrix is cut into shards: whole blocks of rows, and
+segments of columns that hold all planes of their outputs.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from imcsim.arch.spec import Chip
+from imcsim.graph import Graph, Op
+from imcsim.mapping.digital import digital_work, is_on_host
+
+Style = Literal["spatial", "temporal"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a layer's weight planes that sits in one tile, in one replica."""
+
+    layer: str
+    group: int
+    replica: int
+    """Which copy of the layer; each copy takes its share of the input vectors."""
+
+    row_start: int
+    row_stop: int
+    column_start: int
+    column_stop: int
+    """Rows and columns of the group's matrix."""
+
+    tile: int
+    block: int
+    """First block of the tile that it fills."""
+
+    column: int
+    """First column of the tile that it fills."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of weights."""
+        return self.row_stop - self.row_start
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of weights."""
+        return self.column_stop - self.column_start
+
+    def n_blocks(self, rows_per_access: int) -> int:
+        """Blocks that it fills, the last one perhaps in part."""
+        return -(-self.n_rows // rows_per_access)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is resident at one time of one layer."""
+
+    shards: tuple[Shard, ...]
+
+    @cached_property
+    def tiles(self) -> tuple[int, ...]:
+        """The tiles in use, ascending."""
+        return tuple(sorted({shard.tile for shard in self.shards}))
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one op of the graph runs."""
+
+    name: str
+    n_samples: int
+    """The batch."""
+
+    n_vectors: int = 0
+    """Input vectors that go through each group, all samples together; 0 without a product."""
+
+    n_groups: int = 0
+    n_rows: int = 0
+    """Inputs of one group."""
+
+    n_columns: int = 0
+    """Outputs of one group times weight planes."""
+
+    n_weight_planes: int = 0
+    n_passes: int = 0
+    """Activation planes, sent one after the other."""
+
+    accesses_per_pass: int = 1
+    """Accesses that one pass needs of each block: 2 for asymmetric encodings with negative inputs."""
+
+    bits_per_digit: int = 0
+    """Bits of one activation digit on its way to a row driver."""
+
+    n_row_chunks: int = 0
+    """Into how many chunks of rows a group is cut; each gives a psum of its own."""
+
+    n_replicas: int = 0
+    psum_bits: int = 0
+    """Bits that the largest sum of the layer takes."""
+
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def is_on_tiles(self) -> bool:
+        """Whether the op has a product."""
+        return self.n_vectors > 0
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of one group."""
+        return self.n_columns // self.n_weight_planes
+
+    @property
+    def psums_per_output(self) -> int:
+        """Psums that the reduce unit adds up for one output."""
+        return self.n_row_chunks * self.n_weight_planes
+
+    def vectors_of(self, replica: int) -> int:
+        """How many of the vectors one copy of the layer takes."""
+        return self.n_vectors // self.n_replicas + (replica < self.n_vectors % self.n_replicas)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A graph on a chip."""
+
+    graph: Graph
+    chip: Chip
+    style: Style
+    """spatial: all weights resident, written once; temporal: written round after round from main memory."""
+
+    n_samples: int
+    """Samples that one inference takes together."""
+
+    layers: tuple[LayerPlan, ...]
+    off_chip: frozenset[str]
+    """Tensors that go through main memory because the activation buffer cannot hold them."""
+
+    @cached_property
+    def op_of(self) -> dict[str, Op]:
+        """Each op by its name."""
+        return {op.name: op for op in self.graph.ops}
+
+    def lane_work(self, layer: LayerPlan) -> dict[str, int]:
+        """Element operations of the layer's steps by lane, all samples together; none where the host does them."""
+        op = self.op_of[layer.name]
+        if is_on_host(op, self.graph):
+            return {}
+        return {lane: n * layer.n_samples for lane, n in digital_work(op, self.graph).items()}
+
+    def is_on_host(self, layer: LayerPlan) -> bool:
+        """Whether the host does the whole layer."""
+        return is_on_host(self.op_of[layer.name], self.graph)
+
+    @cached_property
+    def n_cells(self) -> int:
+        """Cells that hold a weight, replicas included."""
+        return sum(s.n_rows * s.n_columns for layer in self.layers for r in layer.rounds for s in r.shards)
+
+    @cached_property
+    def shards_of_tile(self) -> Counter[int]:
+        """How many shards each tile ever holds."""
+        return Counter(s.tile for layer in self.layers for r in layer.rounds for s in r.shards)

@@ -1,0 +1,58 @@
+"""What is to be done: tasks, each a burst of equal items on one unit."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Task:
+    """*n_items* equal items, one after the other, on one unit of the chip.
+
+    An item keeps the unit busy for its share of `work_ps`; its result is there `lag_ps` after it left the unit.
+    What is spent (`actions`) is kept apart from what is waited for (`work_ps`).
+    """
+
+    name: str
+    layer: str
+    unit: str
+    n_items: int
+    work_ps: int
+    """Time that all items together keep the unit busy."""
+
+    lag_ps: int = 0
+    """From the moment that an item leaves the unit to its result: the depth of a pipelined unit."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    """What the whole task spends, by action."""
+
+    after: tuple[str, ...] = ()
+    """Tasks that must have ended before this one begins."""
+
+    streams: tuple[str, ...] = ()
+    """Tasks that feed this one item by item: its i-th of n items needs theirs up to the same share."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Tasks in dependency order."""
+
+    tasks: tuple[Task, ...]
+
+    @cached_property
+    def actions(self) -> dict[str, Counter[str]]:
+        """What each layer spends, by action."""
+        spent: dict[str, Counter[str]] = {}
+        for task in self.tasks:
+            spent.setdefault(task.layer, Counter()).update(task.actions)
+        return spent
+
+    @cached_property
+    def task_of(self) -> dict[str, Task]:
+        """Each task by its name."""
+        return {task.name: task for task in self.tasks}
+
+    @cached_property
+    def n_items(self) -> int:
+        """Items of all tasks together."""
+        return sum(task.n_items for task in self.tasks)

@@ -1,0 +1,76 @@
+"""Symmetric whole-number weights of k bits: for first and last layers, where a workload chooses them.
+
+The codes run from ``-(2^(k-1) - 1)`` to ``2^(k-1) - 1`` and go to the tiles as ``k - 1`` planes, each bit of the
+magnitude with the sign (quantizers.md B.3). The scale is a power of two, so the digital side only shifts.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imcsim.errors import ConfigError
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, QuantizedWeights, over_group
+from imcsim.ternary import Codec, sign_magnitude
+
+
+def to_integers(weights: Tensor, bits: int, *, per_channel: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the whole-number codes of *weights* and their scale: () or, per output channel, (c 1 ...).
+
+    ``scale = 2^ceil(log2(max|w| / top))`` with ``top = 2^(bits-1) - 1``, and ``code = round(w / scale)``, halves to
+    even; where all weights are 0 the scale is 0. ``to_integers(scale * codes)`` gives the same again bit for bit.
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+    Inference", CVPR 2018, with a symmetric range and a scale rounded up to a power of two.
+    """
+    top = (1 << (bits - 1)) - 1
+    wide = weights.detach().double()
+    greatest = wide.abs().amax(dim=over_group(weights, per_channel), keepdim=True)
+    mantissa, exponent = torch.frexp(greatest / top)  # greatest / top = mantissa * 2^exponent, 0.5 <= mantissa < 1
+    exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
+    scale = torch.where(greatest > 0, torch.ldexp(torch.ones_like(greatest), exponent), 0.0)
+    codes = torch.round(wide / scale.where(scale > 0, 1.0)).to(weights.dtype)
+    return codes, (scale if per_channel else scale.reshape(())).to(weights.dtype)
+
+
+class IntWeights(QuantizedWeights):
+    """Weights ``scale * code`` with symmetric codes of k bits, made by `to_integers`; straight-through gradient."""
+
+    bits: int = 8
+
+    def weight_codes(self) -> tuple[Tensor, Tensor]:
+        """Return whole-number codes and the scale, a power of two."""
+        return to_integers(self.weight, self.bits, per_channel=self.per_channel)
+
+    def weight_codec(self) -> Codec:
+        """``bits - 1`` planes: each bit of the magnitude with the sign."""
+        return sign_magnitude(self.bits)
+
+
+class IntConv2d(IntWeights, QuantizedConv2d):
+    """`torch.nn.Conv2d` with symmetric weights of *bits* bits: ``code = round(w / scale)``, the scale a power of two.
+
+    Takes the arguments of `torch.nn.Conv2d`, and *bits* and *per_channel* by name. Source: see `to_integers`.
+    """
+
+    def __init__(self, *args: Any, bits: int = 8, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bits = checked_bits(bits, least=2)
+
+
+class IntLinear(IntWeights, QuantizedLinear):
+    """`torch.nn.Linear` with symmetric weights of *bits* bits: ``code = round(w / scale)``, the scale a power of two.
+
+    Takes the arguments of `torch.nn.Linear`, and *bits* and *per_channel* by name. Source: see `to_integers`.
+    """
+
+    def __init__(self, *args: Any, bits: int = 8, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bits = checked_bits(bits, least=2)
+
+
+def checked_bits(bits: int, *, least: int, most: int = 16) -> int:
+    """Return *bits*; raises ConfigError unless it is a whole number from *least* to *most*."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or not least <= bits <= most:
+        raise ConfigError(f"bits: must be a whole number from {least} to {most}, got {bits!r}")
+    return bits

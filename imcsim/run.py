@@ -1,0 +1,347 @@
+"""The walk, written out once: from a workload and a chip to rows, a summary, and files."""
+
+import csv
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from imcsim.analytic import Estimate, estimate
+from imcsim.arch.spec import BASES, Chip
+from imcsim.costs.price import price
+from imcsim.costs.table import CostTable
+from imcsim.costs.uncertainty import energy_interval_pJ
+from imcsim.errors import ConfigError, DataError, OutputError
+from imcsim.graph import Graph, Op
+from imcsim.mapping.place import place
+from imcsim.mapping.plan import LayerPlan, Plan, Style
+from imcsim.results import Row, area_of, energy_of, latency_of, to_csv, write_whole
+from imcsim.units import PS_PER_NS
+from imcsim.version import __version__
+from imcsim.workloads import Workload
+
+if TYPE_CHECKING:
+    from imcsim.functional.execute import Clipping
+    from imcsim.sim import Trace
+
+Engine = Literal["all", "simulate", "estimate", "execute"]
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+def run(
+    workload: Workload,
+    chip: Chip,
+    *,
+    engine: Engine = "all",
+    n_samples: int | None = None,
+    batch: int = 1,
+    style: Style | None = None,
+    seed: int = 0,
+    data: str | Path | None = None,
+    uncertainty: bool = False,
+    progress: Progress | None = None,
+) -> "Result":
+    """Walk from a workload and a chip to a result.
+
+    Args:
+        workload: The network and its test set.
+        chip: The hardware.
+        engine: One engine, or all that the workload allows: without a test set nothing is executed.
+        n_samples: How many samples of the test set to execute, from the first; all of them by default.
+        batch: Samples that one inference takes together, for time and energy.
+        style: spatial or temporal; by default spatial where all weights fit at once.
+        seed: Of every generator that draws.
+        data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
+        uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
+        progress: Is told how far the work is.
+    """
+    wants = {engine} if engine != "all" else {"simulate", "estimate", "execute"}
+    if engine == "all" and not workload.has_data:
+        wants.discard("execute")
+    samples = _samples(workload, n_samples, data) if "execute" in wants else None
+    graph = workload.graph()
+    costs = price(chip)
+    plan = place(graph, chip, n_samples=batch, style=style)
+    trace, setup = _simulate(plan, costs, seed, progress) if "simulate" in wants else (None, None)
+    estimated = estimate(plan, costs, seed=seed) if "estimate" in wants else None
+    outcome = _execute(plan, *samples, seed=seed, progress=progress) if samples is not None else None
+    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the functional engine gave, beside what an ideal chip gives."""
+
+    n_samples: int
+    n_right_reference: int
+    n_right_chip: int
+    n_outputs: int
+    n_different: int
+    """Outputs that are not the same bits as those of the reference."""
+
+    clipping: "dict[str, Clipping]"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything that came out of a run."""
+
+    plan: Plan
+    costs: CostTable
+    seed: int
+    engine: Engine
+    estimate: Estimate | None
+    trace: "Trace | None"
+    setup: "Trace | None"
+    """The writing of resident weights; None without a simulation or for a temporal plan."""
+
+    outcome: Outcome | None
+    wants_interval: bool = False
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """One row per engine, layer, component and action."""
+        rows: list[Row] = []
+        for trace in (self.trace, self.setup):
+            rows += trace.to_rows() if trace is not None else []
+        return rows + (self.estimate.to_rows() if self.estimate is not None else [])
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The headline figures; each total is a sum of rows."""
+        of_engine: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            of_engine[row.engine].append(row)
+        leading = of_engine["simulate"] or of_engine["estimate"]
+        summary: dict[str, Any] = {
+            "workload": self.plan.graph.name,
+            "chip": self.plan.chip.name,
+            "chip_description": self.plan.chip.description,
+            "seed": self.seed,
+            "version": __version__,
+            "engine": self.engine,
+            "style": self.plan.style,
+            "batch": self.plan.n_samples,
+            "n_tiles": self.plan.chip.n_tiles,
+            "simulate": _totals(of_engine["simulate"]),
+            "estimate": self._estimate(of_engine["estimate"]),
+            "setup": _totals(of_engine["simulate"], phase="setup") if self.setup is not None else None,
+            "area_um2": area_of(of_engine["estimate"]) if self.estimate is not None else self.costs.area_um2,
+            "basis": shares(leading, "energy_pJ"),
+            "basis_area": _area_shares(self.costs),
+            "accuracy": self._accuracy(),
+            "check": self._check(),
+            "layers": [self._layer(layer) for layer in self.plan.layers],
+        }
+        if self.wants_interval and leading:
+            counted = self.trace or self.estimate
+            assert counted is not None
+            rng = np.random.default_rng(self.seed)
+            interval = energy_interval_pJ(counted.counts, counted.latency_ns, self.costs, rng)
+            summary["energy_interval_pJ"] = list(interval)
+        return summary
+
+    def write(self, folder: str | Path, *, command: str = "", trace: bool = False) -> Path:
+        """Write every file of the run into *folder* and return the page; each file appears when it is whole."""
+        from imcsim.report.page import build_report
+
+        folder = Path(folder)
+        require_writable(folder)
+        write_whole(folder / "rows.csv", to_csv(self.rows))
+        if self.trace is not None:
+            write_whole(folder / "spans.csv", _spans_csv(self.trace))
+            if trace:
+                self.trace.to_perfetto(folder / "trace.json")
+        summary = self.summary | {"command": command}
+        write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        return build_report(folder)
+
+    def _estimate(self, rows: list[Row]) -> dict[str, float] | None:
+        if self.estimate is None:
+            return None
+        bounds = self.estimate.bounds
+        return {**(_totals(rows) or {}), "least_ns": bounds.least_ns, "greatest_ns": bounds.greatest_ns}
+
+    def _accuracy(self) -> dict[str, Any] | None:
+        outcome = self.outcome
+        if outcome is None:
+            return None
+        from imcsim.functional.execute import Clipping
+
+        clips = sum(outcome.clipping.values(), Clipping())
+        return {
+            "reference": outcome.n_right_reference / outcome.n_samples,
+            "chip": outcome.n_right_chip / outcome.n_samples,
+            "n_samples": outcome.n_samples,
+            "n_clipped_accesses": clips.n_clipped_accesses,
+            "n_accesses": clips.n_accesses,
+            "n_clipped_conversions": clips.n_clipped_conversions,
+            "n_conversions": clips.n_conversions,
+        }
+
+    def _check(self) -> dict[str, Any] | None:
+        if self.outcome is None:
+            return None
+        n = self.outcome.n_different
+        return {"exact": n == 0, "n_outputs": self.outcome.n_outputs, "n_different": n}
+
+    def _layer(self, layer: LayerPlan) -> dict[str, Any]:
+        record = layer_record(self.plan.graph, self.plan.op_of[layer.name])
+        if self.plan.is_on_host(layer):
+            return record | {"kind": "host"}
+        if not layer.is_on_tiles:
+            return record
+        tiles = {shard.tile for round_ in layer.rounds for shard in round_.shards}
+        cells = sum(shard.n_rows * shard.n_columns for round_ in layer.rounds for shard in round_.shards)
+        capacity = sum(len(round_.tiles) for round_ in layer.rounds) * self.plan.chip.tile.n_rows
+        capacity *= self.plan.chip.tile.n_columns
+        counts = (self.trace or self.estimate).counts if self.trace or self.estimate else {}  # type: ignore[union-attr]
+        clips = self.outcome.clipping[layer.name] if self.outcome is not None else None
+        return record | {
+            "n_row_chunks": layer.n_row_chunks,
+            "n_replicas": layer.n_replicas,
+            "n_rounds": len(layer.rounds),
+            "n_tiles": len(tiles),
+            "utilization": cells / capacity,
+            "n_accesses_per_inference": counts.get(layer.name, Counter())["tile.access"],
+            "n_accesses": clips.n_accesses if clips else None,
+            "n_clipped_accesses": clips.n_clipped_accesses if clips else None,
+            "n_conversions": clips.n_conversions if clips else None,
+            "n_clipped_conversions": clips.n_clipped_conversions if clips else None,
+        }
+
+
+def layer_record(graph: Graph, op: Op) -> dict[str, Any]:
+    """Return what a layer is, whatever chip it runs on: shapes, formats, MACs, weights, planes, sparsity."""
+    source = graph.tensors[op.input]
+    record: dict[str, Any] = {
+        "name": op.name,
+        "kind": "digital" if op.product is None else op.product.kind,
+        "input": "x".join(map(str, source.shape)),
+        "shape": "x".join(map(str, op.output.shape)),
+        "input_format": str(source.format),
+        "output_format": str(op.output.format),
+        "steps": [type(step).__name__ for step in op.steps],
+    }
+    if op.product is None:
+        return record
+    weights = op.product.weights
+    return record | {
+        "n_macs": graph.n_macs(op),
+        "n_weights": int(np.prod(weights.shape)),
+        "weight_planes": weights.n_planes,
+        "activation_planes": source.format.n_passes,
+        "zero_weights": weights.zero_fraction,
+        "n_rows": op.product.n_rows,
+        "n_columns": op.product.n_columns * weights.n_planes,
+        "n_groups": op.product.groups,
+    }
+
+
+def shares(rows: Iterable[Row], column: Literal["energy_pJ", "area_um2"]) -> dict[str, float]:
+    """Return the share of each basis in the total of *column* over the rows of inferences."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        if row.phase == "inference" and row.basis:
+            total[row.basis] += getattr(row, column)
+    return _normalized(total)
+
+
+def require_writable(folder: Path) -> None:
+    """Make *folder* if it is not there; raises OutputError when nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".imcsim-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: must be a folder that can be written to, got {error.strerror or error}; choose another --out"
+        ) from None
+
+
+def _samples(workload: Workload, n_samples: int | None, data: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    if n_samples is not None and n_samples < 1:
+        raise ConfigError(f"n_samples: must be at least 1, got {n_samples}")
+    x, labels = workload.data(data)
+    if len(x) == 0 or len(x) != len(labels):
+        raise DataError(f"{workload.name}: data() must give as many labels as inputs, got {len(x)} and {len(labels)}")
+    if n_samples is not None and n_samples > len(x):
+        raise ConfigError(f"n_samples: must be at most the {len(x)} samples of the test set, got {n_samples}")
+    return x[:n_samples], labels[:n_samples]
+
+
+def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None) -> "tuple[Trace, Trace | None]":
+    from imcsim.sim import simulate
+
+    if progress is not None:
+        progress("simulate", 0, 1)
+    trace = simulate(plan, costs, seed=seed)
+    setup = simulate(plan, costs, seed=seed, phase="setup") if plan.style == "spatial" else None
+    if progress is not None:
+        progress("simulate", 1, 1)
+    return trace, setup
+
+
+def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
+    from imcsim.functional.execute import Clipping, run
+    from imcsim.functional.reference import reference
+
+    clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
+    right = Counter[str]()
+    n_outputs = n_different = 0
+    rng = np.random.default_rng(seed)
+    step = 256
+    for start in range(0, len(x), step):
+        batch, truth = x[start : start + step], labels[start : start + step]
+        done = run(plan, batch, rng=rng)
+        ideal = reference(plan.graph, batch)
+        if done.outputs.ndim != 2 or truth.shape != (len(batch),):
+            raise DataError(
+                f"{plan.graph.name}: outputs must be scores (b classes) and labels whole numbers (b), got "
+                f"{done.outputs.shape} and {truth.shape}"
+            )
+        right["chip"] += int(np.sum(done.outputs.argmax(axis=1) == truth))
+        right["reference"] += int(np.sum(ideal.argmax(axis=1) == truth))
+        n_outputs += done.outputs.size
+        n_different += int(np.sum(done.outputs != ideal))
+        for layer, clips in done.clipping.items():
+            clipping[layer] += clips
+        if progress is not None:
+            progress("execute", min(start + step, len(x)), len(x))
+    return Outcome(len(x), right["reference"], right["chip"], n_outputs, n_different, clipping)
+
+
+def _totals(rows: list[Row], phase: str = "inference") -> dict[str, float] | None:
+    if not rows:
+        return None
+    return {"latency_ns": latency_of(rows, phase=phase), "energy_pJ": energy_of(rows, phase=phase)}
+
+
+def _area_shares(costs: CostTable) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for area in costs.areas:
+        total[area.basis] += area.area_um2  # type: ignore[assignment]
+    return _normalized(total)
+
+
+def _normalized(total: Counter[str]) -> dict[str, float]:
+    whole = sum(total.values())
+    return {basis: total[basis] / whole if whole else 0.0 for basis in BASES}
+
+
+def _spans_csv(trace: "Trace") -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["task", "layer", "unit", "component", "start_ns", "end_ns", "busy_ns"])
+    for span in trace.spans:
+        times = [f"{ps / PS_PER_NS:.3f}" for ps in (span.start_ps, span.end_ps, span.busy_ps)]
+        writer.writerow([span.task, span.layer, span.unit, trace.component_of(span), *times])
+    return text.getvalue()

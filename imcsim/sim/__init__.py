@@ -1,0 +1,30 @@
+"""How long it takes: programs played with contention, by SimPy."""
+
+from imcsim.costs.price import price
+from imcsim.costs.table import CostTable
+from imcsim.errors import SimulationError
+from imcsim.mapping.lower import Phase, lower
+from imcsim.mapping.plan import Plan
+from imcsim.sim.engine import Span, play
+from imcsim.sim.trace import Trace
+
+__all__ = ["Span", "Trace", "play", "simulate"]
+
+
+def simulate(
+    plan: Plan, costs: CostTable | None = None, *, burst: int | None = None, phase: Phase = "inference", seed: int = 0
+) -> Trace:
+    """Play one inference of *plan* (or its setup) and return the trace.
+
+    Args:
+        plan: What goes where and when.
+        costs: Costs of the plan's chip; priced anew if not given.
+        burst: Items of one event; 1 plays every access. By default each task is cut into 16 bursts.
+        phase: "inference", or "setup": the writing of resident weights, which only a spatial plan has.
+        seed: Named in the rows; nothing here is random.
+    """
+    if burst is not None and burst < 1:
+        raise SimulationError(f"burst: must be at least 1, got {burst}")
+    costs = costs or price(plan.chip)
+    program = lower(plan, costs, phase=phase)
+    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase)

@@ -1,0 +1,136 @@
+"""What happened: start and end of every task, and what follows from them."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from imcsim.costs.rows import dynamic_energy_pJ, energy_rows, leak_rows
+from imcsim.costs.table import CostTable
+from imcsim.mapping.plan import Plan
+from imcsim.mapping.program import Program
+from imcsim.results import Identity, Row, write_whole
+from imcsim.sim.engine import Span
+from imcsim.units import PS_PER_NS
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A program that was played."""
+
+    plan: Plan
+    program: Program
+    costs: CostTable
+    spans: tuple[Span, ...]
+    seed: int = 0
+    phase: str = "inference"
+
+    @cached_property
+    def latency_ps(self) -> int:
+        """From the start to the end of the last task."""
+        return max((span.end_ps for span in self.spans), default=0)
+
+    @property
+    def latency_ns(self) -> float:
+        """From the start to the end of the last task."""
+        return self.latency_ps / PS_PER_NS
+
+    @cached_property
+    def added_ns(self) -> dict[str, float]:
+        """What each layer adds to the latency: from the end of all earlier layers to its own end.
+
+        Adds up to the latency.
+        """
+        ends: dict[str, int] = {}
+        for span in self.spans:
+            ends[span.layer] = max(ends.get(span.layer, 0), span.end_ps)
+        added, frontier = {}, 0
+        for layer, end in ends.items():
+            added[layer] = max(0, end - frontier) / PS_PER_NS
+            frontier = max(frontier, end)
+        return added
+
+    @cached_property
+    def busy_ns(self) -> dict[str, dict[str, float]]:
+        """For each layer and component: how long its busiest unit works."""
+        busy: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+        for span in self.spans:
+            busy[span.layer][self.component_of(span), span.unit] += span.busy_ps
+        busiest: dict[str, dict[str, float]] = {}
+        for layer, units in busy.items():
+            worst = busiest.setdefault(layer, {})
+            for (component, _), ps in units.items():
+                worst[component] = max(worst.get(component, 0.0), ps / PS_PER_NS)
+        return busiest
+
+    @property
+    def bound_by(self) -> dict[str, str]:
+        """For each layer the component whose busiest unit works longest."""
+        return {layer: max(busy, key=lambda c: busy[c]) for layer, busy in self.busy_ns.items()}
+
+    @property
+    def energy_pJ(self) -> float:
+        """All actions, and what the chip leaks meanwhile."""
+        return dynamic_energy_pJ(self.program.actions, self.costs) + self.costs.leakage_mW * self.latency_ns
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """Actions that each layer spent."""
+        return self.program.actions
+
+    def component_of(self, span: Span) -> str:
+        """Return the component of the chip that a span kept busy; row writes apart from accesses."""
+        if "tile.write_row" in self.program.task_of[span.task].actions:
+            return "tile.write"
+        unit = span.unit
+        return f"tile.{unit.partition('.')[2]}" if unit.startswith("tile") else unit
+
+    def to_rows(self) -> list[Row]:
+        """Return a row for each layer, component and action: energy, leakage, time, and busy times."""
+        identity = Identity(chip=self.plan.chip.name, workload=self.plan.graph.name, engine="simulate", seed=self.seed)
+        rows = list(energy_rows(self.counts, self.costs, identity, phase=self.phase))
+        rows += leak_rows(self.added_ns, self.costs, identity, phase=self.phase)
+        rows += self._time_rows(identity)
+        return rows
+
+    def _time_rows(self, identity: Identity) -> Iterator[Row]:
+        bound_by = self.bound_by
+        for layer, added_ns in self.added_ns.items():
+            yield identity.row(phase=self.phase, layer=layer, component=bound_by[layer], action="time", count=1,
+                               latency_ns=added_ns)  # fmt: skip
+            for component, busy_ns in self.busy_ns[layer].items():
+                yield identity.row(phase=self.phase, layer=layer, component=component, action="busy", count=1,
+                                   busy_ns=busy_ns)  # fmt: skip
+
+    def to_perfetto(self, path: str | Path) -> None:
+        """Write the trace in the trace event format that Chrome and Perfetto open: one track a unit."""
+        write_whole(Path(path), json.dumps(self.to_events(), separators=(",", ":")))
+
+    def to_events(self) -> dict[str, object]:
+        """Return the trace in the trace event format; its times are microseconds."""
+        tracks = {unit: i for i, unit in enumerate(dict.fromkeys(span.unit for span in self.spans), start=1)}
+        events: list[dict[str, object]] = [
+            {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{self.plan.chip.name}"}}
+        ]
+        for unit, track in tracks.items():
+            events.append({"ph": "M", "pid": 1, "tid": track, "name": "thread_name", "args": {"name": unit}})
+            events.append(
+                {"ph": "M", "pid": 1, "tid": track, "name": "thread_sort_index", "args": {"sort_index": track}}
+            )
+        for span in self.spans:
+            task = self.program.task_of[span.task]
+            events.append(
+                {
+                    "ph": "X",
+                    "pid": 1,
+                    "tid": tracks[span.unit],
+                    "ts": span.start_ps / 1e6,
+                    "dur": (span.end_ps - span.start_ps) / 1e6,
+                    "name": span.task,
+                    "cat": span.layer,
+                    "args": {"items": task.n_items, "busy_ns": span.busy_ps / PS_PER_NS, **dict(task.actions)},
+                }
+            )
+        return {"traceEvents": events, "displayTimeUnit": "ns"}

@@ -1,0 +1,6 @@
+"""Ternary planes, the codecs that make them, and their packing into machine words."""
+
+from imcsim.ternary.codecs import CODECS, Codec, binary, bit_serial, sign_magnitude, ternary
+from imcsim.ternary.planes import PlaneSum
+
+__all__ = ["CODECS", "Codec", "PlaneSum", "binary", "bit_serial", "sign_magnitude", "ternary"]

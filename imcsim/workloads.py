@@ -1,0 +1,124 @@
+"""Workloads by name or path: a folder with a `workload.py` that says how to build, feed and test a network.
+
+`workload.py` offers ``build()``, a torch module in evaluation mode; ``example_input()``, one input (1 ...); and, where
+there is a trained network, ``data(folder)``, its test set as inputs (n ...) and labels (n). It may name its data set
+(`DATASET`), describe itself (`DESCRIPTION`) and say which layers take 8 bits (`EIGHT_BIT_LAYERS`).
+"""
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from imcsim.errors import ConfigError, DataError, ImcsimError
+from imcsim.graph import Graph
+from imcsim.shipped import shipped_folder
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network and its test set, read when they are asked for."""
+
+    name: str
+    path: Path
+    """The `workload.py`."""
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The Python module behind the workload; raises ConfigError when it cannot be read."""
+        name = f"imcsim_workload_{self.name.replace('-', '_')}"
+        spec = importlib.util.spec_from_file_location(name, self.path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except ImcsimError:
+            raise
+        except Exception as error:  # the user's own code
+            sys.modules.pop(name, None)
+            raise ConfigError(f"{self.path}: must be a module that Python can read, got {_reason(error)}") from error
+        for needed in ("build", "example_input"):
+            if not callable(getattr(module, needed, None)):
+                raise ConfigError(f"{self.path}: {needed}(): missing; a workload needs it")
+        return module
+
+    @property
+    def description(self) -> str:
+        """What the workload is, in a line."""
+        return str(getattr(self.module, "DESCRIPTION", "")) or (self.module.__doc__ or "").split("\n")[0]
+
+    def graph(self) -> Graph:
+        """Return the network as a graph, its steps joined and its batch norms folded."""
+        from imcsim.graph.capture import capture
+
+        built = self._call("build")
+        try:
+            return capture(built, self._call("example_input"), name=self.name)
+        except ImcsimError as error:
+            raise type(error)(f"{self.name}: {error}") from None
+
+    def data(self, folder: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none."""
+        if not self.has_data:
+            raise DataError(f"{self.name}: data(): missing; a workload without a test set runs with --engine simulate")
+        x, labels = self._call("data", folder)
+        return np.asarray(x, dtype=np.float64), np.asarray(labels)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the workload comes with a test set."""
+        return callable(getattr(self.module, "data", None))
+
+    def _call(self, name: str, *args: Any) -> Any:
+        function: Callable[..., Any] = getattr(self.module, name)
+        try:
+            return function(*args)
+        except ImcsimError:
+            raise
+        except Exception as error:  # the user's own code
+            raise ConfigError(f"{self.path}: {name}() must run, got {_reason(error)}") from error
+
+
+def find_workload(name_or_path: str | Path) -> Workload:
+    """Return the workload of a shipped name, a folder with a `workload.py`, or such a file.
+
+    Raises ConfigError where there is none, with the nearest shipped name.
+    """
+    text = str(name_or_path)
+    shipped = shipped_folder("workloads") / text / "workload.py"
+    if text in shipped_workloads():
+        return Workload(text, shipped)
+    path = Path(text)
+    if path.is_dir() and (path / "workload.py").is_file():
+        return Workload(path.resolve().name, path / "workload.py")
+    if path.is_file() and path.suffix == ".py":
+        return Workload(path.resolve().parent.name if path.name == "workload.py" else path.stem, path)
+    near = difflib.get_close_matches(text, shipped_workloads(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped_workloads())}"
+    raise ConfigError(
+        f"{text}: must be a shipped workload, a folder with a workload.py, or a .py file, got nothing there; {hint}"
+    )
+
+
+def shipped_workloads() -> tuple[str, ...]:
+    """Return the names of the workloads that come with imcsim."""
+    return tuple(sorted(path.parent.name for path in shipped_folder("workloads").glob("*/workload.py")))
+
+
+def load_workload(name_or_path: str | Path) -> Graph:
+    """Return the graph of a shipped workload by its name, or of one's own by its path."""
+    return find_workload(name_or_path).graph()
+
+
+def _reason(error: BaseException) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

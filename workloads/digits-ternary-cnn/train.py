@@ -1,0 +1,123 @@
+"""Train the network of ``workload.py`` on scikit-learn's digits; write weights.safetensors and training.json.
+
+    python workloads/digits-ternary-cnn/train.py --seed 0
+
+One seed gives the same weights on one machine. The epoch is picked on a part of the training set; the test set is used
+once, at the end.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import sklearn
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from imcsim.quant import packed_state
+from imcsim.quant.training import Labelled, accuracy, fit, shifted
+
+HERE = Path(__file__).resolve().parent
+NAME = HERE.name
+
+
+def main() -> None:
+    """Train, measure, write."""
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(arguments.seed)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    workload = load_workload()
+    train, validation = train_and_validation(workload.split("train"))
+    net = workload.network()
+    start = time.perf_counter()
+    accuracies = fit(
+        net,
+        train,
+        validation,
+        n_epochs=arguments.epochs,
+        batch_size=32,
+        learning_rate=0.01,
+        generator=generator,
+        augment=augment,
+    )
+    seconds = time.perf_counter() - start
+    test = accuracy(net, *workload.split("test"))
+    print(f"best validation {max(accuracies):.4f}  test {test:.4f}  {seconds:.0f} s")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_whole(arguments.out / "weights.safetensors", save(packed_state(net)))
+    record = {
+        "workload": NAME,
+        "dataset": workload.DATASET,
+        "command": f"python workloads/{NAME}/train.py --seed {arguments.seed} --epochs {arguments.epochs} "
+        f"--threads {arguments.threads}",
+        "seed": arguments.seed,
+        "n_epochs": arguments.epochs,
+        "n_train": len(train[0]),
+        "n_validation": len(validation[0]),
+        "validation_accuracy": max(accuracies),
+        "test_accuracy": test,
+        "training_s": round(seconds),
+        "versions": {
+            "imcsim": version("imcsim"),
+            "python": platform.python_version(),
+            "scikit-learn": sklearn.__version__,
+            "torch": torch.__version__,
+        },
+    }
+    write_whole(arguments.out / "training.json", json.dumps(record, indent=2).encode() + b"\n")
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return *images* moved by up to one pixel in each direction."""
+    return shifted(images, generator, most=1)
+
+
+def train_and_validation(labelled: Labelled) -> tuple[Labelled, Labelled]:
+    """Return the training set in two parts: every 6th image, from the first, is for validation."""
+    images, labels = labelled
+    held = torch.arange(len(images)) % 6 == 0
+    return (images[~held], labels[~held]), (images[held], labels[held])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default 0)")
+    parser.add_argument("--epochs", type=int, default=40, help="passes over the training set (default 40)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of torch; part of what makes a run repeatable (default 1)"
+    )
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
+    return parser.parse_args()
+
+
+def load_workload() -> ModuleType:
+    """Return the module ``workload.py`` beside this file, whatever the current folder is."""
+    spec = importlib.util.spec_from_file_location(f"{NAME}.workload", HERE / "workload.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write *content* beside *path*, then put the file there in one step."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+if __name__ == "__main__":
+    main()
