@@ -62,6 +62,10 @@ def run(
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
         progress: Is told how far the work is.
     """
+    if batch < 1:
+        raise ConfigError(f"batch: must be at least 1, got {batch}")
+    if seed < 0:
+        raise ConfigError(f"seed: must be 0 or more, got {seed}")
     wants = {engine} if engine != "all" else {"simulate", "estimate", "execute"}
     if engine == "all" and not workload.has_data:
         wants.discard("execute")
@@ -85,6 +89,9 @@ class Outcome:
     n_outputs: int
     n_different: int
     """Outputs that are not the same bits as those of the reference."""
+
+    n_different_classes: int
+    """Samples whose greatest output is another one than the reference's."""
 
     clipping: "dict[str, Clipping]"
 
@@ -154,6 +161,8 @@ class Result:
 
         folder = Path(folder)
         require_writable(folder)
+        for stale in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html"):
+            (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
         write_whole(folder / "rows.csv", to_csv(self.rows))
         if self.trace is not None:
             write_whole(folder / "spans.csv", _spans_csv(self.trace))
@@ -190,7 +199,12 @@ class Result:
         if self.outcome is None:
             return None
         n = self.outcome.n_different
-        return {"exact": n == 0, "n_outputs": self.outcome.n_outputs, "n_different": n}
+        return {
+            "exact": n == 0,
+            "n_outputs": self.outcome.n_outputs,
+            "n_different": n,
+            "n_different_classes": self.outcome.n_different_classes,
+        }
 
     def _layer(self, layer: LayerPlan) -> dict[str, Any]:
         record = layer_record(self.plan.graph, self.plan.op_of[layer.name])
@@ -296,7 +310,7 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     right = Counter[str]()
-    n_outputs = n_different = 0
+    n_outputs = n_different = n_different_classes = 0
     rng = np.random.default_rng(seed)
     step = 256
     for start in range(0, len(x), step):
@@ -308,15 +322,16 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
                 f"{plan.graph.name}: outputs must be scores (b classes) and labels whole numbers (b), got "
                 f"{done.outputs.shape} and {truth.shape}"
             )
-        right["chip"] += int(np.sum(done.outputs.argmax(axis=1) == truth))
-        right["reference"] += int(np.sum(ideal.argmax(axis=1) == truth))
+        found, expected = done.outputs.argmax(axis=1), ideal.argmax(axis=1)
+        right.update(chip=int(np.sum(found == truth)), reference=int(np.sum(expected == truth)))
+        n_different_classes += int(np.sum(found != expected))
         n_outputs += done.outputs.size
         n_different += int(np.sum(done.outputs != ideal))
         for layer, clips in done.clipping.items():
             clipping[layer] += clips
         if progress is not None:
             progress("execute", min(start + step, len(x)), len(x))
-    return Outcome(len(x), right["reference"], right["chip"], n_outputs, n_different, clipping)
+    return Outcome(len(x), right["reference"], right["chip"], n_outputs, n_different, n_different_classes, clipping)
 
 
 def _totals(rows: list[Row], phase: str = "inference") -> dict[str, float] | None:

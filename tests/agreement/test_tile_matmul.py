@@ -83,10 +83,10 @@ def test_dense_blocks_with_all_products_equal_are_clipped_and_counted(machine):
     assert product.n_clipped_conversions == 3 * 2 * 300
 
 
-@pytest.mark.parametrize("rows_per_access", [16, 512])
+@pytest.mark.parametrize("rows_per_access", [8, 16, 64, 512])
 def test_sums_of_many_blocks_do_not_overflow(machine, rows_per_access):
     ones = np.ones((2, 8192), dtype=np.int8)
-    for count_max in (1, 8, 15, 300, 1024):
+    for count_max in (1, 7, 8, 15, 300, 1024):
         expected = 8192 // rows_per_access * min(count_max, rows_per_access)
         vectors, matrix = pack_vectors(ones, rows_per_access), pack_matrix(ones.T, rows_per_access)
         assert (kernels.clipped_product(vectors, matrix, count_max=count_max).total == expected).all()

@@ -1,0 +1,300 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+IMCSIM = [sys.executable, "-m", "imcsim"]
+NET = """
+import torch
+from torch import nn
+from imcsim.quant import TernaryActivation, TernaryLinear
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential({layers}).eval()
+
+def example_input():
+    return torch.zeros(1, 12)
+"""
+TERNARY = "TernaryActivation(0.5), TernaryLinear(12, 8), nn.BatchNorm1d(8), TernaryActivation(0.5), TernaryLinear(8, 3)"
+DATA = """
+def data(folder=None):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(40, 12, generator=generator), torch.randint(0, 3, (40,), generator=generator)
+"""
+
+
+def imcsim(folder, *args, **environment):
+    env = {name: value for name, value in os.environ.items() if name != "IMCSIM_DATA"} | environment
+    return subprocess.run(
+        [*IMCSIM, *map(str, args)], cwd=folder, capture_output=True, text=True, env=env, timeout=120, check=False
+    )
+
+
+def workload(folder, layers=TERNARY, data=DATA, name="net"):
+    path = folder / name / "workload.py"
+    path.parent.mkdir()
+    path.write_text(NET.format(layers=layers) + data)
+    return name
+
+
+def assert_one_line(done, *parts):
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("imcsim: ")
+    for part in parts:
+        assert part in last
+    assert done.stderr.strip().count("\nimcsim: ") == 0
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    done = imcsim(folder, "run", "digits-ternary-cnn", "--chip", "tim-dnn", "--samples", 64, "--trace", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_writes_all_its_files_and_names_the_report(ran):
+    folder, done = ran
+    out = folder / "out"
+    for name in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html"):
+        assert (out / name).stat().st_size > 0
+    assert list((out / "figures").glob("*.png"))
+    assert list((out / "figures").glob("*.svg"))
+    assert done.stdout.strip().splitlines()[-1] == "report: out/report.html"
+
+
+def test_the_summary_has_the_promised_figures(ran):
+    folder, _ = ran
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert (summary["workload"], summary["chip"], summary["seed"]) == ("digits-ternary-cnn", "tim-dnn", 0)
+    for engine in ("simulate", "estimate"):
+        assert summary[engine]["latency_ns"] > 0
+        assert summary[engine]["energy_pJ"] > 0
+    assert summary["area_um2"] > 0
+    assert set(summary["basis"]) == {"published", "recalled", "derived", "fitted", "assumed"}
+    assert sum(summary["basis"].values()) == pytest.approx(1)
+    assert summary["accuracy"]["n_samples"] == 64
+    assert summary["accuracy"]["reference"] > 0.9
+    assert 0 < summary["accuracy"]["n_clipped_accesses"] < summary["accuracy"]["n_accesses"]
+    assert summary["check"]["n_outputs"] == 640
+    assert summary["check"]["exact"] == (summary["check"]["n_different"] == 0)
+
+
+def test_totals_of_the_summary_are_sums_of_rows(ran):
+    import pandas as pd
+
+    folder, _ = ran
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    rows = pd.read_csv(folder / "out" / "rows.csv", keep_default_na=False)
+    for engine in ("simulate", "estimate"):
+        mine = rows[(rows.engine == engine) & (rows.phase == "inference")]
+        assert mine.energy_pJ.sum() == pytest.approx(summary[engine]["energy_pJ"])
+        assert mine.latency_ns.sum() == pytest.approx(summary[engine]["latency_ns"])
+    assert rows[rows.action == "area"].area_um2.sum() == pytest.approx(summary["area_um2"])
+
+
+def test_the_same_run_twice_gives_the_same_bytes(tmp_path):
+    name = workload(tmp_path)
+    for out in ("a", "b"):
+        assert imcsim(tmp_path, "run", name, "--out", "out").returncode == 0
+        (tmp_path / "out").rename(tmp_path / out)
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert files
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_a_tile_that_cannot_clip_is_exact(tmp_path):
+    done = imcsim(tmp_path, "run", workload(tmp_path), "--set", "tile.count_max=16", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["check"] == {"exact": True, "n_outputs": 120, "n_different": 0, "n_different_classes": 0}
+
+
+@pytest.mark.parametrize("engine", ["simulate", "estimate", "execute"])
+def test_each_engine_runs_alone(tmp_path, engine):
+    done = imcsim(tmp_path, "run", workload(tmp_path), "--engine", engine, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    present = {key for key in ("simulate", "estimate") if summary[key]} | (
+        {"execute"} if summary["accuracy"] else set()
+    )
+    assert present == {engine}
+
+
+def test_a_workload_without_a_test_set_runs_without_values(tmp_path):
+    done = imcsim(tmp_path, "run", workload(tmp_path, data=""), "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["accuracy"] is None
+
+
+def test_a_second_run_leaves_nothing_of_the_first(tmp_path):
+    name = workload(tmp_path)
+    assert imcsim(tmp_path, "run", name, "--trace", "--out", "out").returncode == 0
+    assert imcsim(tmp_path, "run", name, "--engine", "execute", "--out", "out").returncode == 0
+    assert not (tmp_path / "out" / "trace.json").exists()
+    assert not (tmp_path / "out" / "spans.csv").exists()
+
+
+def test_a_report_is_drawn_anew_from_its_folder(ran):
+    folder, _ = ran
+    page = folder / "out" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    done = imcsim(folder, "report", "out")
+    assert done.returncode == 0, done.stderr
+    assert page.read_bytes() == before
+
+
+CHIP = "include: tim-dnn\nname: mine\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("tile: {n_colums: 256}\n", ["mine.yaml: tile.n_colums: no such field in Tile", "did you mean 'n_columns'?"]),
+        ("tile: {count_max: eight}\n", ["mine.yaml: tile.count_max: must be", "got 'eight'"]),
+        ("tile: {access: {pcus: {energy_pJ: -17}}}\n", ["tile.access.pcus.energy_pJ: must be", "got -17"]),
+        ("tile: {n_pcus: 10}\n", ["tile.n_pcus: must divide n_columns (256) evenly, got 10"]),
+    ],
+)
+def test_a_slip_in_a_chip_file_is_one_line(tmp_path, text, parts):
+    (tmp_path / "mine.yaml").write_text(CHIP + text)
+    done = imcsim(tmp_path, "run", "digits-ternary-cnn", "--chip", "mine.yaml", "--out", "out")
+    assert_one_line(done, *parts)
+    assert not (tmp_path / "out").exists()
+    assert_one_line(imcsim(tmp_path, "chip", "check", "mine.yaml"), *parts)
+
+
+def test_an_unknown_key_to_set_is_one_line(tmp_path):
+    done = imcsim(tmp_path, "run", "digits-ternary-cnn", "--set", "tile.count_mx=4", "--out", "out")
+    assert_one_line(done, "tile.count_mx: no such field in Tile", "did you mean 'count_max'?")
+    assert not (tmp_path / "out").exists()
+
+
+def test_float_weights_are_one_line(tmp_path):
+    name = workload(tmp_path, layers="nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)")
+    done = imcsim(tmp_path, "run", name, "--engine", "estimate", "--out", "out")
+    assert_one_line(done, "0, 2: weights must be ternary or binary planes, got float32 values; quantize the model")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_unsupported_operators_are_listed_with_counts_and_paths(tmp_path):
+    name = workload(tmp_path, layers=f"nn.Tanh(), {TERNARY}, nn.Tanh(), nn.GELU()")
+    done = imcsim(tmp_path, "run", name, "--engine", "estimate", "--out", "out")
+    assert_one_line(done, "got 3 that are not: torch.nn.Tanh x2 (0, 6); torch.nn.GELU x1 (7)")
+
+
+def test_a_missing_data_folder_is_one_line(tmp_path):
+    done = imcsim(tmp_path, "run", "fashion-ternary-cnn", "--data", "nowhere", "--out", "out")
+    assert_one_line(done, "nowhere")
+    done = imcsim(tmp_path, "run", "fashion-ternary-cnn", "--out", "out")
+    assert_one_line(done, "IMCSIM_DATA")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    done = imcsim(tmp_path, "run", "digits-ternary-cnn", "--out", "file/out")
+    assert_one_line(done, "file/out: must be a folder that can be written to", "choose another --out")
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_an_unknown_workload_is_one_line_with_the_nearest_name(tmp_path):
+    done = imcsim(tmp_path, "run", "digits-ternary-cn", "--out", "out")
+    assert_one_line(done, "did you mean 'digits-ternary-cnn'?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--samples", 0], "n_samples: must be at least 1, got 0"),
+        (["--samples", 999], "n_samples: must be at most the 40 samples of the test set, got 999"),
+        (["--batch", 0], "batch: must be at least 1, got 0"),
+        (["--seed", -1], "seed: must be 0 or more, got -1"),
+        (["--set", "tile.count_max"], "tile.count_max"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(tmp_path, arguments, part):
+    done = imcsim(tmp_path, "run", workload(tmp_path), *arguments, "--out", "out")
+    assert_one_line(done, part)
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["run"], ["run", "x", "--out", "y", "--engine", "steam"]])
+def test_wrong_usage_has_status_2(tmp_path, arguments):
+    assert imcsim(tmp_path, *arguments).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["report"], *([g, c] for g in ["chip"] for c in ["list", "show", "check", "schema"]),
+                ["workload", "list"], ["workload", "show"]]
+)  # fmt: skip
+def test_every_command_shows_an_example(tmp_path, command):
+    done = imcsim(tmp_path, *command, "--help")
+    assert done.returncode == 0
+    assert "Example: imcsim " + " ".join(command) in " ".join(done.stdout.split())
+
+
+def test_a_run_that_is_interrupted_leaves_no_half_written_file(tmp_path):
+    process = subprocess.Popen(
+        [*IMCSIM, "run", "digits-ternary-cnn", "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # the first line of progress: it is at work
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) != 0
+    assert "Traceback" not in errors
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix == ".part"]
+
+
+def test_the_chip_is_shown_with_its_peaks_beside_the_papers(tmp_path):
+    done = imcsim(tmp_path, "chip", "show", "tim-dnn")
+    assert done.returncode == 0
+    peaks = [line for line in done.stdout.splitlines() if "peak" in line and "TOPS" in line]
+    assert any("114" in line and "-0.02 %" in line for line in peaks)
+
+
+def test_the_schema_is_json(tmp_path):
+    done = imcsim(tmp_path, "chip", "schema")
+    assert json.loads(done.stdout)["title"] == "Chip"
+
+
+def test_a_workload_is_shown_layer_by_layer(tmp_path):
+    done = imcsim(tmp_path, "workload", "show", "digits-ternary-cnn")
+    assert done.returncode == 0
+    assert "conv2" in done.stdout
+    listed = imcsim(tmp_path, "workload", "list")
+    assert "digits-ternary-cnn" in listed.stdout
+    assert "fashion-ternary-cnn" in listed.stdout
+
+
+def test_a_wheel_brings_chips_and_workloads(tmp_path):
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, root],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("imcsim-*.whl")
+    place = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, wheel], check=True
+    )
+    listed = imcsim(tmp_path, "chip", "list", PYTHONPATH=str(place))
+    assert "tim-dnn" in listed.stdout
+    where = subprocess.run(
+        [sys.executable, "-c", "import imcsim.shipped as s; print(s.shipped_folder('workloads'))"],
+        env=os.environ | {"PYTHONPATH": str(place)}, capture_output=True, text=True, check=True, cwd=tmp_path,
+    ).stdout.strip()  # fmt: skip
+    assert Path(where).is_relative_to(place)
+    assert (Path(where) / "digits-ternary-cnn" / "weights.safetensors").is_file()
