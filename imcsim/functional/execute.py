@@ -163,19 +163,20 @@ def _product(
     """Return the sums (b ... c) of one layer: pass after pass, plane by plane."""
     tile = plan.chip.tile
     codec = plan.graph.tensors[op.input].format.codec()
-    factors = product.weights.factors
+    pads = codec.split(np.array(product.attrs.pad_value))
     segment = tile.n_columns // product.n_planes * product.n_planes
     sums: list[Array] = []
     n_clipped_accesses = n_clipped_conversions = 0
     for group, matrix in enumerate(weights):
         total: Array | int = 0
-        for factor, plane in zip(codec.factors, codec.split(_channels_of(product, codes, group)), strict=True):
-            vectors = _pack(product, plane, tile.rows_per_access)
+        planes = codec.split(_channels_of(product, codes, group))
+        for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
+            vectors = _pack(product, plane, int(pad), tile.rows_per_access)
             counts = clipped_product(vectors, matrix, count_max=tile.count_max, columns_per_tile=segment)
             total = total + counts.total.astype(np.int64) * factor if codec.n_planes > 1 else counts.total
             n_clipped_accesses += counts.n_clipped_accesses
             n_clipped_conversions += counts.n_clipped_conversions
-        sums.append(_join_planes(np.asarray(total), factors))
+        sums.append(_join_planes(np.asarray(total), _factors_of(product, group)))
     together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
     n_images = len(codes)
     out = product.shape(plan.graph.tensors[op.input].shape)
@@ -197,7 +198,7 @@ def _channels_of(product: Product, codes: Array, group: int) -> Array:
     return codes[..., group * width : (group + 1) * width]
 
 
-def _pack(product: Product, plane: Array, rows_per_access: int) -> PackedVectors:
+def _pack(product: Product, plane: Array, pad: int, rows_per_access: int) -> PackedVectors:
     if product.kind == "linear":
         return pack_vectors_fast(plane, rows_per_access)
     return pack_patches(
@@ -206,17 +207,24 @@ def _pack(product: Product, plane: Array, rows_per_access: int) -> PackedVectors
         stride=product.stride,
         padding=product.padding,
         dilation=product.dilation,
-        pad_value=product.attrs.pad_value,
+        pad_value=pad,
         rows_per_access=rows_per_access,
     )
 
 
+def _factors_of(product: Product, group: int) -> Array:
+    """Return (j 1) or (j c): what each weight plane counts for in the outputs of one group."""
+    factors = product.weights.factors.reshape(product.n_planes, -1)
+    width = product.n_columns
+    return factors if factors.shape[1] == 1 else factors[:, group * width : (group + 1) * width]
+
+
 def _join_planes(total: Array, factors: Array) -> Array:
-    """(b, c * j) to (b c): add up the weight planes of each output by their factors."""
-    if len(factors) == 1 and factors.flat[0] == 1:
+    """(b, c * j) to (b c): add up the weight planes of each output by their *factors*."""
+    if len(factors) == 1 and np.all(factors == 1):
         return total
     planes = total.reshape(len(total), -1, len(factors))
-    return sum(planes[:, :, j] * np.ravel(factor) for j, factor in enumerate(factors))  # type: ignore[return-value]
+    return sum(planes[:, :, j] * factor for j, factor in enumerate(factors))  # type: ignore[return-value]
 
 
 # --- steps, channels last ---------------------------------------------------------------------------------------
@@ -233,11 +241,12 @@ def _relu(step: Relu, x: Array, tensors: dict[str, Array]) -> Array:
 def _threshold(step: Threshold, x: Array, tensors: dict[str, Array]) -> Array:
     thresholds = step.thresholds
     if x.dtype.kind == "i":  # whole numbers reach a threshold when they reach its ceiling
-        limit = np.iinfo(x.dtype)
-        thresholds = np.clip(np.ceil(thresholds), limit.min + 1, limit.max).astype(x.dtype)
-        # an infinite threshold is out of reach of every sum, since no sum fills its type
+        x = x.astype(np.int32) if x.dtype.itemsize < 4 else x
+        most = min(np.iinfo(x.dtype).max, 2**53)  # what float64 still tells apart, and out of reach of every sum
+        thresholds = np.clip(np.ceil(thresholds), -most, most).astype(x.dtype)
     turned = x if np.all(step.direction == 1) else x * step.direction
-    codes = np.full(x.shape, step.codes[0], np.int8 if step.codes[-1] < 128 else np.int32)
+    low, high = int(step.codes[0]), int(step.codes[-1])
+    codes = np.full(x.shape, low, np.int8 if low >= -128 and high < 128 and high - low < 128 else np.int32)
     for i, gain in enumerate(np.diff(step.codes)):
         codes += (turned >= thresholds[:, i]) * codes.dtype.type(gain)
     return codes
@@ -284,7 +293,8 @@ def _flatten(step: Flatten, x: Array, tensors: dict[str, Array]) -> Array:
 
 
 def _log_softmax(step: LogSoftmax, x: Array, tensors: dict[str, Array]) -> Array:
-    shifted = np.ascontiguousarray(x - x.max(axis=-1, keepdims=True))
+    x = np.ascontiguousarray(x, dtype=np.float64)  # codes are whole numbers, of which numpy makes half precision
+    shifted = x - x.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 

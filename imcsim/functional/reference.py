@@ -52,8 +52,9 @@ def tensors_of(graph: Graph, x: Array) -> dict[str, Array]:
 def _whole_weights(op: Op) -> Array:
     assert op.product is not None
     weights = op.product.weights
-    scaled = [plane * np.asarray(f, np.float64) for plane, f in zip(weights.planes, weights.factors, strict=True)]
-    return np.sum(scaled, axis=0)
+    factors = weights.factors.astype(np.float64)
+    factors = factors.reshape(factors.shape + (1,) * (weights.planes.ndim - factors.ndim))  # one, or one an output
+    return np.sum(weights.planes * factors, axis=0)
 
 
 def _conv2d(op: Op, x: Array) -> Array:

@@ -142,7 +142,8 @@ class _Walk:
         inputs, output = [], None
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
-                inputs.append(self._input(node))
+                if "shape" in node.meta:  # an argument that keeps its default is no tensor
+                    inputs.append(self._input(node))
             elif node.op == "output":
                 output = node.args[0]
             elif node.op != "get_attr" and "shape" in node.meta:

@@ -13,7 +13,7 @@ import numpy as np
 
 from imcsim.errors import GraphError
 from imcsim.graph.formats import Format
-from imcsim.graph.steps import Add, Quantize, Shape, Step, Threshold, window_shape
+from imcsim.graph.steps import Add, Flatten, MaxPool, Quantize, Shape, Step, Threshold, window_shape
 from imcsim.records import Record
 from imcsim.ternary import PlaneSum
 
@@ -178,13 +178,19 @@ class Graph(Record):
             if op.product is not None:
                 source.format.codec()  # a tile takes codes
                 shape = op.product.shape(shape)
+                pad = op.product.attrs.pad_value
+                if pad and not source.format.low <= pad <= source.format.high:
+                    raise GraphError(f"{op.product.kind}: padding must bring in a code of {source.format}, got {pad}")
             for step in op.steps:
                 shape = step.shape(shape)
                 if isinstance(step, Add) and tensors[step.other].shape != shape:
                     raise GraphError(
                         f"add: must get shapes that are equal, got {shape} and {tensors[step.other].shape}"
                     )
-                fmt = step.format if isinstance(step, Threshold | Quantize) else fmt
+                if isinstance(step, Threshold | Quantize):
+                    fmt = step.format
+                elif not isinstance(step, MaxPool | Flatten):  # the others make real numbers of codes
+                    fmt = None
         except GraphError as error:
             raise GraphError(f"{op.name}: {error}") from None
         return shape, fmt

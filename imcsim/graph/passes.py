@@ -6,6 +6,8 @@ constants that it folds; whole numbers stay whole.
 
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 
@@ -52,25 +54,27 @@ def fold_into_thresholds(graph: Graph) -> Graph:
 
 def _fold_op(op: Op) -> Op:
     steps = list(op.steps)
+    sums_are_whole = op.product is not None and op.product.weights.is_whole
     at = 0
     while at + 1 < len(steps):
-        folded = _fold_pair(steps[at], steps[at + 1])
+        folded = _fold_pair(steps[at], steps[at + 1], is_whole=sums_are_whole and at == 0)
         if folded is None:
             at += 1
         else:
             steps[at : at + 2] = folded
             at = max(at - 1, 0)
-    if op.product is not None and op.product.weights.is_whole and steps and isinstance(steps[0], Threshold):
+    if sums_are_whole and steps and isinstance(steps[0], Threshold):
         steps[0] = replace(steps[0], thresholds=np.ceil(steps[0].thresholds))
     return replace(op, steps=tuple(steps))
 
 
-def _fold_pair(first: Step, second: Step) -> list[Step] | None:
+def _fold_pair(first: Step, second: Step, *, is_whole: bool) -> list[Step] | None:
+    """Return what two neighbours become, or None; *is_whole*: the first one takes whole numbers."""
     match first, second:
         case Affine(), Affine():
             return [first.then(second)]
         case Affine(), Threshold():
-            return [_fold_affine(first, second)]
+            return [_fold_affine(first, second, is_whole=is_whole)]
         case Relu(), Threshold() if np.all(second.direction == 1):
             # max(x, 0) reaches every threshold up to 0, whatever x is
             reached = np.where(second.thresholds <= 0, -np.inf, second.thresholds)
@@ -82,11 +86,28 @@ def _fold_pair(first: Step, second: Step) -> list[Step] | None:
     return None
 
 
-def _fold_affine(affine: Affine, threshold: Threshold) -> Threshold:
+def _fold_affine(affine: Affine, threshold: Threshold, *, is_whole: bool) -> Threshold:
     scale = np.atleast_1d(affine.scale) * np.atleast_1d(threshold.direction)
     offset = np.atleast_1d(affine.offset) * np.atleast_1d(threshold.direction)
-    size = np.abs(scale)[:, np.newaxis]
-    short = threshold.thresholds - offset[:, np.newaxis]  # (c n): what scale * x must reach
-    with np.errstate(divide="ignore", invalid="ignore"):
-        thresholds = np.where(size > 0, short / size, np.where(short <= 0, -np.inf, np.inf))
-    return replace(threshold, thresholds=thresholds, direction=np.where(scale < 0, -1, 1).astype(np.int8))
+    size, offset, limits = np.broadcast_arrays(np.abs(scale)[:, None], offset[:, None], threshold.thresholds)  # (c n)
+    if is_whole:
+        reached = np.vectorize(_least_whole, otypes=[np.float64])(size, offset, limits)
+    else:
+        short = limits - offset  # what size * x must reach
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reached = np.where(size > 0, short / size, np.where(short <= 0, -np.inf, np.inf))
+    return replace(threshold, thresholds=reached, direction=np.where(scale < 0, -1, 1).astype(np.int8))
+
+
+def _least_whole(size: float, offset: float, limit: float) -> float:
+    """Return the least whole x with ``size * x + offset >= limit``, in exact arithmetic.
+
+    A strict threshold is the next float64 above it; in floating point an offset would swallow that difference.
+    """
+    if np.isinf(limit):
+        return limit
+    short = Fraction(float(limit)) - Fraction(float(offset))
+    if size == 0:
+        return -np.inf if short <= 0 else np.inf
+    least = ceil(short / Fraction(float(size)))
+    return float(least) if abs(least) < 2**53 else float(np.copysign(np.inf, least))

@@ -71,13 +71,15 @@ class Threshold(Step):
         thresholds = frozen_array(np.atleast_2d(np.asarray(self.thresholds, dtype=np.float64)), np.float64)
         codes = frozen_array(self.codes, np.int64)
         direction = frozen_array(np.atleast_1d(self.direction), np.int8)
-        if np.any(np.isnan(thresholds)) or np.any(np.diff(thresholds, axis=1) < 0):
+        if np.any(np.isnan(thresholds)) or np.any(thresholds[:, 1:] < thresholds[:, :-1]):
             raise GraphError("threshold: thresholds must be numbers in ascending order; check the activation's levels")
         if codes.shape != (thresholds.shape[1] + 1,) or np.any(np.diff(codes) <= 0):
             raise GraphError(
                 f"threshold: {thresholds.shape[1]} thresholds need {thresholds.shape[1] + 1} ascending codes, got "
                 f"{codes.tolist()}"
             )
+        if self.format.is_real:
+            raise GraphError("threshold: format must be one of codes, got real numbers")
         if codes[0] < self.format.low or codes[-1] > self.format.high:
             raise GraphError(f"threshold: codes must fit {self.format}, got {codes[0]} to {codes[-1]}")
         if not np.all(np.abs(direction) == 1):
