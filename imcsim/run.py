@@ -15,13 +15,14 @@ import numpy as np
 from imcsim.analytic import Estimate, estimate
 from imcsim.arch.spec import BASES, Chip
 from imcsim.costs.price import price
+from imcsim.costs.rows import area_rows
 from imcsim.costs.table import CostTable
 from imcsim.costs.uncertainty import energy_interval_pJ
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
 from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
-from imcsim.results import Row, area_of, energy_of, latency_of, to_csv, write_whole
+from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
 from imcsim.workloads import Workload
@@ -118,7 +119,14 @@ class Result:
         rows: list[Row] = []
         for trace in (self.trace, self.setup):
             rows += trace.to_rows() if trace is not None else []
-        return rows + (self.estimate.to_rows() if self.estimate is not None else [])
+        if self.estimate is not None:
+            rows += self.estimate.to_rows()
+        elif self.trace is not None:
+            identity = Identity(
+                chip=self.plan.chip.name, workload=self.plan.graph.name, engine="simulate", seed=self.seed
+            )
+            rows += area_rows(self.costs, identity)
+        return rows
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -140,7 +148,7 @@ class Result:
             "simulate": _totals(of_engine["simulate"]),
             "estimate": self._estimate(of_engine["estimate"]),
             "setup": _totals(of_engine["simulate"], phase="setup") if self.setup is not None else None,
-            "area_um2": area_of(of_engine["estimate"]) if self.estimate is not None else self.costs.area_um2,
+            "area_um2": area_of(self.rows) if self.rows else self.costs.area_um2,
             "basis": shares(leading, "energy_pJ"),
             "basis_area": _area_shares(self.costs),
             "accuracy": self._accuracy(),

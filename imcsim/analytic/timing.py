@@ -38,6 +38,9 @@ class LayerTime:
     busy_ns: dict[str, float]
     """For each component how long its busiest unit works."""
 
+    held_ns: dict[str, float]
+    """For each component how long its busiest unit works and its results take to come out."""
+
     least_ns: float
     """No order of the work is faster than this."""
 
@@ -46,8 +49,8 @@ class LayerTime:
 
     @property
     def bound_by(self) -> str:
-        """The component whose busiest unit works longest."""
-        return max(self.busy_ns, key=lambda component: self.busy_ns[component])
+        """The component whose busiest unit, with the time its results take to come out, holds the layer longest."""
+        return max(self.held_ns, key=lambda component: self.held_ns[component])
 
 
 def chain_ns(stages: Sequence[Stage]) -> float:
@@ -143,14 +146,16 @@ class Clock:
         self, layer: LayerPlan, start: float, chains: list[list[Stage]], written: list[list[Stage]], issue: Stage
     ) -> LayerTime:
         busy: dict[str, float] = {}
+        held: dict[str, float] = {}
         for stage in (stage for chain in [*chains, *written] for stage in chain):
             busy[stage.component] = busy.get(stage.component, 0.0) + stage.work_ns
+            held[stage.component] = held.get(stage.component, 0.0) + stage.work_ns + stage.lag_ns
         everything = [stage for chain in [*chains, *written] for stage in chain]
         n_issues = 2 * len(layer.rounds) + 2 + len(self.plan.lane_work(layer))
         greatest = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * _alone(issue)
         # A layer's sums flow only after the layer before has stored its own: the longest stage of each round counts.
         least = sum(max((s.work_ns for s in chain), default=0.0) for chain in chains[: max(1, len(layer.rounds))])
-        return LayerTime(self.now_ns - start, busy, least, greatest)
+        return LayerTime(self.now_ns - start, busy, held, least, greatest)
 
     def _round(self, layer: LayerPlan, round_: Round) -> list[Stage]:
         """Read inputs, access blocks, convert; and put psums aside where several make an output."""
@@ -169,7 +174,7 @@ class Clock:
                 "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
             ),
             self.stage("tile.array", "tile.access", most, most, n_units=n_tiles, total=total),
-            self.stage("tile.pcus", "tile.convert", most, most, n_units=n_tiles, total=total),
+            self.stage("tile.pcu", "tile.convert", most, most, n_units=n_tiles, total=total),
         ]
         if layer.psums_per_output > 1:
             bits = psums * layer.psum_bits

@@ -224,7 +224,7 @@ def _join_planes(total: Array, factors: Array) -> Array:
     if len(factors) == 1 and np.all(factors == 1):
         return total
     planes = total.reshape(len(total), -1, len(factors))
-    return sum(planes[:, :, j] * factor for j, factor in enumerate(factors))  # type: ignore[return-value]
+    return sum(planes[:, :, j] * factor for j, factor in enumerate(factors))
 
 
 # --- steps, channels last ---------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ class _Writer:
             )  # fmt: skip
             self.readers_of_tile[tile] = array
             converted.append(
-                self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcus", n_accesses, "tile.convert",
+                self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcu", n_accesses, "tile.convert",
                           count=n_accesses, spends=Counter({"tile.convert": n_columns}), streams=[array])
             )  # fmt: skip
         return converted

@@ -319,7 +319,7 @@ def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
         for name in op.inputs:
             last_reader[name] = i
     off_chip = {graph.output}
-    if not any(is_on_host(op, graph) for op in graph.ops):
+    if any(graph.input.name in op.inputs and not is_on_host(op, graph) for op in graph.ops):
         off_chip.add(graph.input.name)
     off_chip |= {op.output.name for op in graph.ops if is_on_host(op, graph)}
     made_at = {graph.input.name: -1} | {op.output.name: i for i, op in enumerate(graph.ops)}
@@ -329,7 +329,7 @@ def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
             for name, made in made_at.items()
             if name not in off_chip and name != graph.input.name and made <= i <= last_reader.get(name, made)
         ]
-        live.sort(key=lambda tensor: (tensor.n_bits, tensor.name))
+        live.sort(key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
         while sum(tensor.n_bits for tensor in live) * n_samples > chip.activation_buffer.capacity_bits:
             off_chip.add(live.pop().name)
     return frozenset(off_chip)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,20 +55,25 @@ class Trace:
     @cached_property
     def busy_ns(self) -> dict[str, dict[str, float]]:
         """For each layer and component: how long its busiest unit works."""
-        busy: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-        for span in self.spans:
-            busy[span.layer][self.component_of(span), span.unit] += span.busy_ps
-        busiest: dict[str, dict[str, float]] = {}
-        for layer, units in busy.items():
-            worst = busiest.setdefault(layer, {})
-            for (component, _), ps in units.items():
-                worst[component] = max(worst.get(component, 0.0), ps / PS_PER_NS)
-        return busiest
+        return self._of_busiest_unit(lambda span: span.busy_ps)
 
-    @property
+    @cached_property
     def bound_by(self) -> dict[str, str]:
-        """For each layer the component whose busiest unit works longest."""
-        return {layer: max(busy, key=lambda c: busy[c]) for layer, busy in self.busy_ns.items()}
+        """For each layer the component whose busiest unit holds it longest, with the lag until its results are there."""
+        held = self._of_busiest_unit(lambda span: span.busy_ps + self.program.task_of[span.task].lag_ps)
+        return {layer: max(times, key=lambda component: times[component]) for layer, times in held.items()}
+
+    def _of_busiest_unit(self, time_ps: Callable[[Span], int]) -> dict[str, dict[str, float]]:
+        """For each layer and component: *time_ps* of all spans of the unit that has most of it, in ns."""
+        of_unit: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+        for span in self.spans:
+            of_unit[span.layer][self.component_of(span), span.unit] += time_ps(span)
+        most: dict[str, dict[str, float]] = {}
+        for layer, units in of_unit.items():
+            of_component = most.setdefault(layer, {})
+            for (component, _), ps in units.items():
+                of_component[component] = max(of_component.get(component, 0.0), ps / PS_PER_NS)
+        return most
 
     @property
     def energy_pJ(self) -> float:

@@ -1,0 +1,98 @@
+"""A chip and a workload as tables on a terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from imcsim.arch.spec import Chip
+from imcsim.costs.price import price
+from imcsim.report.chip import chip_tables, peak_rows
+from imcsim.units import UM2_PER_MM2, human, percent
+
+FOR_PEOPLE = {"um2": (1 / UM2_PER_MM2, "mm2"), "mW": (1e-3, "W")}
+"""Units in which people read the figures of a whole chip."""
+
+
+def print_chip(chip: Chip, console: Console) -> None:
+    """Print every number of *chip* with its basis and source, what its actions cost, and its peaks."""
+    costs = price(chip)
+    tables = chip_tables(chip, costs)
+    console.print(f"{chip.name}: {chip.description}")
+    titles = {"parameters": "Parameters", "costs": "Energy of actions", "timings": "Times of actions",
+              "areas": "Area and leakage"}  # fmt: skip
+    for name, rows in tables.items():
+        table = Table(title=titles.get(name, name), title_justify="left")
+        table.add_column("key", no_wrap=True)
+        table.add_column("value", justify="right", overflow="fold", max_width=24)
+        table.add_column("unit")
+        has_basis = any(row.basis for row in rows)
+        if has_basis:
+            table.add_column("basis")
+            table.add_column("within", justify="right")
+            table.add_column("source", overflow="fold")
+        for row in rows:
+            value = f"{row.value:.6g}" if isinstance(row.value, float) else str(row.value)
+            line = [row.key, value, row.unit]
+            if has_basis:
+                line += [row.basis or "", f"x{row.within_factor:g}" if row.within_factor else "", row.source]
+            table.add_row(*line)
+        console.print(table)
+    print_peaks(chip, console)
+
+
+def print_peaks(chip: Chip, console: Console) -> None:
+    """Print what *chip* reaches at full rate, beside what its paper prints."""
+    table = Table(title="At full rate, beside what the paper prints", title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    for name in ("ours", "unit", "printed", "difference"):
+        table.add_column(name, justify="left" if name == "unit" else "right")
+    table.add_column("printed figure is")
+    table.add_column("rests on")
+    table.add_column("how", overflow="fold")
+    for row in peak_rows(chip, price(chip)):
+        rests = ", ".join(f"{basis} {share:.0f} %" for basis, share in row.shares_percent.items() if share >= 0.5)
+        scale, unit = FOR_PEOPLE.get(row.unit, (1.0, row.unit))
+        table.add_row(
+            row.name.removesuffix(f"_{row.unit}"),
+            f"{row.value * scale:.5g}",
+            unit,
+            "" if row.printed is None else f"{row.printed * scale:.5g}",
+            "" if row.difference_percent is None else f"{row.difference_percent:+.2f} %",
+            row.printed_basis or "",
+            rests,
+            row.formula,
+        )
+    console.print(table)
+
+
+def print_workload(name: str, description: str, layers: list[dict[str, Any]], console: Console) -> None:
+    """Print the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
+    console.print(f"{name}: {description}")
+    table = Table(title="Layers", title_justify="left")
+    for column, justify in (
+        ("layer", "left"), ("kind", "left"), ("input", "right"), ("output", "right"), ("in", "left"), ("out", "left"),
+        ("MACs", "right"), ("weights", "right"), ("planes W x A", "right"), ("zero weights", "right"),
+        ("steps", "left"),
+    ):  # fmt: skip
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for layer in layers:
+        on_tiles = "n_macs" in layer
+        table.add_row(
+            layer["name"],
+            layer["kind"],
+            layer["input"],
+            layer["shape"],
+            layer["input_format"],
+            layer["output_format"],
+            human(layer["n_macs"], "") if on_tiles else "",
+            f"{layer['n_weights']:,}" if on_tiles else "",
+            f"{layer['weight_planes']} x {layer['activation_planes']}" if on_tiles else "",
+            percent(layer["zero_weights"]) if on_tiles else "",
+            ", ".join(layer["steps"]),
+        )
+    n_macs = sum(layer.get("n_macs", 0) for layer in layers)
+    n_weights = sum(layer.get("n_weights", 0) for layer in layers)
+    table.add_section()
+    table.add_row("total", "", "", "", "", "", human(n_macs, ""), f"{n_weights:,}", "", "", "")
+    console.print(table)

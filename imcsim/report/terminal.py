@@ -1,0 +1,139 @@
+"""A run as tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from imcsim.report.load import LayerSummary, Summary, check_summary, to_frame
+from imcsim.report.tables import area_text, by_group, energy_by_layer, latency_by_layer, main_engine
+from imcsim.results import Row
+from imcsim.units import human, percent
+
+NOTHING = "-"
+"""Where there is no number: the engine that would give it was not run."""
+
+
+def print_run(summary: Summary | Mapping[str, Any], rows: Sequence[Row], console: Console) -> None:
+    """Print the headline of a run, a table of its layers and a table of the components of the chip."""
+    if not isinstance(summary, Summary):
+        summary = check_summary(summary, "summary")
+    frame = to_frame(rows)
+    for line in headlines(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if any(layer.n_macs for layer in summary.layers) or main_engine(frame):
+        console.print(layers_table(summary, frame))
+    if main_engine(frame):
+        console.print(components_table(frame))
+
+
+def headlines(summary: Summary) -> list[str]:
+    """Return the figures of a run, a line each.
+
+    >>> headlines(Summary(workload="digits", chip="tim-dnn", seed=0, version="1"))
+    ['digits on tim-dnn', 'not run: simulate, estimate, execute']
+    """
+    style = f", {summary.style}" if summary.style else ""
+    lines = [f"{summary.workload} on {summary.chip}{style}{_batch(summary)}"]
+    if totals := summary.simulate:
+        lines.append(f"simulated  {human(totals.latency_ns, 'ns')}, {human(totals.energy_pJ, 'pJ')} an inference")
+    if estimate := summary.estimate:
+        bounds = f"{human(estimate.least_ns, 'ns')} to {human(estimate.greatest_ns, 'ns')}"
+        latency, energy = human(estimate.latency_ns, "ns"), human(estimate.energy_pJ, "pJ")
+        lines.append(f"estimated  {latency} (bounds {bounds}), {energy} an inference")
+    if interval := summary.energy_interval_pJ:
+        lines.append(f"energy     90 % interval {human(interval[0], 'pJ')} to {human(interval[1], 'pJ')}")
+    if summary.area_um2 is not None:
+        lines.append(f"area       {area_text(summary.area_um2)}")
+    if accuracy := summary.accuracy:
+        clipped = _share(accuracy.n_clipped_accesses, accuracy.n_accesses)
+        lines.append(
+            f"accuracy   reference {percent(accuracy.reference, digits=2)}, chip {percent(accuracy.chip, digits=2)} "
+            f"({accuracy.n_samples} samples; {clipped} of accesses clipped)"
+        )
+    if check := summary.check:
+        found = f"all {check.n_outputs} exact"
+        if not check.exact:
+            found = f"{check.n_different} of {check.n_outputs} differ from the reference's"
+        if check.n_different_classes:
+            found += f"; another class for {check.n_different_classes} samples"
+        lines.append(f"outputs    {found}")
+    if missing := not_run(summary):
+        lines.append(f"not run: {', '.join(missing)}")
+    return lines
+
+
+def not_run(summary: Summary) -> list[str]:
+    """Return the engines that gave nothing to this run."""
+    given = {
+        "simulate": summary.simulate,
+        "estimate": summary.estimate,
+        "execute": summary.accuracy or summary.check,
+    }
+    return [engine for engine, result in given.items() if result is None]
+
+
+def layers_table(summary: Summary, frame: pd.DataFrame) -> Table:
+    """Return a line for each layer: MACs, latency, what bounds it, energy, accesses and how many of them clipped."""
+    table = _table(
+        "Layers", "layer", ("MACs", "latency", "share", "bound by", "energy", "share", "accesses", "clipped")
+    )
+    latency, energy = latency_by_layer(frame), energy_by_layer(frame).sum(axis=1)
+    total_pJ = float(energy.sum())
+    named = {layer.name: layer for layer in summary.layers}
+    for name in dict.fromkeys([*named, *energy.index]):
+        layer = named.get(name, LayerSummary(name=name, kind=""))
+        time = latency.loc[name] if name in latency.index else None
+        spent_pJ = float(energy.get(name, 0.0))
+        accesses = layer.n_accesses if layer.n_accesses is not None else layer.n_accesses_per_inference
+        table.add_row(
+            escape(name),
+            human(layer.n_macs, "", digits=3) if layer.n_macs else NOTHING,
+            human(time.latency_ns, "ns", digits=3) if time is not None else NOTHING,
+            percent(time.share) if time is not None else NOTHING,
+            time.bound_by if time is not None else layer.kind if layer.kind == "host" else NOTHING,
+            human(spent_pJ, "pJ", digits=3) if spent_pJ else NOTHING,
+            percent(spent_pJ / total_pJ) if spent_pJ else NOTHING,
+            human(accesses, "", digits=3) if accesses else NOTHING,
+            NOTHING if layer.n_clipped_accesses is None else _share(layer.n_clipped_accesses, layer.n_accesses or 0),
+        )
+    return table
+
+
+def components_table(frame: pd.DataFrame) -> Table:
+    """Return a line for each group of components: energy with leakage, how busy, area."""
+    table = _table("Components", "component", ("energy", "share", "busy", "busy share", "area", "share"))
+    groups = by_group(frame)
+    area_um2 = float(groups.area_um2.sum())
+    for name, group in groups.iterrows():
+        table.add_row(
+            escape(str(name)),
+            human(group.energy_pJ, "pJ", digits=3),
+            percent(group.share),
+            NOTHING if pd.isna(group.busy_ns) else human(group.busy_ns, "ns", digits=3),
+            NOTHING if pd.isna(group.utilization) else percent(group.utilization),
+            NOTHING if pd.isna(group.area_um2) else area_text(group.area_um2),
+            NOTHING if pd.isna(group.area_um2) else percent(group.area_um2 / area_um2),
+        )
+    return table
+
+
+def _table(title: str, first: str, others: Sequence[str]) -> Table:
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="left" if name == "bound by" else "right", no_wrap=True)
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return percent(part / whole, digits=2 if part else 0) if whole else NOTHING
+
+
+def _batch(summary: Summary) -> str:
+    return f", {summary.batch} samples an inference" if summary.batch > 1 else ""
