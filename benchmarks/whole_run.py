@@ -64,7 +64,8 @@ def main() -> int:
     print(f"ratio of times {ratio:.2f}")
     fast = statistics.median(t for t, _ in runs) < LIMIT_S
     small = max(mib for _, mib in runs) < LIMIT_MIB
-    print(f"under {LIMIT_S:.0f} s: {'PASS' if fast else 'MISS'}; under {LIMIT_MIB:.0f} MiB: {'PASS' if small else 'MISS'}")
+    print(f"under {LIMIT_S:.0f} s: {'PASS' if fast else 'MISS'}")
+    print(f"under {LIMIT_MIB:.0f} MiB: {'PASS' if small else 'MISS'}")
     return int(not (fast and small))
 
 

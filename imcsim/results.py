@@ -93,7 +93,10 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def from_csv(text: str, where: str) -> list[Row]:
     """Return the rows of CSV *text* that `to_csv` wrote; raises DataError, naming *where*, for any other."""
-    lines = list(csv.reader(io.StringIO(text)))
+    try:
+        lines = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise DataError(f"{where}: must be a table that imcsim wrote, got {error}") from None
     if not lines or tuple(lines[0]) != COLUMNS:
         raise DataError(f"{where}: must begin with the columns {','.join(COLUMNS)}, got {','.join((lines or [[]])[0])}")
     kinds: list[Any] = [field.type for field in fields(Row)]

@@ -70,8 +70,12 @@ class Workload:
         """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none."""
         if not self.has_data:
             raise DataError(f"{self.name}: data(): missing; a workload without a test set runs with --engine simulate")
-        x, labels = self._call("data", folder)
-        return np.asarray(x, dtype=np.float64), np.asarray(labels)
+        found = self._call("data", folder)
+        try:
+            x, labels = found
+            return np.asarray(x, dtype=np.float64), np.asarray(labels)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.path}: data() must give inputs and labels, got {_reason(error)}") from None
 
     @property
     def has_data(self) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imcsim.analytic.counts import BITS_PER_CELL, reads_of_inputs
+from imcsim.analytic.counts import BITS_PER_CELL
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, Round
 
@@ -168,7 +168,8 @@ class Clock:
             psums += vectors * shard.n_columns
         accesses *= layer.n_passes * layer.accesses_per_pass
         most, total, n_tiles = int(accesses.max()), int(accesses.sum()), int(np.count_nonzero(accesses))
-        digits = reads_of_inputs(self.plan, layer) / len(layer.rounds) * layer.n_passes * layer.n_vectors
+        inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
+        digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
         chain = [
             self.stage(
                 "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit

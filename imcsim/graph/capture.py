@@ -58,6 +58,9 @@ def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | Non
     module.eval()
     try:
         traced = _trace(module, name)
+        wanted = [node.name for node in traced.graph.nodes if node.op == "placeholder" and not node.args]
+        if len(wanted) != 1:  # an argument with a default is one that forward() can do without
+            raise GraphError(f"{name}: forward() must take one input tensor, got {len(wanted)}: {', '.join(wanted)}")
         _record_shapes(traced, example_input, name)
         return _Walk(name, module, traced, len(example_input)).graph()
     finally:

@@ -55,10 +55,11 @@ def digital_work(op: Op, graph: Graph) -> dict[str, int]:
 
 
 def is_on_host(op: Op, graph: Graph) -> bool:
-    """Whether the host does *op* before it hands the input over: one quantizer right behind the network's input."""
-    return (
-        op.input == graph.input.name
-        and op.product is None
-        and len(op.steps) == 1
-        and isinstance(op.steps[0], Threshold | Quantize)
-    )
+    """Whether the host does *op* before it hands the input over: a quantizer right behind the network's input.
+
+    Flattening beside it moves no number and costs nothing.
+    """
+    if op.input != graph.input.name or op.product is not None:
+        return False
+    work = [step for step in op.steps if not isinstance(step, Flatten)]
+    return len(work) == 1 and isinstance(work[0], Threshold | Quantize)

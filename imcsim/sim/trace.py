@@ -59,7 +59,7 @@ class Trace:
 
     @cached_property
     def bound_by(self) -> dict[str, str]:
-        """For each layer the component whose busiest unit holds it longest, with the lag until its results are there."""
+        """For each layer the component whose busiest unit holds it longest, its work and the lag of its results."""
         held = self._of_busiest_unit(lambda span: span.busy_ps + self.program.task_of[span.task].lag_ps)
         return {layer: max(times, key=lambda component: times[component]) for layer, times in held.items()}
 

@@ -1,8 +1,8 @@
 """Codecs: whole-number codes as planes in {-1, 0, +1}, and back.
 
 A codec is a value with a name, the factors of its planes and a function from codes to planes; it promises that
-``sum_p factors[p] * planes[p] + offset == codes`` for every code from `low` to `high`. Codecs that follow (balanced
-ternary, thermometer, multi-base) are further functions that return a `Codec`, entered in `CODECS`.
+``sum_p factors[p] * planes[p] + offset == codes`` for every code from `low` to `high`. Codecs that follow
+(thermometer, multi-base) are further functions that return a `Codec`, entered in `CODECS`.
 """
 
 from collections.abc import Callable
@@ -106,6 +106,55 @@ def sign_magnitude(bits: int) -> Codec:
     return Codec("sign-magnitude", magnitude.factors, -top, top, split, is_signed=True)
 
 
+def trit_serial(bits: int) -> Codec:
+    """Unsigned codes of *bits* bits as balanced ternary digits of ``code - offset``, least digit first.
+
+    As many digits as cover the codes: 6 for 8 bits, 3 for 4. The offset is as small as that allows, and is a static
+    correction: offset times the sum of the weights (quantizers.md B.3).
+
+    >>> trit_serial(4).n_planes, trit_serial(4).offset, trit_serial(8).n_planes, trit_serial(8).offset
+    (3, 2, 6, 0)
+    >>> trit_serial(2).encode(np.array([0, 1, 2, 3])).tolist()
+    [[0, 1, -1, 0], [0, 0, 1, 1]]
+    """
+    _require_bits(bits, "trit-serial", least=1)
+    top = (1 << bits) - 1
+    n_digits = _digits_of(top + 1)
+    offset = max(0, top - (3**n_digits - 1) // 2)
+    factors = tuple(3**digit for digit in range(n_digits))
+    return Codec("trit-serial", factors, 0, top, lambda codes: _trits(codes, n_digits, offset), offset, is_signed=True)
+
+
+def signed_trits(bits: int) -> Codec:
+    """Symmetric codes from ``-(2^(bits-1) - 1)`` as balanced ternary digits; no correction.
+
+    >>> signed_trits(8).n_planes, signed_trits(2).n_planes
+    (6, 1)
+    """
+    _require_bits(bits, "signed-trits", least=2)
+    top = (1 << (bits - 1)) - 1
+    n_digits = _digits_of(2 * top + 1)
+    factors = tuple(3**digit for digit in range(n_digits))
+    return Codec("signed-trits", factors, -top, top, lambda codes: _trits(codes, n_digits, 0), is_signed=True)
+
+
+def _digits_of(n_codes: int) -> int:
+    """Least number of ternary digits that tell *n_codes* codes apart."""
+    n_digits = 1
+    while 3**n_digits < n_codes:
+        n_digits += 1
+    return n_digits
+
+
+def _trits(codes: Array, n_digits: int, offset: int) -> Array:
+    rest = np.asarray(codes, dtype=np.int64) - offset
+    digits = np.empty((n_digits, *rest.shape), np.int8)
+    for digit in range(n_digits):
+        digits[digit] = (rest + 1) % 3 - 1
+        rest = (rest - digits[digit]) // 3
+    return digits
+
+
 def _require_bits(bits: int, name: str, *, least: int) -> None:
     if not isinstance(bits, int) or not least <= bits <= 32:
         raise ConfigError(f"{name}: bits must be a whole number from {least} to 32, got {bits!r}")
@@ -116,5 +165,7 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "ternary": ternary,
     "bit-serial": bit_serial,
     "sign-magnitude": sign_magnitude,
+    "signed-trits": signed_trits,
+    "trit-serial": trit_serial,
 }
 """Codecs by name; those that need a number of bits take it as their argument."""

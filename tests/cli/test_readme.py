@@ -1,0 +1,50 @@
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("imcsim ")]
+SNIPPETS = [text for kind, text in BLOCKS if kind == "python"]
+
+
+def run(command, folder, **environment):
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_commands_of_the_readme_work_as_printed(tmp_path):
+    assert len(COMMANDS) > 5
+    for line in COMMANDS:
+        words = shlex.split(line)
+        if "FOLDER" in words:
+            continue  # it stands for the reader's own folder of data sets; the next test has one
+        done = run([sys.executable, "-m", "imcsim", *words[1:]], tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+@pytest.mark.skipif("IMCSIM_DATA" not in os.environ, reason="IMCSIM_DATA is not set: no folder of larger data sets")
+def test_the_command_on_a_folder_of_data_sets_works_as_printed(tmp_path):
+    (line,) = [line for line in COMMANDS if "FOLDER" in line]
+    words = [os.environ["IMCSIM_DATA"] if word == "FOLDER" else word for word in shlex.split(line)]
+    done = run([sys.executable, "-m", "imcsim", *words[1:]], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[-1][:40])
+def test_the_python_of_the_readme_runs_as_printed(tmp_path, snippet):
+    done = run([sys.executable, "-c", snippet], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_chip_file_of_the_readme_is_well_formed(tmp_path):
+    (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
+    (tmp_path / "my-chip.yaml").write_text(text)
+    done = run([sys.executable, "-m", "imcsim", "chip", "check", "my-chip.yaml"], tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,69 @@
+"""A tiny chip and a tiny graph, small enough to check by hand; and few threads, since tests share their machine."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # read when torch is imported
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from imcsim.arch.load import load_chip
+from imcsim.graph import REAL, TERNARY, Affine, Flatten, Graph, Op, Product, Tensor, Threshold
+from imcsim.ternary import PlaneSum
+
+settings.register_profile("imcsim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("imcsim")
+
+TINY = {
+    "n_tiles": 4,
+    "tile.n_rows": 32,
+    "tile.n_columns": 16,
+    "tile.rows_per_access": 4,
+    "tile.count_max": 2,
+    "tile.n_pcus": 4,
+    "activation_buffer.capacity_bits": 1024,
+    "psum_buffer.capacity_bits": 1024,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_chip():
+    """Four tiles of 32 x 16 cells in blocks of 4 rows, counts up to 2, buffers of 128 bytes."""
+    return load_chip("tim-dnn", overrides=TINY)
+
+
+@pytest.fixture(scope="session")
+def ideal_chip():
+    """The tiny chip with ADCs that tell every count of a block apart."""
+    return load_chip("tim-dnn", overrides=TINY | {"tile.count_max": 4})
+
+
+@pytest.fixture(scope="session")
+def tiny_graph():
+    """An image 1 x 4 x 4, made ternary; a 3 x 3 convolution to 2 channels, made ternary; 3 scores."""
+    quantizer = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
+    kernels = np.array([[[[1, 0, -1], [1, 0, -1], [1, 0, -1]]], [[[1, 1, 1], [0, 0, 0], [-1, -1, -1]]]])
+    rows = (np.arange(3 * 8).reshape(3, 8) * 5 // 3) % 3 - 1
+    return Graph(
+        name="tiny",
+        input=Tensor("x", (1, 4, 4), REAL),
+        ops=(
+            Op(name="quantize", input="x", output=Tensor("codes", (1, 4, 4), TERNARY), steps=(quantizer,)),
+            Op(
+                name="conv",
+                input="codes",
+                output=Tensor("edges", (8,), TERNARY),
+                product=Product(kind="conv2d", weights=PlaneSum(planes=[kernels], factors=[1])),
+                steps=(Threshold([[-1, 2]], [-1, 0, 1], TERNARY), Flatten()),
+            ),
+            Op(
+                name="linear",
+                input="edges",
+                output=Tensor("scores", (3,), REAL),
+                product=Product(kind="linear", weights=PlaneSum(planes=[rows], factors=[1], scale=0.5)),
+                steps=(Affine(0.5, [0.0, 1.0, -1.0]),),
+            ),
+        ),
+        output="scores",
+    )

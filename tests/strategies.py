@@ -1,0 +1,318 @@
+"""One home for Hypothesis strategies: ternary arrays, formats, chips, graphs and programs.
+
+Shapes and options are drawn one by one, so that they shrink; the numbers in arrays come from a drawn seed.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import strategies as st
+
+from imcsim.arch.load import load_chip
+from imcsim.arch.spec import Chip
+from imcsim.graph import (
+    BINARY,
+    REAL,
+    TERNARY,
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    Graph,
+    LayerAttrs,
+    LogSoftmax,
+    MaxPool,
+    Op,
+    Product,
+    Quantize,
+    Relu,
+    Tensor,
+    Threshold,
+    signed,
+    unsigned,
+)
+from imcsim.mapping.program import Program, Task
+from imcsim.ternary import PlaneSum, sign_magnitude, ternary
+
+TIM_DNN = load_chip("tim-dnn")
+STYLES = ("spatial", "temporal")
+
+
+def seeds():
+    """Seeds of numpy's generators."""
+    return st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def ternary_arrays(draw, shape):
+    """Arrays of -1, 0, +1 with any share of zeros."""
+    rng = np.random.default_rng(draw(seeds()))
+    zeros = draw(st.sampled_from([0.0, 0.3, 0.6, 0.9]))
+    return (rng.choice([-1, 1], size=shape) * (rng.random(shape) >= zeros)).astype(np.int8)
+
+
+def code_formats(scales=(1.0, 0.5, 0.37)):
+    """Formats that a tile can take."""
+    scale = st.sampled_from(scales)
+    return st.one_of(
+        st.sampled_from([BINARY, TERNARY]),
+        st.builds(unsigned, st.integers(1, 4), scale),
+        st.builds(signed, st.integers(2, 4), scale),
+    )
+
+
+# --- chips ----------------------------------------------------------------------------------------------------------
+
+
+def variant(chip: Chip, changes: dict) -> Chip:
+    """Return *chip* with *changes* (dotted key to value), checked; quicker than reading its file again."""
+    tree = chip.model_dump()
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        record = tree
+        for step in path:
+            record = record[step]
+        record[last] = value
+    return Chip.model_validate(tree)
+
+
+def chips(*, ideal=False):
+    """Variants of tim-dnn with small tiles; *ideal*: no count is ever clipped."""
+    return changes_of_tim_dnn(ideal).map(tim_dnn_with)  # so that a failing test shows the changes alone
+
+
+def tim_dnn_with(changes: dict) -> Chip:
+    """Return tim-dnn with *changes*."""
+    return variant(TIM_DNN, changes)
+
+
+@st.composite
+def changes_of_tim_dnn(draw, ideal):
+    """Legal changes, dotted key to value."""
+    rows_per_access = draw(st.sampled_from([16, 4, 8, 5, 1, 2, 3, 32]))
+    n_pcus = draw(st.sampled_from([4, 1, 2, 8]))
+    least_columns = -(-4 // n_pcus)  # a tile holds all planes of an output
+    latency = st.sampled_from([1.0, 0.0, 0.3, 4.7])
+    interval = st.sampled_from([1.0, 0.25, 3.1])
+    bandwidth = st.sampled_from([512.0, 1.0, 7.3, 64.0])
+    changes = {
+        "n_tiles": draw(st.integers(1, 8)),
+        "double_buffered": draw(st.booleans()),
+        "tile.rows_per_access": rows_per_access,
+        "tile.n_rows": rows_per_access * draw(st.integers(1, 6)),
+        "tile.n_pcus": n_pcus,
+        "tile.n_columns": n_pcus * draw(st.sampled_from([least_columns, least_columns + 1, 2 * least_columns, 8])),
+        "tile.count_max": rows_per_access + draw(st.integers(0, 3)) if ideal else draw(st.sampled_from([1, 2, 3, 8])),
+        "tile.access.latency_ns": draw(st.sampled_from([2.3, 5.0, 0.4])),
+        "tile.conversion.latency_ns": draw(st.sampled_from([0.575, 3.0, 0.1])),
+        "tile.conversion.interval_ns": draw(st.sampled_from([0.2875, 1.0, 0.01])),
+        "tile.write_row.latency_ns": draw(st.sampled_from([2.3, 11.0, 0.2])),
+        "activation_buffer.capacity_bits": draw(st.sampled_from([131072, 1, 300, 2000])),
+        "reduce_unit.n_adders": draw(st.sampled_from([256, 1, 5])),
+        "reduce_unit.adder_bits": draw(st.sampled_from([12, 3])),
+        "reduce_unit.add.latency_ns": draw(latency),
+        "scheduler.issue.latency_ns": draw(latency),
+        "network.latency_ns": draw(latency),
+        "network.bits_per_ns": draw(bandwidth),
+        "main_memory.latency_ns": draw(st.sampled_from([100.0, 0.0, 3.3])),
+        "main_memory.bits_per_ns": draw(bandwidth),
+    }
+    for buffer in ("activation_buffer", "psum_buffer"):
+        for port in ("read", "write"):
+            changes[f"{buffer}.{port}.latency_ns"] = draw(latency)
+            changes[f"{buffer}.{port}.bits_per_ns"] = draw(bandwidth)
+    for lane in ("relu", "vpe", "spe", "qu"):
+        changes[f"sfu.{lane}.n_lanes"] = draw(st.sampled_from([32, 1, 3]))
+        changes[f"sfu.{lane}.operation.latency_ns"] = draw(latency)
+        changes[f"sfu.{lane}.operation.interval_ns"] = draw(interval)
+    return changes
+
+
+# --- graphs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Network:
+    """A graph that grows by one product or one step an op, as `capture` writes it before any pass."""
+
+    draw: st.DrawFn
+    rng: np.random.Generator
+    dyadic: bool
+    """All constants are whole multiples of small powers of two, so that float64 never rounds."""
+
+    ops: list = field(default_factory=list)
+    at: Tensor = None
+    n_names: int = 0
+
+    def flip(self):
+        return self.draw(st.booleans())
+
+    def op(self, kind, shape, form, *, product=None, steps=()):
+        self.n_names += 1
+        name = f"{kind}{self.n_names}"
+        made = Tensor(f"t{self.n_names}", shape, form)
+        self.ops.append(Op(name=name, input=self.at.name, output=made, product=product, steps=steps))
+        self.at = made
+
+    def step(self, kind, step, form=None):
+        keeps_codes = isinstance(step, MaxPool | Flatten)
+        steps = (step,)
+        if not keeps_codes and self.at.format.scale != 1:
+            steps = (Affine(self.at.format.scale, 0.0), step)
+        form = form or (self.at.format if keeps_codes else REAL)
+        self.op(kind, step.shape(self.at.shape), form, steps=steps)
+
+    def numbers(self, n, spread):
+        """*n* constants of about the size *spread*."""
+        values = self.rng.normal(size=n) * spread
+        return np.round(values * 8) / 8 if self.dyadic else values
+
+    def factors(self, n):
+        """*n* factors of either sign, now and then 0."""
+        if self.dyadic:
+            return self.rng.choice([-2.0, -1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 0.0], size=n)
+        return self.rng.normal(size=n) * (self.rng.random(n) > 0.1)
+
+    def quantizer(self, form):
+        """A step to codes of *form*."""
+        if form.bits >= 3 and self.flip() and form.kind in ("unsigned", "signed"):
+            return Quantize(form)
+        codes = np.arange(form.low, form.high + 1)
+        codes = codes[codes != 0] if form.kind == "binary" else codes
+        n_channels = self.at.shape[0] if self.flip() else 1
+        thresholds = (codes[1:] - 0.5) * form.scale + self.numbers((n_channels, 1), 1.0)
+        direction = self.rng.choice([-1, 1], size=n_channels) if self.flip() else 1
+        return Threshold(thresholds, codes, form, direction)
+
+    def codes(self, form):
+        self.step("quantize", self.quantizer(form), form)
+
+    def product(self):
+        source = self.at
+        bits = self.draw(st.integers(1, 4))
+        kind = "linear" if len(source.shape) == 1 else "conv2d"
+        geometry = {}
+        if kind == "linear":
+            shape = (self.draw(st.integers(1, 9)), source.shape[0])
+        else:
+            c, h, w = source.shape
+            groups = self.draw(st.sampled_from([g for g in (1, 2, 3, 4) if c % g == 0]))
+            kernel = self.draw(st.integers(1, min(3, h))), self.draw(st.integers(1, min(3, w)))
+            padding = self.draw(st.integers(0, 1)), self.draw(st.integers(0, 1))
+            can_spread = [size + 2 * p > 2 * (k - 1) for size, p, k in zip((h, w), padding, kernel, strict=True)]
+            dilation = tuple(self.draw(st.integers(1, 1 + can)) for can in can_spread)
+            stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+            low, high = max(-1, source.format.low), min(1, source.format.high)
+            pads = [0, *range(low, high + 1)]
+            attrs = LayerAttrs(pad_value=self.draw(st.sampled_from(pads)))
+            geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "attrs": attrs}
+            shape = (groups * self.draw(st.integers(1, 4)), c // groups, *kernel)
+        codec = ternary() if bits == 1 else sign_magnitude(bits)
+        codes = self.rng.integers(codec.low, codec.high + 1, size=shape)
+        per_channel = (shape[0], *(1,) * (len(shape) - 1))
+        scale = np.abs(self.factors(per_channel if self.flip() else ())) + 0.25
+        product = Product(kind=kind, weights=codec.plane_sum(codes, scale=scale), **geometry)
+        window = product.shape(source.shape)
+        self.op(kind, window, REAL, product=product)
+        scale = product.weights.scale.reshape(-1) * source.format.scale
+        scale, offset = (scale[0], 0.0) if scale.size == 1 and self.flip() else (scale, self.numbers(window[0], 1.0))
+        self.op("scale", window, REAL, steps=(Affine(scale, offset),))
+
+    def digital(self, earlier):
+        """Some steps between a product and what follows."""
+        if self.flip():
+            c = self.at.shape[0]
+            self.step("norm", Affine(self.factors(c), self.numbers(c, 1.0)))
+        same = [t for t in earlier if t.shape == self.at.shape]
+        if same and self.flip():
+            other = self.draw(st.sampled_from(same))
+            self.step("add", Add(other.name, other.format.scale))
+        if self.flip():
+            self.step("relu", Relu())
+        if self.flip():
+            self.pool()
+
+    def pool(self):
+        if len(self.at.shape) != 3:
+            return
+        kind = self.draw(st.sampled_from([MaxPool, AvgPool]))
+        kernel = tuple(self.draw(st.integers(1, min(3, size))) for size in self.at.shape[1:])
+        if kind is AvgPool and self.dyadic:
+            kernel = tuple(min(k, 2) for k in kernel)
+        padding = tuple(self.draw(st.integers(0, k // 2)) for k in kernel)
+        stride = tuple(self.draw(st.integers(1, 2)) for _ in kernel)
+        self.step("pool", kind(kernel, stride, padding))
+
+    def end(self):
+        if len(self.at.shape) == 3 and self.flip():
+            self.step("flatten", Flatten())
+        if len(self.at.shape) == 1 and self.flip():
+            self.step("softmax", LogSoftmax())
+
+
+@st.composite
+def graphs(draw, *, dyadic=False, most_layers=3):
+    """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds."""
+    if draw(st.booleans()):
+        shape = (draw(st.integers(1, 4)), draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+    else:
+        shape = (draw(st.integers(1, 40)),)
+    start = Tensor("x", shape, REAL)
+    net = _Network(draw, np.random.default_rng(draw(seeds())), dyadic)
+    net.at = start
+    formats = code_formats((1.0, 0.5) if dyadic else (1.0, 0.5, 0.37))
+    net.codes(draw(formats))
+    earlier = [net.at]
+    n_layers = draw(st.integers(1, most_layers))
+    for layer in range(n_layers):
+        if len(net.at.shape) == 3 and draw(st.integers(0, 3)) == 0:
+            net.step("flatten", Flatten())
+            earlier.append(net.at)
+        net.product()
+        net.digital(earlier)
+        if layer < n_layers - 1 or draw(st.booleans()):
+            net.codes(draw(formats))
+            earlier.append(net.at)
+            if draw(st.integers(0, 3)) == 0 and len(net.at.shape) == 3:
+                k = draw(st.integers(1, min(2, *net.at.shape[1:])))
+                net.step("pool", MaxPool((k, k), (k, k)))
+                earlier.append(net.at)
+    net.end()
+    return Graph(name="random", input=start, ops=tuple(net.ops), output=net.at.name)
+
+
+def inputs_of(graph: Graph, n: int, seed: int = 0) -> np.ndarray:
+    """Return *n* samples for *graph*, whole multiples of 1/8."""
+    values = np.random.default_rng(seed).normal(size=(n, *graph.input.shape)) * 2
+    return np.round(values * 8) / 8
+
+
+# --- programs -------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def programs(draw, *, most_tasks=10, most_items=40):
+    """Random tasks in dependency order, for the event engine."""
+    tasks = []
+    for i in range(draw(st.integers(1, most_tasks))):
+        others = st.lists(st.sampled_from(range(i)), max_size=2, unique=True) if i else st.just([])
+        tasks.append(
+            Task(
+                f"t{i}",
+                f"layer{i // 3}",
+                f"unit{draw(st.integers(0, 3))}",
+                n_items=draw(st.integers(1, most_items)),
+                work_ps=draw(st.integers(0, 5000)),
+                lag_ps=draw(st.sampled_from([0, 1, 700])),
+                actions=Counter({f"act{draw(st.integers(0, 2))}": draw(st.integers(1, 99))}),
+                after=tuple(f"t{j}" for j in draw(others)),
+                streams=tuple(f"t{j}" for j in draw(others)),
+            )
+        )
+    return Program(tuple(tasks))
+
+
+def plane_sum(codes, bits=1) -> PlaneSum:
+    """Return whole-number *codes* as weights of *bits* bits."""
+    return (ternary() if bits == 1 else sign_magnitude(bits)).plane_sum(np.asarray(codes))

@@ -1,0 +1,306 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  (torch's own short name)
+
+from imcsim.errors import GraphError
+from imcsim.graph import REAL, TERNARY, Add, Affine, AvgPool, Flatten, LogSoftmax, MaxPool, Product, Relu, Threshold
+from imcsim.graph.capture import as_written, capture, supported
+from imcsim.quant import InputQuantizer, TernaryActivation, TernaryConv2d, TernaryLinear
+from imcsim.ternary import PlaneSum
+
+
+def image(channels=2, size=4, batch=1):
+    return torch.zeros(batch, channels, size, size)
+
+
+def types_of(graph):
+    return [type(step) for op in graph.ops for step in op.steps]
+
+
+class Calls(nn.Module):
+    """A network that is its forward function."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.function = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def test_a_layer_of_the_network_becomes_one_op_with_its_own_name():
+    net = nn.Sequential(
+        TernaryActivation(), TernaryConv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), TernaryActivation()
+    )
+    graph = capture(net, image(), name="net")
+    assert graph.name == "net"
+    assert [(op.name, op.output.shape, op.output.format) for op in graph.ops] == [
+        ("0", (2, 4, 4), TERNARY),
+        ("1", (3, 4, 4), TERNARY),
+    ]
+    assert graph.ops[1].product == net[1].imc_product()
+    assert [type(step) for step in graph.ops[1].steps] == [Threshold]
+
+
+def test_before_any_pass_there_is_one_product_or_one_step_an_op():
+    net = nn.Sequential(TernaryActivation(), TernaryConv2d(2, 3, 3), nn.ReLU())
+    written = as_written(net, image())
+    assert [op.name for op in written.ops] == ["0", "1", "1.scale", "2"]
+    assert types_of(written) == [Threshold, Affine, Relu]
+
+
+def test_scale_and_bias_of_a_layer_become_one_affine_step():
+    layer = TernaryLinear(3, 2)
+    layer.weight.data = torch.tensor([[2.0, -2.0, 0.0], [0.0, 0.0, 2.0]])
+    layer.bias.data = torch.tensor([0.5, -1.0])
+    graph = as_written(nn.Sequential(InputQuantizer(4, scale=0.5), layer), torch.zeros(1, 3))
+    assert graph.ops[1].product.weights.planes.tolist() == [[[1, -1, 0], [0, 0, 1]]]
+    assert graph.ops[2].steps == (Affine([1.0], [0.5, -1.0]),)  # the weights' scale 2 times the input's 0.5
+
+
+def test_modules_functions_and_methods_say_the_same():
+    parts = {"quantize": TernaryActivation(), "conv": TernaryConv2d(2, 3, 3, padding=1)}
+    modules = nn.Sequential(
+        *parts.values(), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten(), nn.LogSoftmax(dim=1)
+    )
+
+    def functions(net, x):
+        x = F.max_pool2d(F.relu(net.conv(net.quantize(x))), 2)
+        return F.log_softmax(torch.flatten(F.avg_pool2d(x, 2), 1), dim=1)
+
+    def methods(net, x):
+        x = F.max_pool2d(net.conv(net.quantize(x)).relu(), kernel_size=(2, 2), stride=2)
+        x = F.adaptive_avg_pool2d(x, 1)
+        return x.reshape(x.size(0), -1).contiguous().log_softmax(-1)
+
+    wanted = [Threshold, Affine, Relu, MaxPool, AvgPool, Flatten, LogSoftmax]
+    for net in (modules, Calls(functions, **parts), Calls(methods, **parts)):
+        assert types_of(as_written(net, image())) == wanted
+
+
+def test_pools_keep_their_window_stride_and_padding():
+    net = nn.Sequential(nn.MaxPool2d((3, 2), stride=1, padding=(1, 0)), nn.AvgPool2d(2, stride=1))
+    assert [op.steps[0] for op in as_written(net, image()).ops] == [
+        MaxPool((3, 2), (1, 1), (1, 0)),
+        AvgPool((2, 2), (1, 1)),
+    ]
+
+
+def test_what_does_nothing_at_inference_is_left_out():
+    net = nn.Sequential(nn.Dropout(), nn.Identity(), nn.ReLU(), nn.Dropout2d())
+    assert types_of(as_written(net, image())) == [Relu]
+
+
+def test_a_batch_norm_is_an_affine_step_with_its_running_statistics():
+    norm = nn.BatchNorm2d(2, eps=0.0)
+    norm.running_mean.copy_(torch.tensor([1.0, -2.0]))
+    norm.running_var.copy_(torch.tensor([4.0, 0.25]))
+    norm.weight.data = torch.tensor([1.0, -3.0])
+    norm.bias.data = torch.tensor([0.0, 10.0])
+    graph = as_written(nn.Sequential(norm), image())
+    assert graph.ops[0].steps == (Affine([0.5, -6.0], [-0.5, -2.0]),)
+    plain = nn.BatchNorm2d(2, affine=False, eps=0.0)
+    assert as_written(nn.Sequential(plain), image()).ops[0].steps == (Affine([1.0, 1.0], [0.0, 0.0]),)
+
+
+@pytest.mark.parametrize("add", [lambda x, y: x + y, torch.add, lambda x, y: x.add(y)])
+def test_a_residual_is_added_by_the_op_that_makes_the_later_tensor(add):
+    net = Calls(lambda net, x: add(net.q(x), net.c(net.q(x))), q=TernaryActivation(), c=TernaryConv2d(2, 2, 1))
+    graph = as_written(net, image())
+    last = graph.ops[-1]
+    assert last.steps == (Add("q"),)
+    assert graph.tensors[last.input].format == REAL
+
+
+def test_the_scale_of_codes_goes_along_when_they_are_added():
+    def forward(net, x):
+        x = net.q(x)
+        return x + net.c(x)
+
+    net = Calls(forward, q=InputQuantizer(2, scale=0.25), c=TernaryConv2d(2, 2, 1))
+    assert as_written(net, image()).ops[-1].steps == (Add("q", 0.25),)
+
+
+def test_one_module_called_twice_is_two_ops_with_two_names():
+    net = Calls(lambda net, x: net.r(net.r(x)), r=nn.ReLU())
+    assert [op.name for op in as_written(net, image()).ops] == ["r", "r#2"]
+
+
+def test_a_module_is_left_in_the_mode_it_was_in():
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.Sequential(nn.Dropout().eval()))
+    net.train()
+    net[1].eval()
+    capture(net, image())
+    assert [part.training for part in net.modules()] == [True, True, False, False]
+
+
+def test_a_layer_of_ones_own_needs_only_the_method():
+    class Mine(nn.Module):
+        def forward(self, x):
+            return x.sum(1, keepdim=True)
+
+        def imc_product(self):
+            return Product(kind="conv2d", weights=PlaneSum(planes=np.ones((1, 1, 2, 1, 1)), factors=[1]))
+
+    graph = capture(nn.Sequential(TernaryActivation(), Mine()), image())
+    assert graph.ops[1].product.n_rows == 2
+
+
+def test_an_argument_that_keeps_its_default_is_no_input():
+    class Optional(nn.Module):
+        def forward(self, x, mask=None):
+            return F.relu(x)
+
+    assert types_of(as_written(Optional(), image())) == [Relu]
+
+
+def test_what_is_supported_can_be_listed():
+    assert "torch.nn.BatchNorm2d" in list(supported())
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+def test_float_weights_are_named_and_the_help_says_to_quantize():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    message = r"^0, 3: weights must be ternary or binary planes, got float32 values; quantize the model first \(imcs"
+    with pytest.raises(GraphError, match=message):
+        capture(net, image())
+
+
+def test_operators_that_a_graph_does_not_have_come_as_one_list_with_counts_and_paths():
+    inner = nn.Sequential(nn.Sigmoid(), nn.Softplus())
+    net = nn.Sequential(nn.Sigmoid(), inner, nn.ReLU())
+    message = (
+        r"^net: every operator must be one that a graph has, got 3 that are not: "
+        r"torch\.nn\.Sigmoid x2 \(0, 1\.0\); torch\.nn\.Softplus x1 \(1\.1\)$"
+    )
+    with pytest.raises(GraphError, match=message):
+        capture(net, image(), name="net")
+
+
+def test_float_weights_and_unknown_operators_come_together():
+    with pytest.raises(GraphError, match=r"^0: weights must be .* \| Sequential: every operator must .*Tanh x1 \(1\)$"):
+        capture(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh()), image())
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda net, x: x + 1, r"operator\.add of anything but two tensors of one shape x1 \(add\)"),
+        (lambda net, x: x + x[:, :1], r"operator\.getitem x1 .*operator\.add of anything but two tensors of one shape"),
+        (lambda net, x: torch.add(x, x, alpha=2), r"add of anything but two tensors of one shape x1"),
+        (lambda net, x: x * 2, r"operator\.mul x1 \(mul\)"),
+        (lambda net, x: x.tanh(), r"Tensor\.tanh x1 \(tanh\)"),
+        (lambda net, x: F.max_pool2d(x, 2, ceil_mode=True), r"max_pool2d with ceil_mode or dilation x1"),
+        (lambda net, x: F.avg_pool2d(x, 2, padding=1, count_include_pad=False), r"with ceil_mode, divisor_override or"),
+        (lambda net, x: F.adaptive_avg_pool2d(x, 2), r"adaptive_avg_pool2d to anything but one value a channel x1"),
+        (lambda net, x: torch.flatten(x), r"flatten of anything but all axes behind the batch x1"),
+        (lambda net, x: x.reshape(1, 4, 8), r"Tensor\.reshape from \(2, 4, 4\) to \(4, 8\) x1"),
+        (lambda net, x: F.log_softmax(x, 1), r"log_softmax over anything but the channels of \(b c\) x1"),
+        (lambda net, x: F.dropout(x), r"dropout that is on in evaluation mode; pass training=self\.training x1"),
+    ],
+)
+def test_functions_are_refused_with_what_is_wrong_with_them(forward, message):
+    with pytest.raises(GraphError, match=message):
+        capture(Calls(forward), image())
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.MaxPool2d(2, ceil_mode=True), r"MaxPool2d with ceil_mode, dilation or indices x1 \(0\)"),
+        (nn.MaxPool2d(2, dilation=2), r"MaxPool2d with ceil_mode, dilation or indices x1 \(0\)"),
+        (nn.AvgPool2d(2, ceil_mode=True), r"AvgPool2d with ceil_mode, divisor_override or count_include_pad=False x1"),
+        (nn.AdaptiveAvgPool2d(2), r"AdaptiveAvgPool2d to anything but one value a channel x1 \(0\)"),
+        (nn.BatchNorm2d(2, track_running_stats=False), r"BatchNorm2d without running statistics x1 \(0\)"),
+        (nn.Flatten(0), r"Flatten of anything but all axes behind the batch x1 \(0\)"),
+        (nn.LogSoftmax(dim=1), r"LogSoftmax over anything but the channels of \(b c\) x1 \(0\)"),
+    ],
+)
+def test_modules_are_refused_with_what_is_wrong_with_them(module, message):
+    with pytest.raises(GraphError, match=message):
+        capture(nn.Sequential(module), image())
+
+
+def test_real_numbers_into_a_product_are_refused_with_the_layer():
+    message = r"^1: its input must be quantized, got real numbers; put a quantized activation before it"
+    with pytest.raises(GraphError, match=message):
+        capture(nn.Sequential(nn.ReLU(), TernaryConv2d(2, 2, 1)), image())
+
+
+def test_weights_with_an_offset_are_refused():
+    class Shifted(nn.Module):
+        def forward(self, x):
+            return x[:, :1]
+
+        def imc_product(self):
+            planes = PlaneSum(planes=np.ones((1, 1, 2, 1, 1)), factors=[1], offset=0.5)
+            return Product(kind="conv2d", weights=planes)
+
+    with pytest.raises(GraphError, match=r"^1: weights must be planes without an offset, got an offset$"):
+        capture(nn.Sequential(TernaryActivation(), Shifted()), image())
+
+
+def test_branches_that_depend_on_values_are_refused_with_help():
+    net = Calls(lambda net, x: F.relu(x) if x.sum() > 0 else x)
+    message = (
+        r"^Calls: forward\(\) must be free of branches .*, got: symbolically traced .*; rewrite it, or make the part"
+    )
+    with pytest.raises(GraphError, match=message):
+        capture(net, image())
+
+
+def test_shapes_that_do_not_fit_are_refused_with_the_example_input():
+    net = nn.Sequential(TernaryActivation(), TernaryConv2d(3, 2, 1))
+    with pytest.raises(
+        GraphError, match=r"^Sequential: forward\(\) must run on the example input \(1, 2, 4, 4\), got: "
+    ):
+        capture(net, image())
+
+
+def test_a_second_input_is_refused():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    with pytest.raises(GraphError, match=r"^Two: forward\(\) must take one input tensor, got 2: x, y"):
+        capture(Two(), image())
+
+
+def test_several_outputs_are_refused():
+    with pytest.raises(GraphError, match=r"^Calls: must have one input and one output tensor"):
+        capture(Calls(lambda net, x: (F.relu(x), x)), image())
+
+
+def test_a_constant_is_no_input():
+    net = Calls(lambda net, x: F.relu(net.w), w=nn.Parameter(torch.zeros(1, 2)))
+    with pytest.raises(
+        GraphError, match=r"^relu: must read the network's input or what follows from it, got a constant"
+    ):
+        capture(net, image())
+
+
+@pytest.mark.parametrize(
+    ("example", "got"),
+    [
+        (torch.zeros(2, 4, 4), r"\(2, 4, 4\)"),
+        (torch.zeros(0, 2, 4, 4), r"\(0, 2, 4, 4\)"),
+        (np.zeros((1, 2)), "ndarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_an_example_input_is_a_batch_of_vectors_or_images(example, got):
+    with pytest.raises(
+        GraphError, match=rf"^Sequential: example input must be a tensor \(b c\) or \(b c h w\), got {got}$"
+    ):
+        capture(nn.Sequential(nn.ReLU()), example)
+
+
+def test_only_a_torch_module_can_be_captured():
+    with pytest.raises(GraphError, match=r"^function: must be a torch\.nn\.Module, got function$"):
+        capture(lambda x: x, image())

@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+from strategies import TIM_DNN, plane_sum, variant
+
+from imcsim.errors import MappingError
+from imcsim.graph import REAL, TERNARY, Add, Affine, Flatten, Graph, Op, Product, Tensor, Threshold, unsigned
+from imcsim.mapping.digital import is_on_host
+from imcsim.mapping.place import Split, as_they_are, place
+
+QUANTIZER = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
+
+
+def linear_graph(n_inputs, n_outputs, bits=1):
+    """One linear layer behind a quantizer, all weights 1."""
+    product = Product(kind="linear", weights=plane_sum(np.ones((n_outputs, n_inputs), dtype=int), bits))
+    return Graph(
+        name="one",
+        input=Tensor("x", (n_inputs,), REAL),
+        ops=(
+            Op(name="quantize", input="x", output=Tensor("codes", (n_inputs,), TERNARY), steps=(QUANTIZER,)),
+            Op(name="fc", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product),
+        ),
+        output="y",
+    )
+
+
+def places(round_):
+    return [(s.tile, s.block, s.column, s.row_start, s.row_stop, s.column_start, s.column_stop) for s in round_.shards]
+
+
+def test_a_layer_that_fits_one_tile_is_one_shard(tiny_chip):
+    plan = place(linear_graph(30, 10), tiny_chip, policy=as_they_are)
+    (round_,) = plan.layers[1].rounds
+    assert places(round_) == [(0, 0, 0, 0, 30, 0, 10)]
+    assert plan.style == "spatial"
+    assert plan.n_cells == 300
+
+
+def test_a_layer_higher_and_wider_than_a_tile_is_cut_into_chunks_and_segments(tiny_chip):
+    plan = place(linear_graph(40, 20), tiny_chip, style="spatial", policy=as_they_are)
+    layer = plan.layers[1]
+    assert (layer.n_row_chunks, layer.psums_per_output) == (2, 2)
+    assert places(layer.rounds[0]) == [
+        (0, 0, 0, 0, 20, 0, 16),
+        (1, 0, 0, 20, 40, 0, 16),
+        (2, 0, 0, 0, 20, 16, 20),
+        (3, 0, 0, 20, 40, 16, 20),
+    ]
+
+
+def test_all_planes_of_an_output_sit_side_by_side_in_one_tile(tiny_chip):
+    plan = place(linear_graph(4, 6, bits=4), tiny_chip, style="spatial", policy=as_they_are)
+    assert [(s.column_start, s.column_stop) for s in plan.layers[1].rounds[0].shards] == [(0, 15), (15, 18)]
+
+
+def test_layers_that_fit_together_share_tiles(tiny_chip, tiny_graph):
+    plan = place(tiny_graph, variant(tiny_chip, {"n_tiles": 1}), policy=as_they_are)
+    conv, linear = plan.layers[1:]
+    assert places(conv.rounds[0]) == [(0, 0, 0, 0, 9, 0, 2)]
+    assert places(linear.rounds[0]) == [(0, 0, 2, 0, 8, 0, 3)]
+    assert plan.shards_of_tile == {0: 2}
+
+
+def test_tiles_that_are_left_over_hold_copies(tiny_chip, tiny_graph):
+    conv = place(tiny_graph, tiny_chip).layers[1]
+    assert conv.n_replicas * conv.n_row_chunks > 1
+    assert sum(conv.vectors_of(replica) for replica in range(conv.n_replicas)) == conv.n_vectors == 4
+
+
+def test_vectors_are_shared_out_to_copies_as_evenly_as_can_be(tiny_chip, tiny_graph):
+    def four(layers, chip, style):
+        return [Split(1, 3), Split(1, 1)]
+
+    layer = place(tiny_graph, tiny_chip, policy=four).layers[1]
+    assert [layer.vectors_of(replica) for replica in range(3)] == [2, 1, 1]
+
+
+def test_what_does_not_fit_at_once_runs_round_after_round(tiny_chip):
+    plan = place(linear_graph(64, 64), tiny_chip, policy=as_they_are)
+    assert plan.style == "temporal"
+    assert [len(round_.shards) for round_ in plan.layers[1].rounds] == [4, 4]
+
+
+def test_a_round_begins_behind_the_tiles_of_the_last_so_that_writing_finds_tiles_at_rest(tiny_chip):
+    plan = place(linear_graph(32, 16 * 3), variant(tiny_chip, {"n_tiles": 2}), policy=as_they_are)
+    assert [round_.tiles for round_ in plan.layers[1].rounds] == [(0, 1), (0,)]
+
+
+def test_a_plan_knows_what_each_layer_sends_and_sums(tiny_chip, tiny_graph):
+    quantize, conv, linear = place(tiny_graph, tiny_chip, n_samples=5).layers
+    assert not quantize.is_on_tiles
+    assert (conv.n_vectors, conv.n_rows, conv.n_columns, conv.n_passes, conv.bits_per_digit) == (20, 9, 2, 1, 2)
+    assert conv.psum_bits == 4  # three blocks with counts up to 2: from -6 to 6
+    assert (linear.n_vectors, linear.n_outputs) == (5, 3)
+
+
+def test_large_inputs_and_outputs_go_through_main_memory(tiny_chip, tiny_graph):
+    assert place(tiny_graph, tiny_chip).off_chip == {"codes", "scores"}
+    assert place(tiny_graph, variant(tiny_chip, {"activation_buffer.capacity_bits": 15})).off_chip == {
+        "codes",
+        "edges",
+        "scores",
+    }
+    assert place(tiny_graph, variant(tiny_chip, {"activation_buffer.capacity_bits": 31}), n_samples=2).off_chip == {
+        "codes",
+        "edges",
+        "scores",
+    }
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_of_two_tensors_of_one_size_the_later_goes_to_main_memory_whatever_their_names(tiny_chip, names):
+    first, second = names
+    ops = (
+        Op(name="1", input="x", output=Tensor(first, (4,), REAL), steps=(Affine(2.0, 0.0),)),
+        Op(name="2", input=first, output=Tensor(second, (4,), REAL), steps=(Affine(2.0, 0.0),)),
+        Op(name="3", input=second, output=Tensor("y", (4,), REAL), steps=(Add(first),)),
+    )
+    graph = Graph(name="g", input=Tensor("x", (4,), REAL), ops=ops, output="y")
+    one_fits = variant(tiny_chip, {"activation_buffer.capacity_bits": 64})
+    assert place(graph, one_fits).off_chip == {"x", second, "y"}
+
+
+def test_the_host_quantizes_the_input_and_hands_over_codes(tiny_chip, tiny_graph):
+    plan = place(tiny_graph, tiny_chip)
+    assert [plan.is_on_host(layer) for layer in plan.layers] == [True, False, False]
+    assert plan.lane_work(plan.layers[0]) == {}
+    assert plan.lane_work(plan.layers[1]) == {"qu": 8}
+
+
+def test_an_input_that_a_chip_reads_as_it_is_comes_from_main_memory_too(tiny_chip):
+    graph = linear_graph(4, 4)
+    raw = Op(name="raw", input="x", output=Tensor("double", (4,), REAL), steps=(Affine(2.0, 0.0),))
+    plan = place(Graph(name="g", input=graph.input, ops=(*graph.ops, raw), output="y"), tiny_chip)
+    assert {"x", "codes", "y"} <= plan.off_chip
+    assert "x" not in place(graph, tiny_chip).off_chip
+
+
+def test_unsigned_digits_travel_in_one_bit_and_ternary_ones_in_two(tiny_chip):
+    graph = linear_graph(4, 4)
+    codes = Threshold([[0.5, 1.5, 2.5]], [0, 1, 2, 3], unsigned(2))
+    first = Op(name="quantize", input="x", output=Tensor("codes", (4,), unsigned(2)), steps=(codes,))
+    layer = place(Graph(name="g", input=graph.input, ops=(first, graph.ops[1]), output="y"), tiny_chip).layers[1]
+    assert (layer.n_passes, layer.bits_per_digit) == (2, 1)
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+def test_less_than_one_sample_is_refused(tiny_chip, tiny_graph):
+    with pytest.raises(MappingError, match=r"^n_samples: must be at least 1, got 0$"):
+        place(tiny_graph, tiny_chip, n_samples=0)
+
+
+def test_what_does_not_fit_spatially_is_said_layer_by_layer(tiny_chip):
+    message = r"^one: must fit into the 2048 cells of tim-dnn at once, got fc 4096 cells; use temporal$"
+    with pytest.raises(MappingError, match=message):
+        place(linear_graph(64, 64), tiny_chip, style="spatial")
+
+
+def test_planes_that_do_not_fit_side_by_side_are_refused():
+    narrow = variant(TIM_DNN, {"tile.n_columns": 4, "tile.n_pcus": 2})
+    message = r"^fc: the 5 weight planes of one output must fit side by side, got a tile of 4 columns$"
+    with pytest.raises(MappingError, match=message):
+        place(linear_graph(4, 4, bits=6), narrow)
+
+
+def test_a_policy_that_asks_for_too_much_is_refused(tiny_chip):
+    with pytest.raises(MappingError, match=r"^one: the policy's splits must fit into tim-dnn at once, got more$"):
+        place(linear_graph(30, 10), tiny_chip, style="spatial", policy=lambda layers, chip, style: [Split(1, 64)])
+
+
+def test_flattening_beside_the_input_quantizer_stays_with_the_host():
+    quantizer = Threshold([[0.5]], [0, 1], unsigned(1))
+    op = Op(name="in", input="x", output=Tensor("codes", (4,), unsigned(1)), steps=(quantizer, Flatten()))
+    graph = Graph(name="g", input=Tensor("x", (1, 2, 2), REAL), ops=(op,), output="codes")
+    assert is_on_host(op, graph)
