@@ -212,7 +212,8 @@ def test_twice_the_activation_planes_are_twice_the_accesses(chip, n_inputs, n_ou
 @given(plans())
 def test_bursts_and_formulas_come_near_to_every_access_played(plan):
     # Loose, for any chip and the smallest layers: in 4000 draws bursts were off by -8 % to +30 % (nine in ten by
-    # less than 1 %), formulas by -37 % to +43 % (nine in ten between -21 % and +4 %). The chip as it is comes far closer: see the next test.
+    # less than 1 %), formulas by -37 % to +43 % (nine in ten between -21 % and +4 %). The chip as it is comes far
+    # closer: see the next test.
     costs = price(plan.chip)
     exact = simulate(plan, costs, burst=1).latency_ns
     assert 0.8 * exact <= simulate(plan, costs).latency_ns <= 1.6 * exact
