@@ -1,4 +1,4 @@
-"""The command line: imcsim run | chip | workload | report.
+"""The command line: imcsim run | chip | workload | circuit | report.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -37,7 +37,11 @@ workloads = typer.Typer(
     help="Workloads: list, show.", no_args_is_help=True, epilog="Example: imcsim workload show digits-ternary-cnn",
     rich_markup_mode=None,
 )  # fmt: skip
+circuits = typer.Typer(
+    help="Circuits: show.", no_args_is_help=True, epilog="Example: imcsim circuit show tim-dnn", rich_markup_mode=None
+)
 app.add_typer(chips, name="chip")
+app.add_typer(circuits, name="circuit")
 app.add_typer(workloads, name="workload")
 
 Set = Annotated[
@@ -199,6 +203,33 @@ def workload_show(
     found = find_workload(name)
     graph = found.graph()
     print_workload(found.name, found.description, [layer_record(graph, op) for op in graph.ops], _console())
+
+
+@circuits.command("show", epilog="Example: imcsim circuit show tim-dnn --samples 20000 --out out/circuit")
+def circuit_show(
+    name: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")],
+    changes: Set = None,
+    samples: Annotated[int, typer.Option(help="Monte Carlo samples of each count.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the error table and the figure.")] = None,
+) -> None:
+    """Show the bitline of a chip: voltages, margins, and how often each count is misread."""
+    from imcsim.arch.load import load_chip, parse_override
+    from imcsim.circuit.sensing import sense
+    from imcsim.errors import ConfigError
+    from imcsim.report.circuit import print_circuit, write_circuit_figure
+    from imcsim.results import write_whole
+
+    chip = load_chip(name, dict(parse_override(text) for text in changes or []))
+    if chip.circuit is None:
+        raise ConfigError(f"{name}: circuit: must be described to draw misreads, got nothing")
+    count_max = min(chip.tile.count_max, chip.tile.rows_per_access)
+    found = sense(chip.circuit, n_cells=chip.tile.rows_per_access, n_samples=samples, seed=seed, n_threads=2)
+    print_circuit(chip.circuit, found, _console(), count_max=count_max)
+    if out is not None:
+        write_whole(out / "misreads.csv", found.table.clipped(count_max).to_csv())
+        for path in write_circuit_figure(chip.circuit, found, out, count_max=count_max):
+            print(f"figure: {path}")
 
 
 def _console() -> "Console":

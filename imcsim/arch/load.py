@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -329,6 +330,8 @@ def record_at(key: Key) -> type[BaseModel]:
     for step in key:
         field = record.model_fields.get(str(step))
         below = field.annotation if field else None
+        if isinstance(below, UnionType):  # Circuit | None
+            below = next(part for part in get_args(below) if part is not NoneType)
         if get_origin(below) is dict:
             below = get_args(below)[1]
         if isinstance(below, type) and issubclass(below, BaseModel):
@@ -396,6 +399,11 @@ UNITS = {
     "_mW": "mW",
     "_um2": "um2",
     "_nm": "nm",
+    "_V_per_K": "V/K",
+    "_per_V": "1/V",
+    "_mA": "mA",
+    "_pF": "pF",
+    "_K": "K",
     "_V": "V",
     "_bits": "bits",
 }

@@ -257,6 +257,99 @@ class Technology(Sourced):
     supply_V: Positive
 
 
+class Discharge(Sourced):
+    """What the margins between the states fix: the swing of a bitline, and the path that a cell pulls it down by.
+
+    The path, the read access transistor in series with the transistor of the storage node, is one effective nMOS.
+    """
+
+    precharge_V: Positive
+    """Bitlines are precharged to it; wordlines and storage nodes drive the gates with it."""
+
+    current_mA: Positive
+    """Saturation current of one cell at a gate overdrive of 1 V."""
+
+    saturation_V: Positive
+    """Bitline voltage above which that current is saturated, at a gate overdrive of 1 V."""
+
+
+class AccessPath(Sourced):
+    """Alpha-power law of the effective nMOS (Sakurai and Newton, JSSC 25(2), 1990)."""
+
+    threshold_V: Positive
+    alpha: Annotated[float, Field(ge=1, le=2)]
+    """Power of the overdrive: 2 for a long channel, towards 1 as the velocity of the carriers saturates."""
+
+    modulation_per_V: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Channel length modulation: relative growth of the saturated current per volt above saturation."""
+
+
+class Bitline(Sourced):
+    """One bitline of a column."""
+
+    capacitance_pF: Positive
+    pulse_ns: Positive
+    """How long the wordlines are on."""
+
+    off_current_mA: NotNegative = 0.0
+    """Leakage of each cell that does not discharge the bitline, at `precharge_V`; proportional to the voltage below."""
+
+
+class Temperature(Sourced):
+    """The temperature, and how threshold and mobility follow it."""
+
+    operating_K: Annotated[float, Field(ge=200, le=500)]
+    nominal_K: Annotated[float, Field(ge=200, le=500)]
+    """The temperature that the other numbers hold at."""
+
+    threshold_V_per_K: NotNegative
+    """By how much the threshold falls per kelvin."""
+
+    mobility_exponent: Annotated[float, Field(ge=0, le=3)]
+    """The current goes with (T / nominal) to minus this power."""
+
+
+class Variation(Sourced):
+    """Variation of the process."""
+
+    threshold_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    """Standard deviation of a cell's threshold, as a fraction of its mean; cells vary independently."""
+
+
+class Comparator(Sourced):
+    """The comparators of the flash ADC, their references midway between neighbouring states."""
+
+    offset_V: NotNegative
+    """Standard deviation of the input offset of each comparator."""
+
+
+class Circuit(Spec):
+    """A bitline, the cells that discharge it and the comparators that read it."""
+
+    discharge: Discharge
+    path: AccessPath
+    bitline: Bitline
+    temperature: Temperature
+    variation: Variation
+    comparator: Comparator
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        overdrive_V = self.discharge.precharge_V - self.path.threshold_V
+        if overdrive_V <= 0:
+            raise ValueError(
+                f"path.threshold_V: must be less than discharge.precharge_V ({self.discharge.precharge_V:g}), "
+                f"got {self.path.threshold_V:g}; the cells would never be on"
+            )
+        knee_V = self.discharge.saturation_V * overdrive_V ** (self.path.alpha / 2)
+        if self.path.modulation_per_V * knee_V > 0.8:
+            raise ValueError(
+                f"path.modulation_per_V: must be at most 0.8 / {knee_V:.3g} V, the bitline voltage at which the "
+                f"current saturates, got {self.path.modulation_per_V:g}"
+            )
+        return self
+
+
 class Figure(Sourced):
     """A figure that the chip's paper prints, to hold ours against; never used in a computation."""
 
@@ -283,5 +376,8 @@ class Chip(Spec):
     scheduler: Scheduler
     network: Network
     main_memory: MainMemory
+    circuit: Circuit | None = None
+    """The bitline of a tile; None where none is described."""
+
     figures: dict[str, Figure] = {}
     """What the paper prints of the whole chip, by name: peak_TOPS, power_mW, area_um2 ..."""

@@ -235,7 +235,7 @@ def test_wrong_usage_has_status_2(tmp_path, arguments):
 
 @pytest.mark.parametrize(
     "command", [[], ["run"], ["report"], *([g, c] for g in ["chip"] for c in ["list", "show", "check", "schema"]),
-                ["workload", "list"], ["workload", "show"]]
+                ["workload", "list"], ["workload", "show"], ["circuit", "show"]]
 )  # fmt: skip
 def test_every_command_shows_an_example(tmp_path, command):
     done = imcsim(tmp_path, *command, "--help")
