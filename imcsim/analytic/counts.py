@@ -68,7 +68,7 @@ def _accesses(plan: Plan, layer: LayerPlan) -> Counter[str]:
         {
             "tile.access": blocks * n_segments(plan, layer),
             "tile.column_read": columns,
-            "tile.convert": columns,
+            layer.conversion: columns,
             "activation_buffer.read": passes * reads_of_inputs(plan, layer) * layer.bits_per_digit,
         }
     )

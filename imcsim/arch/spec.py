@@ -128,6 +128,13 @@ class Tile(Sourced):
     """Largest n or k that the ADCs tell apart; what exceeds it reads as count_max."""
 
     n_pcus: Count
+
+    serial: Literal["bit", "trit"] = "bit"
+    """How activations of several bits are sent: one pass a bit, or one a balanced ternary digit, which are fewer."""
+
+    sense: Literal["both", "n"] = "both"
+    """What the PCUs read of dense binary layers: n and k, or n alone, as n + k is the number of rows."""
+
     access: Access
     conversion: Conversion
     write_row: RowWrite

@@ -91,6 +91,15 @@ def tile_lines(chip: Chip) -> list[Cost]:
             by=tile.conversion,
         ),
         line(
+            "tile.convert_one",
+            "tile.pcu",
+            pcu * (1 - tile_costs.adc_share(adc_fraction, count_max) / 2),
+            access.pcus,
+            "tile.convert less one of its two ADCs: n is read alone",
+            scaled=(count_max,),
+            by=tile.conversion,
+        ),
+        line(
             "tile.write_row",
             "tile.write",
             write,

@@ -36,6 +36,15 @@ def pcu_factor(adc_fraction: float, count_max_ratio: float) -> float:
     return 1 - adc_fraction + adc_fraction * count_max_ratio
 
 
+def adc_share(adc_fraction: float, count_max_ratio: float) -> float:
+    """Return the share of a PCU's energy that its two ADCs take, at the count_max at hand.
+
+    >>> adc_share(0.5, count_max_ratio=1.0)
+    0.5
+    """
+    return adc_fraction * count_max_ratio / pcu_factor(adc_fraction, count_max_ratio)
+
+
 def convert_energy(
     pcus_pJ: float, n_columns_characterized: float, adc_fraction: float, count_max_ratio: float
 ) -> float:

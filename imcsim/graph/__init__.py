@@ -1,6 +1,6 @@
 """The workload as frozen records, how it is captured from PyTorch, and the passes over it."""
 
-from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, signed, unsigned
+from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, integer, signed, unsigned
 from imcsim.graph.ir import Graph, LayerAttrs, Op, Product, Tensor
 from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
 from imcsim.graph.steps import (
@@ -11,8 +11,10 @@ from imcsim.graph.steps import (
     LogSoftmax,
     MaxPool,
     Quantize,
+    RealProduct,
     Relu,
     Step,
+    Tanh,
     Threshold,
 )
 
@@ -34,10 +36,13 @@ __all__ = [
     "Quantize",
     "QuantizedActivation",
     "QuantizedProduct",
+    "RealProduct",
     "Relu",
     "Step",
+    "Tanh",
     "Tensor",
     "Threshold",
+    "integer",
     "signed",
     "unsigned",
 ]

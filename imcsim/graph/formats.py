@@ -4,9 +4,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imcsim.errors import GraphError
-from imcsim.ternary import Codec, binary, bit_serial, sign_magnitude, ternary
+from imcsim.ternary import (
+    Codec,
+    binary,
+    bit_serial,
+    sign_magnitude,
+    signed_trits,
+    ternary,
+    trit_serial,
+    twos_complement,
+    twos_complement_trits,
+)
 
-Kind = Literal["binary", "ternary", "unsigned", "signed", "real"]
+Kind = Literal["binary", "ternary", "unsigned", "signed", "integer", "real"]
+"""signed: symmetric about 0; integer: two's complement, with one code more below."""
+
+Serial = Literal["bit", "trit"]
+"""How codes of several bits are sent, pass by pass: binary digits, or fewer balanced ternary ones."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +39,15 @@ class Format:
     scale: float = 1.0
     """What code 1 stands for; 1 for real numbers."""
 
+    minus: float = 1.0
+    """For ternary codes: -1 stands for ``-minus * scale``; other than 1 it makes the encoding asymmetric."""
+
     def __post_init__(self) -> None:
         fixed = {"binary": 1, "ternary": 2}
         if self.kind in fixed and self.bits != fixed[self.kind]:
             raise GraphError(f"format: {self.kind} codes take {fixed[self.kind]} bits, got {self.bits}")
+        if self.minus != 1 and (self.kind != "ternary" or not self.minus > 0):
+            raise GraphError(f"format: minus must be 1, or above 0 for ternary codes, got {self.minus} for {self.kind}")
         if not 1 <= self.bits <= 64:
             raise GraphError(f"format: bits must be from 1 to 64, got {self.bits}")
 
@@ -40,7 +59,8 @@ class Format:
     @property
     def low(self) -> int:
         """Least code."""
-        return {"binary": -1, "ternary": -1, "unsigned": 0, "signed": 1 - (1 << (self.bits - 1))}[self.kind]
+        top = 1 << (self.bits - 1)
+        return {"binary": -1, "ternary": -1, "unsigned": 0, "signed": 1 - top, "integer": -top}[self.kind]
 
     @property
     def high(self) -> int:
@@ -49,32 +69,39 @@ class Format:
             self.kind, (1 << self.bits) - 1 if self.kind == "unsigned" else (1 << (self.bits - 1)) - 1
         )
 
-    def codec(self) -> Codec:
-        """Return how the codes are sent to a tile, pass by pass."""
-        match self.kind:
-            case "binary":
+    def codec(self, serial: Serial = "bit") -> Codec:
+        """Return how the codes are sent to a tile, pass by pass; *serial* says how codes of several bits are."""
+        match self.kind, serial:
+            case "binary", _:
                 return binary()
-            case "ternary":
+            case "ternary", _:
                 return ternary()
-            case "unsigned":
+            case "unsigned", "bit":
                 return bit_serial(self.bits)
-            case "signed":
+            case "unsigned", "trit":
+                return trit_serial(self.bits)
+            case "signed", "bit":
                 return sign_magnitude(self.bits)
+            case "signed", "trit":
+                return signed_trits(self.bits)
+            case "integer", "bit":
+                return twos_complement(self.bits)
+            case "integer", "trit":
+                return twos_complement_trits(self.bits)
         raise GraphError("format: a tile takes codes, got real numbers; quantize the activation first (imcsim.quant)")
 
     @property
     def n_passes(self) -> int:
-        """How many planes, and so passes through the tiles, the codes take."""
+        """How many planes, and so passes through the tiles, the codes take bit-serially."""
         return self.codec().n_planes
 
-    @property
-    def bits_per_digit(self) -> int:
+    def bits_per_digit(self, serial: Serial = "bit") -> int:
         """Bits that one digit of one pass takes on its way to a row driver: 2 where a digit can be -1, 0 and +1."""
-        return 1 if self.kind in ("binary", "unsigned") else 2
+        return 2 if self.kind != "binary" and self.codec(serial).is_signed else 1
 
     def __str__(self) -> str:
-        name = {"binary": "binary", "ternary": "ternary", "unsigned": f"u{self.bits}", "signed": f"s{self.bits}"}
-        return name.get(self.kind, f"real{self.bits}")
+        letter = {"unsigned": "u", "signed": "s", "integer": "i", "real": "real"}
+        return self.kind if self.kind in ("binary", "ternary") else f"{letter[self.kind]}{self.bits}"
 
 
 BINARY = Format("binary", 1)
@@ -91,3 +118,8 @@ def unsigned(bits: int, scale: float = 1.0) -> Format:
 def signed(bits: int, scale: float = 1.0) -> Format:
     """Symmetric codes ``-(2^(bits-1) - 1) .. 2^(bits-1) - 1``."""
     return Format("signed", bits, scale)
+
+
+def integer(bits: int, scale: float = 1.0) -> Format:
+    """Two's complement codes ``-2^(bits-1) .. 2^(bits-1) - 1``."""
+    return Format("integer", bits, scale)

@@ -49,12 +49,14 @@ def fold_into_thresholds(graph: Graph) -> Graph:
     Max pools move behind thresholds, which never fall. Behind a product with whole-number factors the
     thresholds are rounded up to whole numbers, which changes no comparison.
     """
-    return graph.replace_ops(tuple(_fold_op(op) for op in graph.ops))
+    return graph.replace_ops(
+        tuple(_fold_op(op, is_symmetric=graph.tensors[op.input].format.minus == 1) for op in graph.ops)
+    )
 
 
-def _fold_op(op: Op) -> Op:
+def _fold_op(op: Op, *, is_symmetric: bool) -> Op:
     steps = list(op.steps)
-    sums_are_whole = op.product is not None and op.product.weights.is_whole
+    sums_are_whole = op.product is not None and op.product.weights.is_whole and is_symmetric
     at = 0
     while at + 1 < len(steps):
         folded = _fold_pair(steps[at], steps[at + 1], is_whole=sums_are_whole and at == 0)

@@ -178,7 +178,7 @@ class _Writer:
             self.readers_of_tile[tile] = array
             converted.append(
                 self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcu", n_accesses, "tile.convert",
-                          count=n_accesses, spends=Counter({"tile.convert": n_columns}), streams=[array])
+                          count=n_accesses, spends=Counter({layer.conversion: n_columns}), streams=[array])
             )  # fmt: skip
         return converted
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from imcsim.arch.spec import Chip, Tile
 from imcsim.errors import MappingError
-from imcsim.graph import Graph, Op, Product
+from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style
 
@@ -71,6 +71,8 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
     if op.product is None:
         return LayerPlan(op.name, n_samples)
     product, source, tile = op.product, graph.tensors[op.input].format, chip.tile
+    codec = source.codec(tile.serial)
+    is_asymmetric = product.weights.is_asymmetric or source.minus != 1
     if product.n_planes > tile.n_columns:
         raise MappingError(
             f"{op.name}: the {product.n_planes} weight planes of one output must fit side by side, got a tile of "
@@ -84,10 +86,18 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         n_rows=product.n_rows,
         n_columns=product.n_columns * product.n_planes,
         n_weight_planes=product.n_planes,
-        n_passes=source.n_passes,
-        bits_per_digit=source.bits_per_digit,
-        psum_bits=_psum_bits(product, source.codec().factors, tile),
+        n_passes=codec.n_planes,
+        accesses_per_pass=2 if is_asymmetric and codec.is_signed else 1,
+        sense="n" if tile.sense == "n" and _is_dense(product, source) else "both",
+        bits_per_digit=source.bits_per_digit(tile.serial),
+        psum_bits=_psum_bits(product, codec.factors, tile),
     )
+
+
+def _is_dense(product: Product, source: Format) -> bool:
+    """Whether every product of the layer is +1 or -1, so that n + k is the number of rows: binary on both sides."""
+    is_padded = product.padding != (0, 0) and product.attrs.pad_value == 0
+    return source.kind == "binary" and product.weights.zero_fraction == 0 and not is_padded
 
 
 def _psum_bits(product: Product, factors: Iterable[int], tile: Tile) -> int:

@@ -13,6 +13,7 @@ from typing import Literal
 from imcsim.arch.spec import Chip
 from imcsim.graph import Graph, Op
 from imcsim.mapping.digital import digital_work, is_on_host
+from imcsim.ternary import Codec
 
 Style = Literal["spatial", "temporal"]
 
@@ -91,6 +92,9 @@ class LayerPlan:
     accesses_per_pass: int = 1
     """Accesses that one pass needs of each block: 2 for asymmetric encodings with negative inputs."""
 
+    sense: Literal["both", "n"] = "both"
+    """What the PCUs read: n and k, or n alone where n + k is the number of rows."""
+
     bits_per_digit: int = 0
     """Bits of one activation digit on its way to a row driver."""
 
@@ -112,6 +116,11 @@ class LayerPlan:
     def n_outputs(self) -> int:
         """Outputs of one group."""
         return self.n_columns // self.n_weight_planes
+
+    @property
+    def conversion(self) -> str:
+        """The action that reads one column."""
+        return "tile.convert" if self.sense == "both" else "tile.convert_one"
 
     @property
     def psums_per_output(self) -> int:
@@ -154,6 +163,10 @@ class Plan:
     def is_on_host(self, layer: LayerPlan) -> bool:
         """Whether the host does the whole layer."""
         return is_on_host(self.op_of[layer.name], self.graph)
+
+    def codec(self, op: Op) -> Codec:
+        """Return how the inputs of *op* are sent to the tiles of the chip, pass by pass."""
+        return self.graph.tensors[op.input].format.codec(self.chip.tile.serial)
 
     @cached_property
     def n_cells(self) -> int:

@@ -137,9 +137,11 @@ def _perform(env: simpy.Environment, run: _Play, unit: simpy.Resource) -> Genera
         if number == 0:
             run.start_ps = start
         run.known[number].succeed()
-        if leaves > start:
-            yield env.timeout(leaves - start)
-        unit.release(turn)
+        if done_after > done_before:
+            yield env.timeout(done_after - done_before)
+        unit.release(turn)  # while a burst waits for those that feed it, its unit is free for others
+        if leaves > env.now:
+            yield env.timeout(leaves - env.now)
         begin = end
     if task.lag_ps:
         yield env.timeout(task.lag_ps)

@@ -1,6 +1,29 @@
 """Ternary planes, the codecs that make them, and their packing into machine words."""
 
-from imcsim.ternary.codecs import CODECS, Codec, binary, bit_serial, sign_magnitude, ternary
+from imcsim.ternary.codecs import (
+    CODECS,
+    Codec,
+    binary,
+    bit_serial,
+    sign_magnitude,
+    signed_trits,
+    ternary,
+    trit_serial,
+    twos_complement,
+    twos_complement_trits,
+)
 from imcsim.ternary.planes import PlaneSum
 
-__all__ = ["CODECS", "Codec", "PlaneSum", "binary", "bit_serial", "sign_magnitude", "ternary"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "PlaneSum",
+    "binary",
+    "bit_serial",
+    "sign_magnitude",
+    "signed_trits",
+    "ternary",
+    "trit_serial",
+    "twos_complement",
+    "twos_complement_trits",
+]

@@ -138,6 +138,34 @@ def signed_trits(bits: int) -> Codec:
     return Codec("signed-trits", factors, -top, top, lambda codes: _trits(codes, n_digits, 0), is_signed=True)
 
 
+def twos_complement(bits: int) -> Codec:
+    """Codes from ``-2^(bits-1)`` to ``2^(bits-1) - 1``: sign-magnitude planes, and one more for the least code alone.
+
+    >>> twos_complement(3).encode(np.array([-4, -3, 3])).tolist()
+    [[0, -1, 1], [0, -1, 1], [-1, 0, 0]]
+    """
+    _require_bits(bits, "twos-complement", least=2)
+    inner = sign_magnitude(bits)
+    least = -(1 << (bits - 1))
+
+    def split(codes: Array) -> Array:
+        is_least = codes == least
+        return np.concatenate([inner.split(np.where(is_least, 0, codes)), -is_least[np.newaxis].astype(np.int8)])
+
+    return Codec("twos-complement", (*inner.factors, -least), least, -least - 1, split, is_signed=True)
+
+
+def twos_complement_trits(bits: int) -> Codec:
+    """Codes from ``-2^(bits-1)`` to ``2^(bits-1) - 1`` as balanced ternary digits; no correction."""
+    _require_bits(bits, "twos-complement-trits", least=2)
+    n_digits = _digits_of(1 << bits)
+    least = -(1 << (bits - 1))
+    factors = tuple(3**digit for digit in range(n_digits))
+    return Codec(
+        "twos-complement-trits", factors, least, -least - 1, lambda codes: _trits(codes, n_digits, 0), is_signed=True
+    )
+
+
 def _digits_of(n_codes: int) -> int:
     """Least number of ternary digits that tell *n_codes* codes apart."""
     n_digits = 1
@@ -167,5 +195,7 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "sign-magnitude": sign_magnitude,
     "signed-trits": signed_trits,
     "trit-serial": trit_serial,
+    "twos-complement": twos_complement,
+    "twos-complement-trits": twos_complement_trits,
 }
 """Codecs by name; those that need a number of bits take it as their argument."""

@@ -13,7 +13,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlaneSum(Record):
-    """An operand ``scale * sum_p factors[p] * planes[p] + offset``.
+    """An operand ``scale * sum_p factors[p] * planes[p] + offset``, where an entry of -1 may count for ``-minus``.
 
     The factors of one operand are kept apart from its scale so that what is a whole number stays one: a
     bit-serial operand has the factors 1, 2, 4 ... and adds up in integers, whatever its scale is.
@@ -35,6 +35,12 @@ class PlaneSum(Record):
     offset: Array = 0.0  # type: ignore[assignment]
     """float64, broadcast against the operand's shape."""
 
+    minus: Array = 1.0  # type: ignore[assignment]
+    """float64, () or one per output channel (c 1 ...): what -1 counts for where +1 counts for 1.
+
+    Other than 1 it makes the encoding asymmetric, {-minus, 0, 1} times the scale; the operand has one plane then.
+    """
+
     def __post_init__(self) -> None:
         planes = np.asarray(self.planes)
         if planes.ndim < 1 or len(planes) == 0:
@@ -47,11 +53,20 @@ class PlaneSum(Record):
             raise ConfigError(f"factors: must be one for each of the {len(planes)} planes, got {len(factors)}")
         object.__setattr__(self, "planes", frozen_array(planes, np.int8))
         object.__setattr__(self, "factors", factors)
-        for name in ("scale", "offset"):
+        for name in ("scale", "offset", "minus"):
             values = frozen_array(getattr(self, name), np.float64)
             if not np.all(np.isfinite(values)):
                 raise ConfigError(f"{name}: must be finite, got {values[~np.isfinite(values)].flat[0]}")
             object.__setattr__(self, name, values)
+        if np.any(self.minus <= 0):
+            raise ConfigError(f"minus: must be above 0, got {self.minus.min()}; the sign is that of the plane")
+        if self.is_asymmetric and len(planes) > 1:
+            raise ConfigError(f"minus: must be 1 for an operand of {len(planes)} planes, got {self.minus.flat[0]}")
+
+    @property
+    def is_asymmetric(self) -> bool:
+        """Whether -1 counts for something else than +1 does."""
+        return bool(np.any(self.minus != 1))
 
     @property
     def n_planes(self) -> int:
@@ -66,7 +81,7 @@ class PlaneSum(Record):
     @property
     def is_whole(self) -> bool:
         """Whether planes add up in whole numbers before the scale."""
-        return self.factors.dtype == np.int64
+        return self.factors.dtype == np.int64 and not self.is_asymmetric
 
     @property
     def zero_fraction(self) -> float:
@@ -76,6 +91,8 @@ class PlaneSum(Record):
     def to_codes(self) -> Array:
         """Return ``sum_p factors[p] * planes[p]``: the operand before its scale and offset."""
         factors = self.factors.reshape(self.factors.shape + (1,) * (self.planes.ndim - self.factors.ndim))
+        if self.is_asymmetric:
+            return factors[0] * np.where(self.planes[0] < 0, -self.minus, self.planes[0])
         return (self.planes * factors).sum(axis=0)
 
     def to_numbers(self) -> Array:

@@ -134,3 +134,14 @@ def test_a_task_that_waits_for_nobody_known_is_refused():
         log(task("a", "x", 1, 1, after=["ghost"]))
     with pytest.raises(SimulationError, match=r"^a: must wait for tasks of the program, got 'ghost'$"):
         log(task("a", "x", 1, 1, streams=["ghost"]))
+
+
+def test_a_burst_that_waits_for_its_feeder_leaves_the_unit_to_others():
+    # "b" is fed by "a" on the very same unit: were it to keep the unit while it waits, "a" could never go on in time
+    program = Program(
+        (
+            Task("a", "l", "bus", n_items=8, work_ps=80, lag_ps=10),
+            Task("b", "l", "bus", n_items=4, work_ps=40, streams=("a",)),
+        )
+    )
+    assert max(span.end_ps for span in play(program, burst=2)) <= 80 + 10 + 40

@@ -1,7 +1,7 @@
 import pytest
 
 from imcsim.errors import GraphError
-from imcsim.graph import BINARY, REAL, TERNARY, Format, signed, unsigned
+from imcsim.graph import BINARY, REAL, TERNARY, Format, integer, signed, unsigned
 
 
 @pytest.mark.parametrize(
@@ -13,11 +13,12 @@ from imcsim.graph import BINARY, REAL, TERNARY, Format, signed, unsigned
         (unsigned(8), 0, 255, 8, 1, "u8"),
         (signed(2), -1, 1, 1, 2, "s2"),
         (signed(8), -127, 127, 7, 2, "s8"),
+        (integer(8), -128, 127, 8, 2, "i8"),
     ],
 )
 def test_a_format_knows_its_codes_and_how_they_travel(form, low, high, passes, digit, text):
     assert (form.low, form.high) == (low, high)
-    assert (form.n_passes, form.bits_per_digit, str(form)) == (passes, digit, text)
+    assert (form.n_passes, form.bits_per_digit(), str(form)) == (passes, digit, text)
     assert (form.codec().low, form.codec().high) == (low, high)
     assert not form.is_real
 
