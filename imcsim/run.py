@@ -201,6 +201,7 @@ class Result:
             "n_accesses": clips.n_accesses,
             "n_clipped_conversions": clips.n_clipped_conversions,
             "n_conversions": clips.n_conversions,
+            "n_misreads": clips.n_misreads,
         }
 
     def _check(self) -> dict[str, Any] | None:

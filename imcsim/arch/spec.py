@@ -135,6 +135,9 @@ class Tile(Sourced):
     sense: Literal["both", "n"] = "both"
     """What the PCUs read of dense binary layers: n and k, or n alone, as n + k is the number of rows."""
 
+    misreads: Annotated[str, Field(min_length=1)] = "none"
+    """How often a count is read one too low or too high: none; circuit, from the chip's own; or the path of a table."""
+
     access: Access
     conversion: Conversion
     write_row: RowWrite

@@ -21,8 +21,10 @@ from imcsim.graph import (
     MaxPool,
     Op,
     Quantize,
+    RealProduct,
     Relu,
     Step,
+    Tanh,
     Threshold,
 )
 
@@ -42,11 +44,35 @@ def tensors_of(graph: Graph, x: Array) -> dict[str, Array]:
     for op in graph.ops:
         y = tensors[op.input]
         if op.product is not None:
-            y = _conv2d(op, y) if op.product.kind == "conv2d" else y @ _whole_weights(op).T
+            y = _product(op, y, graph.tensors[op.input].format.minus)
         for step in op.steps:
             y = _step(step, y, tensors)
         tensors[op.output.name] = y
     return tensors
+
+
+def _product(op: Op, x: Array, minus_input: float) -> Array:
+    """Return the sums of a layer; where -1 counts for something else than +1, from sums that are whole."""
+    product = op.product
+    assert product is not None
+    weights, minus = _whole_weights(op), product.weights.minus
+    if product.kind == "conv2d":
+        (py, px) = product.padding
+        x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=product.attrs.pad_value)
+
+    def multiply(x: Array, weights: Array) -> Array:
+        return _conv2d(op, x, weights) if x.ndim == 4 else x @ weights.T
+
+    if not product.weights.is_asymmetric and minus_input == 1:
+        return multiply(x, weights)
+    plus, less = np.maximum(weights, 0), np.maximum(-weights, 0)
+    weight = minus if minus.ndim == 0 else minus.reshape(1, -1, *(1,) * (x.ndim - 2))
+    if minus_input == 1:
+        return multiply(x, plus) - weight * multiply(x, less)
+    above, below = np.maximum(x, 0), np.maximum(-x, 0)
+    return (multiply(above, plus) - weight * multiply(above, less)) - minus_input * (
+        multiply(below, plus) - weight * multiply(below, less)
+    )
 
 
 def _whole_weights(op: Op) -> Array:
@@ -57,16 +83,14 @@ def _whole_weights(op: Op) -> Array:
     return np.sum(weights.planes * factors, axis=0)
 
 
-def _conv2d(op: Op, x: Array) -> Array:
-    """(b c h w) to (b c' h' w')."""
+def _conv2d(op: Op, padded: Array, weights: Array) -> Array:
+    """(b c h w), padded, to (b c' h' w')."""
     product = op.product
     assert product is not None
-    (py, px), (dy, dx) = product.padding, product.dilation
-    padded = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=product.attrs.pad_value)
+    dy, dx = product.dilation
     kh, kw = product.kernel
     windows = sliding_window_view(padded, (dy * (kh - 1) + 1, dx * (kw - 1) + 1), axis=(2, 3))
     windows = windows[:, :, :: product.stride[0], :: product.stride[1], ::dy, ::dx]  # b c h' w' kh kw
-    weights = _whole_weights(op)
     outs = []
     per_group = weights.shape[1]
     for g, kernel in enumerate(np.split(weights, product.groups)):
@@ -85,6 +109,10 @@ def _step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
     match step:
         case Affine(scale=scale, offset=offset):
             return _per_channel(scale, x) * x + _per_channel(offset, x)
+        case RealProduct():
+            return _real_product(step, x)
+        case Tanh():
+            return np.tanh(x)
         case Relu():
             return np.where(x > 0, x, 0.0)
         case Threshold():
@@ -105,6 +133,22 @@ def _step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
             top = x.max(axis=1, keepdims=True)
             return (x - top) - np.log(np.sum(np.exp(x - top), axis=1, keepdims=True))
     raise AssertionError(f"no reference for {type(step).__name__}")
+
+
+def _real_product(step: RealProduct, x: Array) -> Array:
+    """(b c ...) to (b c' ...), input after input: a library's product adds in an order of its own."""
+    if step.kind == "conv2d":
+        padded = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in step.padding)))
+        windows = sliding_window_view(padded, step.weights.shape[2:], axis=(2, 3))
+        windows = windows[:, :, :: step.stride[0], :: step.stride[1]]  # b c h' w' kh kw
+        inputs = windows.transpose(1, 4, 5, 0, 2, 3).reshape(-1, len(x), 1, *windows.shape[2:4])  # r b 1 h' w'
+    else:
+        inputs = x.T[:, :, None]  # r b 1
+    columns = step.weights.reshape(len(step.weights), -1).T  # r c'
+    total = np.zeros(1)
+    for values, weights in zip(inputs, columns, strict=True):
+        total = total + values * _per_channel(weights, values)
+    return total + _per_channel(step.bias, total)
 
 
 def _pool(step: MaxPool | AvgPool, x: Array) -> Array:

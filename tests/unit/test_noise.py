@@ -1,0 +1,156 @@
+import numba
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from imcsim.arch.load import load_chip
+from imcsim.circuit.misreads import ErrorTable
+from imcsim.errors import ConfigError
+from imcsim.functional.execute import run
+from imcsim.functional.noise import draw_misreads, error_table
+from imcsim.functional.reading import Reader
+from imcsim.graph import REAL, TERNARY, Graph, Op, Product, Tensor, Threshold
+from imcsim.mapping.place import place
+from imcsim.ternary import PlaneSum
+from imcsim.ternary.packing import pack_matrix, pack_vectors
+
+
+def packed(x, w, rows_per_access=4):
+    return pack_vectors(np.array(x, np.int8), rows_per_access), pack_matrix(np.array(w, np.int8), rows_per_access)
+
+
+def always(n, step, n_counts=5):
+    """Count n is always misread by *step*; no other ever is."""
+    lower, higher = np.zeros(n_counts), np.zeros(n_counts)
+    (lower if step < 0 else higher)[n] = 1.0
+    return ErrorTable(lower=lower, higher=higher)
+
+
+def reader(table, seed=0):
+    return Reader(count_max=4, columns_per_tile=256, table=table, rng=np.random.default_rng(seed))
+
+
+X = [[1, 1, -1, 0, 1, 1, 1, -1]]  # two blocks of four rows
+W = [[1], [1], [1], [1], [1], [-1], [0], [0]]  # n = 2, k = 1; n = 1, k = 1
+
+
+@pytest.mark.parametrize(
+    ("n", "step", "difference"),
+    [(2, 1, 2), (2, -1, 0), (1, 1, 0), (1, -1, 2), (3, 1, 1)],
+    # 1 without misreads; n = 1 is met once as n and twice as k
+)
+def test_a_count_that_is_always_misread_changes_the_sum_by_it(n, step, difference):
+    found = reader(always(n, step)).difference(*packed(X, W))
+    assert found.sums[0].tolist() == [[difference]]
+
+
+def test_n_and_k_are_misread_apart():
+    found = reader(always(1, 1)).both(*packed(X, W))
+    assert [part.tolist() for part in found.sums] == [[[2 + 2]], [[2 + 2]]]
+    assert found.n_misreads == 3
+
+
+def test_where_n_is_read_alone_no_k_is_misread():
+    found = reader(always(1, 1)).n_alone(*packed(X, W))
+    assert found.sums[0].tolist() == [[2]]
+    assert found.n_misreads == 1
+
+
+def test_each_of_two_accesses_is_misread_by_its_own_count():
+    found = reader(always(2, 1)).twice(*packed(X, W))  # n1 2 and 1, k1 0 and 1; n2 1 and 0, k2 0
+    assert [int(part[0, 0]) for part in found.sums] == [3 + 1, 1, 1, 0]
+
+
+def test_rates_of_misreads_are_those_of_the_table():
+    rng = np.random.default_rng(1)
+    x, w = packed(rng.integers(-1, 2, (3000, 16)), rng.integers(-1, 2, (16, 20)), rows_per_access=16)
+    table = ErrorTable(
+        lower=[0, 0.002, 0.004, 0.01, 0.02] + [0.0] * 12, higher=[0.01, 0.001, 0.006, 0, 0.03] + [0.0] * 12
+    )
+    numbers = np.random.default_rng(1)
+    dense_x, dense_w = numbers.integers(-1, 2, (3000, 16)), numbers.integers(-1, 2, (16, 20))
+    n = ((dense_x > 0) @ (dense_w > 0).astype(int)) + ((dense_x < 0) @ (dense_w < 0).astype(int))
+    k = ((dense_x > 0) @ (dense_w < 0).astype(int)) + ((dense_x < 0) @ (dense_w > 0).astype(int))
+    wrong = draw_misreads(x, w, table, np.random.default_rng(7), reads_k=True)
+    true = np.where(wrong.is_n, n[wrong.vector, wrong.column], k[wrong.vector, wrong.column])
+    occupancy = np.bincount(np.concatenate([n.ravel(), k.ravel()]), minlength=17)
+    observed, expected = [], []
+    for count in range(5):
+        for step, share in ((-1, table.lower[count]), (1, table.higher[count])):
+            if share:
+                observed.append(int(np.sum((true == count) & (wrong.step == step))))
+                expected.append(occupancy[count] * share)
+            else:
+                assert not np.any((true == count) & (wrong.step == step))
+    assert len(wrong) == sum(observed)
+    scaled = np.array(expected) * sum(observed) / sum(expected)
+    assert chisquare(observed, scaled).pvalue > 0.01
+    assert sum(observed) == pytest.approx(sum(expected), abs=4 * sum(expected) ** 0.5)
+
+
+def test_nothing_above_the_end_of_a_table_is_misread():
+    x, w = packed(np.ones((50, 8)), np.ones((8, 3)))
+    assert (
+        len(draw_misreads(x, w, ErrorTable(lower=[0, 1.0], higher=[1.0, 0]), np.random.default_rng(0), reads_k=False))
+        == 0
+    )
+
+
+def network():
+    rng = np.random.default_rng(0)
+    product = Product(kind="linear", weights=PlaneSum(planes=rng.integers(-1, 2, (1, 40, 200)), factors=[1]))
+    quantizer = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
+    return Graph(
+        name="net",
+        input=Tensor("x", (200,), REAL),
+        ops=(
+            Op(name="in", input="x", output=Tensor("codes", (200,), TERNARY), steps=(quantizer,)),
+            Op(name="layer", input="codes", output=Tensor("y", (40,), REAL), product=product),
+        ),
+        output="y",
+    ), rng.integers(-1, 2, (300, 200))
+
+
+def test_a_seed_gives_the_same_bits_with_one_thread_and_two():
+    graph, x = network()
+    plan = place(graph, load_chip("tim-dnn", {"tile.misreads": "circuit"}))
+    outputs = []
+    before = numba.get_num_threads()
+    for n_threads, seed in ((1, 5), (min(2, before), 5), (1, 6)):
+        numba.set_num_threads(n_threads)
+        outputs.append(run(plan, x, rng=np.random.default_rng(seed)))
+    numba.set_num_threads(before)
+    assert np.array_equal(outputs[0].outputs, outputs[1].outputs)
+    assert outputs[0].total.n_misreads > 0
+    assert not np.array_equal(outputs[0].outputs, outputs[2].outputs)
+
+
+def test_a_chip_that_misreads_nothing_draws_nothing():
+    graph, x = network()
+    rng = np.random.default_rng(3)
+    found = run(place(graph, load_chip("tim-dnn")), x, rng=rng)
+    assert found.total.n_misreads == 0
+    assert rng.bit_generator.state == np.random.default_rng(3).bit_generator.state
+
+
+def test_a_chip_that_misreads_needs_a_generator():
+    graph, x = network()
+    with pytest.raises(ConfigError, match=r"rng: must be a generator for a chip that misreads, got None"):
+        run(place(graph, load_chip("tim-dnn", {"tile.misreads": "circuit"})), x)
+
+
+def test_a_users_table_is_read_and_must_reach_count_max(tmp_path):
+    path = tmp_path / "misreads.csv"
+    path.write_text("n,lower,higher\n" + "".join(f"{n},0,{0.5 if n == 1 else 0}\n" for n in range(9)))
+    table = error_table(load_chip("tim-dnn", {"tile.misreads": str(path)}))
+    assert table is not None
+    assert table.higher.tolist() == [0, 0.5, 0, 0, 0, 0, 0, 0, 0]
+    path.write_text("n,lower,higher\n0,0,0\n1,0,0.5\n")
+    with pytest.raises(ConfigError, match=r"must have a line for each count up to 8, got 2"):
+        error_table(load_chip("tim-dnn", {"tile.misreads": str(path)}))
+
+
+def test_misreads_of_a_circuit_need_a_circuit():
+    chip = load_chip("tim-dnn", {"tile.misreads": "circuit"}).model_copy(update={"circuit": None})
+    with pytest.raises(ConfigError, match=r"tile\.misreads: circuit needs a chip that describes one, got none"):
+        error_table(chip)
