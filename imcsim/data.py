@@ -1,7 +1,9 @@
-"""Data sets as arrays: scikit-learn's digits from the installed package, larger sets from a folder.
+"""Data sets as arrays: scikit-learn's digits from the installed package, larger sets from a folder; trained networks.
 
 The folder is an argument or the environment variable ``IMCSIM_DATA``; nothing is downloaded. Files are IDX (gzip or
-plain) and CIFAR-10's binary batches, in the layouts that torchvision and other loaders leave. Pickle is never read.
+plain) and CIFAR-10's binary batches, in the layouts that torchvision and other loaders leave. Networks that others
+trained are npz files in the folder that ``IMCSIM_MODELS`` names, or in ``models`` beside ``IMCSIM_DATA``. Pickle is
+never read.
 """
 
 import gzip
@@ -9,7 +11,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +24,9 @@ Split = Literal["train", "test"]
 
 VARIABLE = "IMCSIM_DATA"
 """Environment variable that names the folder of data sets."""
+
+MODELS_VARIABLE = "IMCSIM_MODELS"
+"""Environment variable that names the folder of trained networks."""
 
 
 def find_data(folder: str | Path | None = None) -> Path:
@@ -38,6 +43,59 @@ def find_data(folder: str | Path | None = None) -> Path:
     if not path.is_dir():
         raise DataError(f"{where}: must be a folder that exists, got {str(folder)!r}")
     return path
+
+
+def find_models(folder: str | Path | None = None) -> Path:
+    """Return the folder of trained networks: *folder*, what ``IMCSIM_MODELS`` names, or ``models`` beside the data.
+
+    Raises DataError when there is no such folder.
+    """
+    where, beside = "models folder", os.environ.get(VARIABLE) or None
+    if folder is None:
+        where, folder = MODELS_VARIABLE, os.environ.get(MODELS_VARIABLE) or None
+    if folder is None and beside is not None:
+        where, folder = f"models beside {VARIABLE}", Path(beside).expanduser().resolve().parent / "models"
+    if folder is None:
+        raise DataError(
+            "models folder: must be given for this workload, got none; "
+            f"set {MODELS_VARIABLE}, or {VARIABLE} to a data folder with models beside it"
+        )
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{where}: must be a folder that exists, got {str(folder)!r}; set {MODELS_VARIABLE}")
+    return path
+
+
+def load_arrays(path: str | Path, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, Array]:
+    """Return the arrays of a trained network in the npz file *path*: those of *shapes*, None for any size of an axis.
+
+    Raises DataError for a file that is no npz file, lacks an array, or holds one of another shape or of no numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: must be a file of the trained network, got no such file; check {MODELS_VARIABLE}")
+    found = _read_npz(path, shapes)
+    for name, array in found.items():
+        wanted = shapes[name]
+        fits = array.ndim == len(wanted) and all(w in (None, n) for w, n in zip(wanted, array.shape, strict=True))
+        if not fits:
+            expected = ", ".join("any" if w is None else str(w) for w in wanted)
+            raise DataError(f"{path}: {name} must have shape ({expected}), got {array.shape}")
+        if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array)):
+            raise DataError(f"{path}: {name} must hold finite numbers, got {_odd(array)}")
+    return found
+
+
+def require_codes(path: str | Path, arrays: Mapping[str, Array], names: Sequence[str]) -> None:
+    """Raise DataError unless the arrays *names*, read from *path*, hold nothing but -1, 0 and +1."""
+    for name in names:
+        wrong = ~np.isin(arrays[name], (-1, 0, 1))
+        if np.any(wrong):
+            raise DataError(f"{path}: {name} must hold -1, 0 and +1 alone, got {arrays[name][wrong].flat[0]}")
+
+
+def _odd(array: Array) -> str:
+    return f"dtype {array.dtype}" if array.dtype.kind not in "iuf" else str(array[~np.isfinite(array)].flat[0])
 
 
 def load_mnist(split: Split, folder: str | Path | None = None) -> tuple[Array, Array]:
@@ -144,16 +202,23 @@ def _read_cifar_batch(path: Path) -> tuple[Array, Array]:
 
 
 def _read_cifar_npz(path: Path, split: str) -> tuple[Array, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-    except KeyError:
-        raise DataError(f"{path}: must hold the arrays x_{split} and y_{split}, got others") from None
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: must be a whole npz file without pickles, got {error}") from None
+    arrays = _read_npz(path, (f"x_{split}", f"y_{split}"))
+    images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
     if len(images) != len(labels):
         raise DataError(f"{path}: {split} must have one label for each of {len(images)} images, got {len(labels)}")
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)
+
+
+def _read_npz(path: Path, names: Iterable[str]) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in names if name in arrays}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: must be a whole npz file without pickles, got {error}") from None
+    for name in names:
+        if name not in found:
+            raise DataError(f"{path}: must hold the array {name}, got none of that name")
+    return found
 
 
 def _read_bytes(path: Path) -> bytes:

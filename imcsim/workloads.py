@@ -1,15 +1,17 @@
 """Workloads by name or path: a folder with a `workload.py` that says how to build, feed and test a network.
 
-`workload.py` offers ``build()``, a torch module in evaluation mode; ``example_input()``, one input (1 ...); and, where
-there is a trained network, ``data(folder)``, its test set as inputs (n ...) and labels (n). It may name its data set
-(`DATASET`), describe itself (`DESCRIPTION`) and say which layers take 8 bits (`EIGHT_BIT_LAYERS`).
+`workload.py` offers ``build()``, a torch module in evaluation mode, and ``example_input()``, one input (1 ...); or, in
+place of both, ``graph()``, a `Graph` made directly, for which torch is never imported. Where there is a trained
+network, it offers ``data(folder)``, its test set as inputs (n ...) and labels (n), and perhaps ``expected(folder)``,
+outputs that others published, by which the network is checked. It may name its data set (`DATASET`), describe itself
+(`DESCRIPTION`) and say which layers take 8 bits (`EIGHT_BIT_LAYERS`).
 """
 
 import difflib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,7 @@ import numpy as np
 
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.graph import Graph
+from imcsim.graph.passes import simplify
 from imcsim.shipped import shipped_folder
 
 
@@ -33,22 +36,10 @@ class Workload:
     @cached_property
     def module(self) -> ModuleType:
         """The Python module behind the workload; raises ConfigError when it cannot be read."""
-        name = f"imcsim_workload_{self.name.replace('-', '_')}"
-        spec = importlib.util.spec_from_file_location(name, self.path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except ImcsimError:
-            raise
-        except Exception as error:  # the user's own code
-            sys.modules.pop(name, None)
-            raise ConfigError(f"{self.path}: must be a module that Python can read, got {_reason(error)}") from error
-        for needed in ("build", "example_input"):
-            if not callable(getattr(module, needed, None)):
-                raise ConfigError(f"{self.path}: {needed}(): missing; a workload needs it")
+        module = _read_module(f"imcsim_workload_{self.name.replace('-', '_')}", self.path)
+        for needed in () if _offers(module, "graph") else ("build", "example_input"):
+            if not _offers(module, needed):
+                raise ConfigError(f"{self.path}: {needed}(): missing; a workload needs it, or graph()")
         return module
 
     @property
@@ -58,6 +49,11 @@ class Workload:
 
     def graph(self) -> Graph:
         """Return the network as a graph, its steps joined and its batch norms folded."""
+        if _offers(self.module, "graph"):
+            made = self._call("graph")
+            if not isinstance(made, Graph):
+                raise ConfigError(f"{self.path}: graph() must give an imcsim Graph, got {type(made).__name__}")
+            return simplify(replace(made, name=self.name))
         from imcsim.graph.capture import capture
 
         built = self._call("build")
@@ -77,10 +73,19 @@ class Workload:
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.path}: data() must give inputs and labels, got {_reason(error)}") from None
 
+    def expected(self, folder: str | Path | None = None) -> np.ndarray:
+        """Return the published outputs (n ...) of the first samples of the test set, *folder* that of the models.
+
+        Raises DataError where there are none.
+        """
+        if not _offers(self.module, "expected"):
+            raise DataError(f"{self.name}: expected(): missing; nobody published outputs of this workload")
+        return np.asarray(self._call("expected", folder))
+
     @property
     def has_data(self) -> bool:
         """Whether the workload comes with a test set."""
-        return callable(getattr(self.module, "data", None))
+        return _offers(self.module, "data")
 
     def _call(self, name: str, *args: Any) -> Any:
         function: Callable[..., Any] = getattr(self.module, name)
@@ -121,6 +126,35 @@ def shipped_workloads() -> tuple[str, ...]:
 def load_workload(name_or_path: str | Path) -> Graph:
     """Return the graph of a shipped workload by its name, or of one's own by its path."""
     return find_workload(name_or_path).graph()
+
+
+def module_beside(file: str | Path, path: str) -> ModuleType:
+    """Return the module in *path*, relative to the folder of *file*: code that several workloads share.
+
+    A `workload.py` calls ``module_beside(__file__, "../reader.py")``. Raises ConfigError when it cannot be read.
+    """
+    found = (Path(file).resolve().parent / path).resolve()
+    return _read_module(f"imcsim_workload_shared_{found.stem}", found)
+
+
+def _read_module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ImcsimError:
+        raise
+    except Exception as error:  # the user's own code
+        sys.modules.pop(name, None)
+        raise ConfigError(f"{path}: must be a module that Python can read, got {_reason(error)}") from error
+    return module
+
+
+def _offers(module: ModuleType, function: str) -> bool:
+    return callable(getattr(module, function, None))
 
 
 def _reason(error: BaseException) -> str:

@@ -26,7 +26,9 @@ from imcsim.graph import (
     Op,
     Product,
     Quantize,
+    RealProduct,
     Relu,
+    Tanh,
     Tensor,
     Threshold,
     signed,
@@ -230,8 +232,24 @@ class _Network:
             self.step("add", Add(other.name, other.format.scale))
         if self.flip():
             self.step("relu", Relu())
+        if not self.dyadic and self.draw(st.integers(0, 3)) == 0:
+            self.step("tanh", Tanh())
+        if self.draw(st.integers(0, 3)) == 0:
+            self.real_product()
         if self.flip():
             self.pool()
+
+    def real_product(self):
+        c, *image = self.at.shape
+        n = self.draw(st.integers(1, 4))
+        if not image:
+            self.step("real", RealProduct("linear", self.factors((n, c)), self.numbers(n, 1.0)))
+            return
+        kernel = tuple(self.draw(st.integers(1, min(2, size))) for size in image)
+        stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+        padding = self.draw(st.integers(0, 1)), self.draw(st.integers(0, 1))
+        weights = self.factors((n, c, *kernel))
+        self.step("real", RealProduct("conv2d", weights, self.numbers(n, 1.0), stride, padding))
 
     def pool(self):
         if len(self.at.shape) != 3:

@@ -181,8 +181,11 @@ class Graph(Record):
                 pad = op.product.attrs.pad_value
                 if pad and not source.format.low <= pad <= source.format.high:
                     raise GraphError(f"{op.product.kind}: padding must bring in a code of {source.format}, got {pad}")
+            asymmetric = source.format.minus != 1 and op.product is None
             for step in op.steps:
                 shape = step.shape(shape)
+                if asymmetric and not isinstance(step, MaxPool | Flatten):
+                    raise GraphError("asymmetric codes must go to products alone, got a digital step behind them")
                 if isinstance(step, Add) and tensors[step.other].shape != shape:
                     raise GraphError(
                         f"add: must get shapes that are equal, got {shape} and {tensors[step.other].shape}"

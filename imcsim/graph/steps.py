@@ -5,6 +5,7 @@ function unit does it is said in `imcsim.mapping.digital`, how it is computed in
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -40,6 +41,57 @@ class Affine(Step):
     def then(self, after: "Affine") -> "Affine":
         """Return the one affine step that does this one and then *after*."""
         return Affine(after.scale * self.scale, after.scale * self.offset + after.offset)
+
+
+@dataclass(frozen=True, eq=False)
+class RealProduct(Step):
+    """A convolution or a linear map with real weights, which no tile can hold: its layer stays on the digital side.
+
+    The products of one output are added one after the other in the order of the weights, the bias last, each sum
+    rounded to float64, as one lane would do it: so every engine gives the same bits.
+    """
+
+    kind: Literal["conv2d", "linear"]
+
+    weights: np.ndarray
+    """float64; conv2d: (c_out, c_in, kh, kw); linear: (c_out, c_in)."""
+
+    bias: np.ndarray = 0.0  # type: ignore[assignment]
+    """float64, a number or one per output channel."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "bias"):
+            values = frozen_array(getattr(self, name), np.float64)
+            if not np.all(np.isfinite(values)):
+                raise GraphError(f"real {self.kind}: {name} must be finite, got {values[~np.isfinite(values)].flat[0]}")
+            object.__setattr__(self, name, values)
+        ndim = {"conv2d": 4, "linear": 2}[self.kind]
+        if self.weights.ndim != ndim:
+            raise GraphError(f"real {self.kind}: weights must have {ndim} axes, got shape {self.weights.shape}")
+        if self.bias.shape not in ((), self.weights.shape[:1]):
+            raise GraphError(
+                f"real {self.kind}: bias must be a number or one for each of the {self.weights.shape[0]} outputs, got "
+                f"shape {self.bias.shape}"
+            )
+
+    def shape(self, shape: Shape) -> Shape:
+        """(c h w) to (c' h' w'), or (c) to (c'); raises GraphError when the weights do not fit."""
+        if self.kind == "linear":
+            if shape != self.weights.shape[1:]:
+                raise GraphError(f"real linear: must get {self.weights.shape[1]} inputs, got shape {shape}")
+            return (self.weights.shape[0],)
+        if len(shape) != 3 or shape[0] != self.weights.shape[1]:
+            raise GraphError(f"real conv2d: must get {self.weights.shape[1]} channels, got shape {shape}")
+        window = window_shape(shape, self.weights.shape[2:], self.stride, self.padding)
+        return (self.weights.shape[0], *window[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Tanh(Step):
+    """``tanh(x)``."""
 
 
 @dataclass(frozen=True, eq=False)

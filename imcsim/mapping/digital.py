@@ -4,7 +4,22 @@ from collections import Counter
 from collections.abc import Iterator
 from math import prod
 
-from imcsim.graph import Add, Affine, AvgPool, Flatten, Graph, LogSoftmax, MaxPool, Op, Quantize, Relu, Step, Threshold
+from imcsim.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    Graph,
+    LogSoftmax,
+    MaxPool,
+    Op,
+    Quantize,
+    RealProduct,
+    Relu,
+    Step,
+    Tanh,
+    Threshold,
+)
 from imcsim.graph.steps import Shape
 
 LANES = ("relu", "vpe", "spe", "qu")
@@ -20,6 +35,10 @@ def lane_work(step: Step, before: Shape) -> dict[str, int]:
     match step:
         case Affine() | Add():
             return {"vpe": n_after}
+        case RealProduct(weights=weights):
+            return {"vpe": n_after * prod(weights.shape[1:])}
+        case Tanh():
+            return {"spe": n_after}
         case Relu():
             return {"relu": n_after}
         case Threshold() | Quantize():

@@ -8,7 +8,17 @@ import struct
 import numpy as np
 import pytest
 
-from imcsim.data import find_data, load_cifar10, load_digits, load_fashion_mnist, load_mnist, read_idx
+from imcsim.data import (
+    find_data,
+    find_models,
+    load_arrays,
+    load_cifar10,
+    load_digits,
+    load_fashion_mnist,
+    load_mnist,
+    read_idx,
+    require_codes,
+)
 from imcsim.errors import DataError
 
 IMAGES = np.arange(2 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(2, 28, 28)
@@ -186,7 +196,7 @@ def test_the_lossless_part_is_read_where_there_are_no_batches(tmp_path):
     assert images.shape == (1, 3, 32, 32)
     assert images[0, :, 0, 1].tolist() == [3, 4, 5]
     assert labels.tolist() == [6]
-    with pytest.raises(DataError, match=r"4k1k\.npz: must hold the arrays x_train and y_train, got others"):
+    with pytest.raises(DataError, match=r"4k1k\.npz: must hold the array x_train, got none of that name"):
         load_cifar10("train", tmp_path)
 
 
@@ -231,6 +241,85 @@ def test_a_broken_batch_is_an_error(tmp_path, content, message):
 def test_a_folder_without_cifar_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"CIFAR-10: must have test_batch\.bin in .*cifar-10-batches-bin or .*, got no"):
         load_cifar10("test", tmp_path)
+
+
+# Trained networks
+
+
+def test_the_folder_of_models_is_named_or_lies_beside_the_data(tmp_path, monkeypatch):
+    for folder in ("data", "models", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.delenv("IMCSIM_MODELS", raising=False)
+    monkeypatch.setenv("IMCSIM_DATA", str(tmp_path / "data"))
+    assert find_models() == tmp_path / "models"
+    monkeypatch.setenv("IMCSIM_MODELS", str(tmp_path / "elsewhere"))
+    assert find_models() == tmp_path / "elsewhere"
+    assert find_models(tmp_path / "models") == tmp_path / "models"
+
+
+def test_without_a_folder_of_models_one_line_says_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.delenv("IMCSIM_MODELS", raising=False)
+    monkeypatch.delenv("IMCSIM_DATA", raising=False)
+    message = (
+        r"^models folder: must be given for this workload, got none; set IMCSIM_MODELS, or IMCSIM_DATA to a data "
+        r"folder with models beside it$"
+    )
+    with pytest.raises(DataError, match=message):
+        find_models()
+    monkeypatch.setenv("IMCSIM_DATA", str(tmp_path / "data"))
+    message = r"^models beside IMCSIM_DATA: must be a folder that exists, got '.*/models'; set IMCSIM_MODELS$"
+    with pytest.raises(DataError, match=message):
+        find_models()
+    monkeypatch.setenv("IMCSIM_MODELS", str(tmp_path / "none"))
+    with pytest.raises(
+        DataError, match=r"^IMCSIM_MODELS: must be a folder that exists, got '.*/none'; set IMCSIM_MODE"
+    ):
+        find_models()
+    with pytest.raises(DataError, match=r"^models folder: must be a folder that exists, got '.*/none'; set IMCSIM_MOD"):
+        find_models(tmp_path / "none")
+
+
+def test_arrays_of_a_network_come_with_the_shapes_that_were_asked_for(tmp_path):
+    np.savez(tmp_path / "net.npz", w=np.ones((2, 3), np.int8), t=np.zeros((2, 1)), more=np.zeros(9))
+    arrays = load_arrays(tmp_path / "net.npz", {"w": (2, 3), "t": (2, None)})
+    assert {name: array.shape for name, array in arrays.items()} == {"w": (2, 3), "t": (2, 1)}
+    require_codes("net.npz", arrays, ["w", "t"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, r"net\.npz: must hold the array w, got none of that name$"),
+        ({"w": np.ones((3, 2))}, r"net\.npz: w must have shape \(2, any\), got \(3, 2\)$"),
+        ({"w": np.ones(2)}, r"net\.npz: w must have shape \(2, any\), got \(2,\)$"),
+        ({"w": np.array([["a"], ["b"]])}, r"net\.npz: w must hold finite numbers, got dtype <U1$"),
+        ({"w": np.array([[1.0], [np.nan]])}, r"net\.npz: w must hold finite numbers, got nan$"),
+        ({"w": np.array([[{}], [{}]], dtype=object)}, r"net\.npz: must be a whole npz file without pickles, got "),
+    ],
+)
+def test_arrays_that_are_not_as_they_must_be_are_one_line(tmp_path, arrays, message):
+    np.savez(tmp_path / "net.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load_arrays(tmp_path / "net.npz", {"w": (2, None)})
+
+
+def test_a_network_that_is_not_there_or_no_npz_file_is_one_line(tmp_path):
+    message = r"net\.npz: must be a file of the trained network, got no such file; check IMCSIM_MODELS$"
+    with pytest.raises(DataError, match=message):
+        load_arrays(tmp_path / "net.npz", {"w": (2,)})
+    for content in (b"", b"weights"):
+        (tmp_path / "net.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"net\.npz: must be a whole npz file without pickles, got "):
+            load_arrays(tmp_path / "net.npz", {"w": (2,)})
+    np.save(tmp_path / "one.npy", np.ones(2))
+    with pytest.raises(DataError, match=r"one\.npy: must be a whole npz file without pickles, got "):
+        load_arrays(tmp_path / "one.npy", {"w": (2,)})
+
+
+def test_a_weight_that_is_no_code_is_named(tmp_path):
+    arrays = {"w0": np.array([1, -1]), "w1": np.array([0, 2, -3])}
+    with pytest.raises(DataError, match=r"^net\.npz: w1 must hold -1, 0 and \+1 alone, got 2$"):
+        require_codes("net.npz", arrays, ["w0", "w1"])
 
 
 # The real files

@@ -13,6 +13,8 @@ from imcsim.graph import (
     Op,
     Product,
     Quantize,
+    RealProduct,
+    Tanh,
     Tensor,
     Threshold,
     unsigned,
@@ -27,6 +29,8 @@ def one_op(steps=(), *, product=None, shape=(2,), form=REAL, first=CODES):
     """A quantizer and one op behind it."""
     codes = Tensor("codes", shape, first.format)
     made = product.shape(shape) if product else shape
+    for step in steps:
+        made = step.shape(made)
     ops = (
         Op(name="quantize", input="x", output=codes, steps=(first,)),
         Op(name="op", input="codes", output=Tensor("y", made, form), product=product, steps=tuple(steps)),
@@ -123,6 +127,46 @@ def test_log_softmax_of_codes_is_as_exact_as_of_real_numbers(ideal_chip):
     graph = one_op([LogSoftmax()], first=Threshold([[0.5, 1.5]], [0, 1, 2], unsigned(2)))
     x = np.array([[2.0, 1.0]])
     assert execute(place(graph, ideal_chip), x).tolist() == [[-np.log1p(np.exp(-1)), -1 - np.log1p(np.exp(-1))]]
+
+
+def test_tanh_of_codes_is_as_exact_as_of_real_numbers(ideal_chip):
+    graph = one_op([Tanh()], first=Threshold([[0.5, 1.5]], [0, 1, 2], unsigned(2)))
+    assert execute(place(graph, ideal_chip), [[2.0, 1.0]]).tolist() == [[np.tanh(2.0), np.tanh(1.0)]]
+
+
+def test_a_real_linear_map_by_hand(ideal_chip):
+    graph = one_op([RealProduct("linear", [[0.5, -1.0], [2.0, 0.25], [0.0, 0.0]], [0.0, 1.0, 3.0])])
+    for outputs in (execute(place(graph, ideal_chip), [[2.0, 3.0]]), reference(graph, [[2.0, 3.0]])):
+        assert outputs.tolist() == [[-2.0, 5.75, 3.0]]
+
+
+def real_conv(shape, n_outputs, *, rng, **geometry):
+    weights = rng.normal(size=(n_outputs, shape[0], 3, 2))
+    step = RealProduct("conv2d", weights, rng.normal(size=n_outputs), **geometry)
+    made = Tensor("y", step.shape(shape), REAL)
+    ops = (Op(name="op", input="x", output=made, steps=(step, Tanh())),)
+    return Graph(name="real", input=Tensor("x", shape, REAL), ops=ops, output="y")
+
+
+@pytest.mark.parametrize("geometry", [{}, {"stride": (2, 1), "padding": (1, 2)}])
+def test_a_real_convolution_is_that_of_pytorch_and_has_the_same_bits_in_both_engines(ideal_chip, geometry):
+    import torch
+
+    rng = np.random.default_rng(0)
+    graph = real_conv((5, 9, 8), 7, rng=rng, **geometry)
+    step = graph.ops[0].steps[0]
+    x = rng.normal(size=(3, 5, 9, 8))
+    theirs = torch.nn.functional.conv2d(*map(torch.tensor, (x, step.weights, step.bias)), **geometry).tanh().numpy()
+    ours = execute(place(graph, ideal_chip), x)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
+    assert np.array_equal(ours, reference(graph, x))
+
+
+def test_products_are_added_in_the_order_of_the_weights(ideal_chip):
+    # 1e16 + 1 rounds to 1e16, so that the order shows
+    graph = one_op([RealProduct("linear", [[1e16, 1.0, -1e16, 1.0]])], shape=(4,))
+    x = np.ones((1, 4))
+    assert execute(place(graph, ideal_chip), x).tolist() == reference(graph, x).tolist() == [[1.0]]
 
 
 def test_progress_is_told_batch_after_batch(tiny_chip, tiny_graph, monkeypatch):

@@ -19,7 +19,9 @@ from imcsim.graph import (
     Op,
     Product,
     Quantize,
+    RealProduct,
     Relu,
+    Tanh,
     Tensor,
     Threshold,
     unsigned,
@@ -54,6 +56,46 @@ def test_a_window_slides_with_stride_padding_and_dilation_as_in_pytorch():
     assert MaxPool((2, 2), (2, 2)).shape((3, 5, 4)) == (3, 2, 2)
     assert AvgPool((3, 3), (1, 1), (1, 1)).shape((3, 5, 4)) == (3, 5, 4)
     assert Flatten().shape((3, 5, 4)) == (60,)
+
+
+def test_a_real_product_makes_the_shapes_of_a_product():
+    step = RealProduct("conv2d", np.ones((5, 2, 3, 2)), np.zeros(5), stride=(2, 1), padding=(1, 0))
+    assert step.shape((2, 8, 9)) == conv(5, 2, 3, 2, stride=(2, 1), padding=(1, 0)).shape((2, 8, 9)) == (5, 4, 8)
+    assert RealProduct("linear", np.ones((3, 7))).shape((7,)) == (3,)
+    assert Tanh().shape((3, 5, 4)) == (3, 5, 4)
+    assert step == RealProduct("conv2d", np.ones((5, 2, 3, 2)), np.zeros(5), stride=(2, 1), padding=(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: RealProduct("linear", np.ones((3, 7, 1))),
+            r"real linear: weights must have 2 axes, got shape \(3, 7, 1",
+        ),
+        (lambda: RealProduct("linear", [[1.0, np.nan]]), r"real linear: weights must be finite, got nan"),
+        (lambda: RealProduct("linear", [[1.0]], np.inf), r"real linear: bias must be finite, got inf"),
+        (
+            lambda: RealProduct("linear", np.ones((3, 7)), np.ones(7)),
+            r"real linear: bias must be a number or one for each of the 3 outputs, got shape \(7,\)",
+        ),
+        (
+            lambda: RealProduct("linear", np.ones((3, 7))).shape((8,)),
+            r"real linear: must get 7 inputs, got shape \(8,\)",
+        ),
+        (
+            lambda: RealProduct("conv2d", np.ones((3, 7, 1, 1))).shape((8, 2, 2)),
+            r"real conv2d: must get 7 channels, got shape \(8, 2, 2\)",
+        ),
+        (
+            lambda: graph_of(op("a", "x", (3, 2, 2), steps=(RealProduct("conv2d", np.ones((3, 2, 5, 5))),))),
+            r"a: window: kernel \(5, 5\) must fit the image \(4, 4\) with padding \(0, 0\)",
+        ),
+    ],
+)
+def test_real_products_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(GraphError, match=message):
+        make()
 
 
 def test_rows_are_the_inputs_of_one_output_and_columns_the_outputs_of_one_group():

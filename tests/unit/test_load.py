@@ -230,7 +230,7 @@ def test_includes_that_go_round_in_a_circle(folder):
     ("key", "value", "message"),
     [
         ("tile.pcus.area", 1.0, "tile.pcus.area: no such field in Silicon; did you mean 'area_um2'?"),
-        ("tile.zebra", 1, "tile.zebra: no such field in Tile"),
+        ("tile.wxyz", 1, "tile.wxyz: no such field in Tile"),
         ("tile.n_pcus", ..., "tile.n_pcus: missing; Tile needs it"),
         ("tile.access.pcus.source", ..., "tile.access.pcus.source: missing; Energy needs it"),
         ("tile.access.pcus", ..., "tile.access.pcus: missing; Access needs it"),

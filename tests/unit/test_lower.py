@@ -1,10 +1,24 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from strategies import variant
 
 from imcsim.costs.price import price
-from imcsim.graph import Add, Affine, AvgPool, Flatten, LogSoftmax, MaxPool, Quantize, Relu, Threshold, unsigned
+from imcsim.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    LogSoftmax,
+    MaxPool,
+    Quantize,
+    RealProduct,
+    Relu,
+    Tanh,
+    Threshold,
+    unsigned,
+)
 from imcsim.mapping.digital import LANES, digital_work, is_on_host, lane_work
 from imcsim.mapping.lower import lower
 from imcsim.mapping.place import Split, as_they_are, place
@@ -157,6 +171,8 @@ def test_tasks_have_names_of_their_own_and_stand_in_dependency_order(tiny_chip, 
         (MaxPool((1, 1), (1, 1)), {}),
         (AvgPool((2, 2), (2, 2)), {"vpe": 8 * 4}),
         (LogSoftmax(), {"spe": 33, "vpe": 64}),
+        (Tanh(), {"spe": 32}),
+        (RealProduct("conv2d", np.ones((3, 2, 2, 2)), stride=(2, 2)), {"vpe": 3 * 2 * 2 * 8}),
         (Flatten(), {}),
     ],
 )

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -77,6 +78,50 @@ def test_a_file_is_read_when_it_is_needed_and_once(write):
     assert workload.module.READ == [1]
 
 
+GRAPH = '''"""A network made directly."""
+import numpy as np
+from imcsim.graph import REAL, TERNARY, Affine, Graph, Op, Product, Tensor, Threshold
+from imcsim.ternary import PlaneSum
+
+def graph():
+    product = Product(kind="linear", weights=PlaneSum(planes=[[[1, 0], [0, -1], [1, 1]]], factors=[1]))
+    codes = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
+    ops = (
+        Op(name="codes", input="x", output=Tensor("codes", (2,), TERNARY), steps=(codes,)),
+        Op(name="linear", input="codes", output=Tensor("sums", (3,), REAL), product=product),
+        Op(name="twice", input="sums", output=Tensor("y", (3,), REAL), steps=(Affine(2.0, 0.0), Affine(0.5, 1.0))),
+    )
+    return Graph(name="mine", input=Tensor("x", (2,), REAL), ops=ops, output="y")
+
+def expected(folder):
+    return [[1, 2, 3]]
+'''
+
+
+def test_a_graph_made_directly_is_taken_in_place_of_a_module(write):
+    workload = find_workload(write(GRAPH))
+    graph = workload.graph()
+    assert (graph.name, [op.name for op in graph.ops]) == ("tiny-net", ["codes", "linear"])
+    assert [(step.scale, step.offset) for step in graph.ops[1].steps] == [(1.0, 1.0)]  # joined and folded
+    assert workload.expected().tolist() == [[1, 2, 3]]
+
+
+def test_a_graph_made_directly_needs_no_torch(write):
+    code = f"from imcsim import load_workload; load_workload({str(write(GRAPH))!r})\n"
+    code += "import sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_code_that_workloads_share_is_read_from_beside_them(write):
+    (write(GRAPH).parent / "reader.py").write_text("ANSWER = 42\n")
+    text = (
+        GRAPH
+        + "\nfrom imcsim.workloads import module_beside\nANSWER = module_beside(__file__, '../reader.py').ANSWER\n"
+    )
+    assert find_workload(write(text)).module.ANSWER == 42
+
+
 # --- messages -------------------------------------------------------------------------------------------------------
 
 
@@ -102,9 +147,12 @@ def test_a_name_like_no_other_gets_the_list(tmp_path):
         ("import nowhere_at_all", r"workload\.py: must be a module that Python can read, got ModuleNotFoundError: No "),
         ("def build(:", r"workload\.py: must be a module that Python can read, got SyntaxError: "),
         ("raise ValueError", r"workload\.py: must be a module that Python can read, got ValueError$"),
-        ("def example_input(): pass", r"workload\.py: build\(\): missing; a workload needs it$"),
-        ("def build(): pass", r"workload\.py: example_input\(\): missing; a workload needs it$"),
-        ("build = 3\ndef example_input(): pass", r"workload\.py: build\(\): missing; a workload needs it$"),
+        ("def example_input(): pass", r"workload\.py: build\(\): missing; a workload needs it, or graph\(\)$"),
+        ("def build(): pass", r"workload\.py: example_input\(\): missing; a workload needs it, or graph\(\)$"),
+        (
+            "build = 3\ndef example_input(): pass",
+            r"workload\.py: build\(\): missing; a workload needs it, or graph\(\)$",
+        ),
     ],
 )
 def test_a_broken_module_is_one_line_that_names_the_file(write, text, message):
@@ -136,6 +184,27 @@ def test_errors_of_imcsim_pass_through_as_they_are(write):
         find_workload(write(TINY + text.format("data"))).data()
     with pytest.raises(DataError, match=r"^digits: gone$"):
         find_workload(write("from imcsim.errors import DataError\nraise DataError('digits: gone')")).graph()
+
+
+def test_what_is_no_graph_is_said(write):
+    with pytest.raises(ConfigError, match=r"workload\.py: graph\(\) must give an imcsim Graph, got int$"):
+        find_workload(write("def graph(): return 3")).graph()
+    with pytest.raises(
+        ConfigError, match=r"workload\.py: graph\(\) must run, got ZeroDivisionError: division by zero$"
+    ):
+        find_workload(write("def graph(): return 1 / 0")).graph()
+
+
+def test_shared_code_that_is_not_there_is_said_with_its_file(write):
+    text = "from imcsim.workloads import module_beside\nmodule_beside(__file__, '../reader.py')\n"
+    with pytest.raises(ConfigError, match=r"reader\.py: must be a module that Python can read, got FileNotFoundError"):
+        find_workload(write(text)).graph()
+
+
+def test_a_workload_without_published_outputs_says_so(write):
+    message = r"^tiny-net: expected\(\): missing; nobody published outputs of this workload$"
+    with pytest.raises(DataError, match=message):
+        find_workload(write(TINY)).expected()
 
 
 def test_a_workload_without_a_test_set_says_what_to_do(write):
