@@ -18,11 +18,10 @@ from dataclasses import dataclass, field, replace
 
 from imcsim.arch.spec import BASES, Basis, Chip
 from imcsim.costs.table import CostTable, total
+from imcsim.units import UM2_PER_MM2
 
 BITS_PER_DIGIT = 2
 """A ternary digit in a buffer, and a code of the quantization units."""
-
-UM2_PER_MM2 = 1e6
 
 Shares = dict[Basis, float]
 

@@ -136,8 +136,6 @@ def checked_input(plan: Plan, x: Any) -> Array:
 
 
 _WEIGHTS: "WeakKeyDictionary[Plan, dict[str, list[PackedMatrix]]]" = WeakKeyDictionary()
-
-
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
@@ -217,12 +215,12 @@ def _product(
     """Return the sums (b ... c) of one layer: pass after pass, plane by plane."""
     codec = plan.codec(op)
     read = tiles.of(
-        sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=_is_asymmetric(plan, op)
+        sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
     )
     pads = codec.split(np.array(product.attrs.pad_value))
     sums: list[Array] = []
     clips = Clipping()
-    for group, (matrix, packed) in enumerate(zip(_matrices(op), weights, strict=True)):
+    for group, packed in enumerate(weights):
         planes = codec.split(_channels_of(product, codes, group))
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
@@ -235,6 +233,7 @@ def _product(
                 n_misreads=found.n_misreads,
             )
         if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
+            matrix = _matrices(op)[group]
             ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
             counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
         if layer.sense == "n":
@@ -249,11 +248,6 @@ def _product(
         n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
     )
     return together.reshape(len(codes), *out[1:], out[0]), clips
-
-
-def _is_asymmetric(plan: Plan, op: Op) -> bool:
-    assert op.product is not None
-    return op.product.weights.is_asymmetric or plan.graph.tensors[op.input].format.minus != 1
 
 
 def _weigh(counted: list[Array], minus_weight: Array, minus_input: float) -> Array:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -81,5 +80,5 @@ class Reader:
         if sense == "n":
             return self.n_alone
         if not is_asymmetric:
-            return partial(self.difference, reads_k=True)
+            return self.difference
         return self.twice if accesses_per_pass == 2 else self.both

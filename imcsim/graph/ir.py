@@ -208,6 +208,11 @@ class Graph(Record):
         """The ops that run on tiles."""
         return tuple(op for op in self.ops if op.product is not None)
 
+    def is_asymmetric(self, op: Op) -> bool:
+        """Whether -1 counts for something else than +1 in the weights or the inputs of a product."""
+        assert op.product is not None
+        return op.product.weights.is_asymmetric or self.tensors[op.input].format.minus != 1
+
     def n_macs(self, op: Op) -> int:
         """Multiply-accumulates of one sample in *op*, one per pair of weight and activation, whatever their planes."""
         if op.product is None:

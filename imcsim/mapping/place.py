@@ -72,7 +72,6 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         return LayerPlan(op.name, n_samples)
     product, source, tile = op.product, graph.tensors[op.input].format, chip.tile
     codec = source.codec(tile.serial)
-    is_asymmetric = product.weights.is_asymmetric or source.minus != 1
     if product.n_planes > tile.n_columns:
         raise MappingError(
             f"{op.name}: the {product.n_planes} weight planes of one output must fit side by side, got a tile of "
@@ -87,7 +86,7 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         n_columns=product.n_columns * product.n_planes,
         n_weight_planes=product.n_planes,
         n_passes=codec.n_planes,
-        accesses_per_pass=2 if is_asymmetric and codec.is_signed else 1,
+        accesses_per_pass=2 if graph.is_asymmetric(op) and codec.is_signed else 1,
         sense="n" if tile.sense == "n" and _is_dense(product, source) else "both",
         bits_per_digit=source.bits_per_digit(tile.serial),
         psum_bits=_psum_bits(product, codec.factors, tile),
