@@ -28,7 +28,7 @@ from imcsim.version import __version__
 from imcsim.workloads import Workload
 
 if TYPE_CHECKING:
-    from imcsim.functional.execute import Clipping
+    from imcsim.functional.statistics import Clipping
     from imcsim.sim import Trace
 
 Engine = Literal["all", "simulate", "estimate", "execute"]
@@ -190,7 +190,7 @@ class Result:
         outcome = self.outcome
         if outcome is None:
             return None
-        from imcsim.functional.execute import Clipping
+        from imcsim.functional.statistics import Clipping
 
         clips = sum(outcome.clipping.values(), Clipping())
         return {
@@ -314,8 +314,9 @@ def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None
 
 
 def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
-    from imcsim.functional.execute import Clipping, run
+    from imcsim.functional.execute import run
     from imcsim.functional.reference import reference
+    from imcsim.functional.statistics import Clipping
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     right = Counter[str]()

@@ -17,8 +17,9 @@ import numpy as np
 
 from imcsim.analytic import estimate
 from imcsim.arch.load import load_chip
-from imcsim.functional.execute import Clipping, run
+from imcsim.functional.execute import run
 from imcsim.functional.reference import reference
+from imcsim.functional.statistics import Clipping
 from imcsim.graph import Graph
 from imcsim.graph.passes import simplify
 from imcsim.mapping.place import place

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from strategies import STYLES, chips, code_formats, graphs, inputs_of, seeds
 
 from imcsim.analytic import estimate
-from imcsim.functional.execute import Clipping, run
+from imcsim.functional.execute import run
 from imcsim.functional.reference import reference, tensors_of
+from imcsim.functional.statistics import Clipping
 from imcsim.graph import REAL, Affine, Graph, MaxPool, Op, Relu, Tensor, Threshold, unsigned
 from imcsim.graph.passes import simplify
 from imcsim.mapping.place import place

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from imcsim.errors import DataError
-from imcsim.functional.execute import Clipping, execute, run
+from imcsim.functional.execute import execute, run
 from imcsim.functional.reference import reference
+from imcsim.functional.statistics import Clipping
 from imcsim.graph import (
     REAL,
     TERNARY,

@@ -1,0 +1,155 @@
+"""The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
+
+from math import prod
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from imcsim.functional.kernels import pack_patches, pack_vectors_fast
+from imcsim.functional.reading import Reader
+from imcsim.functional.statistics import Clipping
+from imcsim.graph import Op, Product
+from imcsim.mapping.plan import LayerPlan, Plan
+from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix
+
+Array = np.ndarray
+
+_WEIGHTS: "WeakKeyDictionary[Plan, dict[str, list[PackedMatrix]]]" = WeakKeyDictionary()
+
+
+def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
+    """Return the packed weights of each layer, a matrix (r, c * j) a group; kept as long as the plan lives."""
+    if plan not in _WEIGHTS:
+        rows = plan.chip.tile.rows_per_access
+        packed = {}
+        for layer in plan.layers:
+            if layer.is_on_tiles:
+                matrices = _matrices(plan.op_of[layer.name])
+                if layer.sense == "n":
+                    packed[layer.name] = [pack_matrix(_polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
+                else:
+                    packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
+        _WEIGHTS[plan] = packed
+    return _WEIGHTS[plan]
+
+
+def _matrices(op: Op) -> list[Array]:
+    """Return the weights of each group (r, c * j), the planes of an output side by side."""
+    assert op.product is not None
+    matrix = op.product.matrix.transpose(1, 2, 3, 0)  # j g r c -> g r c j
+    return [group.reshape(group.shape[0], -1) for group in matrix]
+
+
+def _polarities(values: Array, axis: int) -> Array:
+    """Put in the place of each number two: whether it is +1, and whether it is -1.
+
+    The +1 products of two such operands are those of the numbers; there are no others. So n is counted alone.
+    """
+    both = np.stack([values > 0, values < 0], axis=axis + 1 if axis >= 0 else axis + values.ndim + 1)
+    shape = list(values.shape)
+    shape[axis] *= 2
+    return both.reshape(shape).astype(np.int8)
+
+
+def product_of(
+    plan: Plan, op: Op, product: Product, layer: LayerPlan, codes: Array, weights: list[PackedMatrix], tiles: Reader
+) -> tuple[Array, Clipping]:
+    """Return the sums (b ... c) of one layer: pass after pass, plane by plane."""
+    codec = plan.codec(op)
+    read = tiles.of(
+        sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
+    )
+    pads = codec.split(np.array(product.attrs.pad_value))
+    sums: list[Array] = []
+    clips = Clipping()
+    for group, packed in enumerate(weights):
+        planes = codec.split(_channels_of(product, codes, group))
+        counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
+        for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
+            found = read(_pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense), packed)
+            weighted = [part.astype(np.int64) * factor for part in found.sums] if codec.n_planes > 1 else found.sums
+            counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
+            clips += Clipping(
+                n_clipped_accesses=found.n_clipped_accesses,
+                n_clipped_conversions=found.n_clipped_conversions,
+                n_misreads=found.n_misreads,
+            )
+        if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
+            matrix = _matrices(op)[group]
+            ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
+            counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
+        if layer.sense == "n":
+            counted = [2 * counted[0] - product.n_rows * sum(codec.factors)]
+        total = _weigh(counted, _minus_of(product, group), plan.graph.tensors[op.input].format.minus)
+        sums.append(_join_planes(total, _factors_of(product, group)))
+    together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
+    out = product.shape(plan.graph.tensors[op.input].shape)
+    n_blocks = -(-product.n_rows // plan.chip.tile.rows_per_access)
+    blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
+    clips += Clipping(
+        n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
+    )
+    return together.reshape(len(codes), *out[1:], out[0]), clips
+
+
+def _weigh(counted: list[Array], minus_weight: Array, minus_input: float) -> Array:
+    """Return ``n - W2 k``, or ``(n1 - W2 k1) - I2 (n2 - W2 k2)``, with W1 = I1 = 1; whole numbers as long as may be."""
+    match counted:
+        case [difference]:
+            return difference
+        case [n, k]:
+            return n - minus_weight * k
+        case [n1, k1, n2, k2] if minus_input == 1:
+            return (n1 - n2) - minus_weight * (k1 - k2)
+        case [n1, k1, n2, k2]:
+            return (n1 - minus_weight * k1) - minus_input * (n2 - minus_weight * k2)
+    raise AssertionError("no encoding reads so many counts")
+
+
+def _minus_of(product: Product, group: int) -> Array:
+    """Return () or (c): what -1 counts for in the outputs of one group."""
+    minus = product.weights.minus.reshape(-1)
+    width = product.n_columns
+    return minus if minus.size == 1 else minus[group * width : (group + 1) * width]
+
+
+def _channels_of(product: Product, codes: Array, group: int) -> Array:
+    if product.groups == 1:
+        return codes
+    width = product.weights.shape[1]
+    return codes[..., group * width : (group + 1) * width]
+
+
+def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: str) -> PackedVectors:
+    padding = product.padding
+    if sense == "n":
+        if padding != (0, 0):
+            (py, px), padding = padding, (0, 0)
+            plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
+        plane, pad, rows_per_access = _polarities(plane, axis=-1), 0, 2 * rows_per_access
+    if product.kind == "linear":
+        return pack_vectors_fast(plane, rows_per_access)
+    return pack_patches(
+        np.ascontiguousarray(plane),
+        kernel=product.kernel,
+        stride=product.stride,
+        padding=padding,
+        dilation=product.dilation,
+        pad_value=pad,
+        rows_per_access=rows_per_access,
+    )
+
+
+def _factors_of(product: Product, group: int) -> Array:
+    """Return (j 1) or (j c): what each weight plane counts for in the outputs of one group."""
+    factors = product.weights.factors.reshape(product.n_planes, -1)
+    width = product.n_columns
+    return factors if factors.shape[1] == 1 else factors[:, group * width : (group + 1) * width]
+
+
+def _join_planes(total: Array, factors: Array) -> Array:
+    """(b, c * j) to (b c): add up the weight planes of each output by their *factors*."""
+    if len(factors) == 1 and np.all(factors == 1):
+        return total
+    planes = total.reshape(len(total), -1, len(factors))
+    return sum(planes[:, :, j] * factor for j, factor in enumerate(factors))
