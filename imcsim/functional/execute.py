@@ -17,14 +17,17 @@ from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping
-from imcsim.functional.steps import STEPS
+from imcsim.functional.steps import apply_steps
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
 
 Array = np.ndarray
 
 MAX_BATCH = 64
-"""Samples that go through the network together; bounds the memory, changes no number."""
+"""Samples that at most go through the network together; bounds the memory, changes no number."""
+
+MOST_NUMBERS = 1 << 20
+"""Numbers of one tensor that go through together: what the caches hold, unless one sample has more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +68,10 @@ def run(
     tiles = _readers(plan, rng)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     outputs = []
-    for start in range(0, len(x), MAX_BATCH):
-        batch = x[start : start + MAX_BATCH]
+    largest = max(tensor.n_values for tensor in plan.graph.tensors.values())
+    at_once = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
+    for start in range(0, len(x), at_once):
+        batch = x[start : start + at_once]
         outputs.append(_run_batch(plan, batch, weights, tiles, clipping))
         if progress is not None:
             progress(len(batch))
@@ -121,8 +126,6 @@ def _run_batch(
         if op.product is not None:
             values, clips = product_of(plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name])
             clipping[op.name] += clips
-        for step in op.steps:
-            values = STEPS[type(step)](step, values, tensors)
-        tensors[op.output.name] = values
+        tensors[op.output.name] = apply_steps(op.steps, values, tensors)
     output = tensors[plan.graph.output]
     return np.moveaxis(output, -1, 1) if output.ndim == 4 else output

@@ -142,9 +142,9 @@ def pack_vectors_fast(x: NDArray[np.int8], rows_per_access: int) -> PackedVector
     codes = np.zeros((n_vectors, n_quads), np.uint8)
     x = np.ascontiguousarray(x, np.int8)
     if rows_per_access % 4 == 0 and n_rows % 4 == 0:
-        _share(_pack_words_task, n_vectors, x.view(np.uint32), codes)
+        share(_pack_words_task, n_vectors, x.view(np.uint32), codes)
     else:
-        _share(_pack_rows_task, n_vectors, x, rows_per_access, codes)
+        share(_pack_rows_task, n_vectors, x, rows_per_access, codes)
     return PackedVectors(codes, n_rows, rows_per_access)
 
 
@@ -186,11 +186,26 @@ def pack_patches(
         pixels = pack_vectors_fast(codes.reshape(-1, n_channels), rows_per_unit).codes
         pad = pack_vectors_fast(np.full((1, n_channels), pad_value, np.int8), rows_per_unit).codes[0]
         pixels = pixels.reshape(n_images, height, width, len(pad))
-        _share(_gather_patches_task, len(patches), pixels, pad, window, patches)
+        share(_gather_patches_task, len(patches), pixels, pad, window, patches)
     else:
-        codes = np.ascontiguousarray(codes, np.int8)
-        _share(_pack_patches_task, len(patches), codes, pad_value, window, rows_per_access, patches)
+        no_pixel = _in_words(np.full((1, n_channels), pad_value, np.int8))[0]
+        words = _in_words(codes.reshape(n_images * height * width, n_channels)).reshape(
+            n_images, height, width, len(no_pixel)
+        )
+        share(_append_patches_task, len(patches), words, no_pixel, n_channels, window, rows_per_access, patches)
     return PackedVectors(patches, n_rows, rows_per_access)
+
+
+def add_up(total: NDArray[Any], part: NDArray[np.int32], factor: int) -> None:
+    """Add *factor* times *part* to *total*, both of one shape and contiguous, on all threads."""
+    share(_add_up_task, total.size, total.reshape(-1), part.reshape(-1), factor, at_most=1 << 16)
+
+
+def _in_words(x: NDArray[np.int8]) -> NDArray[np.uint64]:
+    """Return vectors *x* (b r) as words of 32 rows: +1s in the lower half of a word, -1s in the upper."""
+    words = np.zeros((len(x), -(-x.shape[1] // 32)), np.uint64)
+    share(_pack_halves_task, len(x), np.ascontiguousarray(x, np.int8), words)
+    return words
 
 
 # --- Sharing the work out -------------------------------------------------------------------------------------------
@@ -258,9 +273,9 @@ def _play(
     return n_accesses, n_conversions
 
 
-def _share(task: Any, n_vectors: int, *args: Any) -> None:
-    """Run *task* for ranges of the vectors."""
-    chunk = max(1, min(1024, -(-n_vectors // numba.get_num_threads())))
+def share(task: Callable[..., None], n_vectors: int, *args: Any, at_most: int = 1024) -> None:
+    """Run ``task(first, last, *args)`` for ranges of the vectors, each of *at_most* so many, on all threads."""
+    chunk = max(1, min(at_most, -(-n_vectors // numba.get_num_threads())))
     _run(lambda n: task(n * chunk, min((n + 1) * chunk, n_vectors), *args), -(-n_vectors // chunk))
 
 
@@ -292,7 +307,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a forked process
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile with numba and keep the result on disk, or in memory alone where no folder can be written."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
@@ -501,7 +516,7 @@ _step_part = _step("part", (0, 1, 2))
 _step_read = _step("read")
 
 
-@_compiled
+@compiled
 def _unpack_step(w, step, first, last, weights):
     """Lay the halves of the bytes of *w* out as the steps read them: (columns/32 quad sign 32)."""
     for group in range(weights.shape[0]):
@@ -514,7 +529,7 @@ def _unpack_step(w, step, first, last, weights):
                 minus[lane] = codes[lane] >> np.uint8(4)
 
 
-@_compiled
+@compiled
 def _flush(narrow, out, first, last):
     """Add the *narrow* sums to the columns from *first* to *last* of *out* and clear them."""
     wide = out[first:last]
@@ -523,7 +538,7 @@ def _flush(narrow, out, first, last):
         narrow[c] = 0
 
 
-@_compiled
+@compiled
 def _place_of(task, tile, chunk, n_vectors, n_columns):
     """Return the vectors and the columns of a task, each from and up to, and the columns in whole registers."""
     n_tiles = (n_columns + tile - 1) // tile
@@ -532,7 +547,7 @@ def _place_of(task, tile, chunk, n_vectors, n_columns):
     return b, min(b + chunk, n_vectors), c, last, (last - c + LANES - 1) // LANES * LANES
 
 
-@_compiled
+@compiled
 def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips, is_paired):
     """Add n - k of some vectors and one tile of columns to *out* (b c); count what clipped in ``clips[task]``."""
     b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, words.shape[0], w.shape[1])
@@ -572,7 +587,7 @@ def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips,
     clips[task, 1] = n_conversions
 
 
-@_compiled
+@compiled
 def _both_task(task, tables, words, w, tile, chunk, count_max, out, clips):
     """Do the same for n and k apart: *out* (2 b c)."""
     b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, words.shape[0], w.shape[1])
@@ -596,7 +611,7 @@ def _both_task(task, tables, words, w, tile, chunk, count_max, out, clips):
     clips[task, 1] = n_conversions
 
 
-@_compiled
+@compiled
 def _tall_task(task, tables, words, w, tile, chunk, count_max, out, clips, steps_per_block):
     """Do the same for blocks of several steps, each of 12 rows: *out* (2 b c)."""
     b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, words.shape[0], w.shape[1])
@@ -625,7 +640,7 @@ def _tall_task(task, tables, words, w, tile, chunk, count_max, out, clips, steps
 # --- Blocks of any height, on any machine ---------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _any_task(task, tables, codes, w, tile, chunk, count_max, out, clips, quads_per_block):
     """Add n and k of some vectors (b quads) and one tile of columns to *out* (2 b c) by counting bits."""
     b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, codes.shape[0], w.shape[1])
@@ -648,7 +663,7 @@ def _any_task(task, tables, codes, w, tile, chunk, count_max, out, clips, quads_
     clips[task, 1] = n_conversions
 
 
-@_compiled
+@compiled
 def _count_quad(same, w, first, last, n, k):
     """Add to *n* and *k* what four rows contribute to each column."""
     opposite = np.uint8((same >> 4) | (same << 4))
@@ -658,7 +673,7 @@ def _count_quad(same, w, first, last, n, k):
         k[c] += _popcount(np.uint8(opposite & weights[c]))
 
 
-@_compiled
+@compiled
 def _read(n, k, count_max, first, last, plus, minus):
     """Add the clipped *n* and *k* to *plus* and *minus*, clear them, and return how many columns clipped."""
     n_clipped = 0
@@ -675,7 +690,7 @@ def _read(n, k, count_max, first, last, plus, minus):
 # --- Packing --------------------------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _pack_words_task(first, last, x, codes):
     """Pack the vectors from *first* to *last* where four rows are one word of *x*."""
     for b in range(first, last):
@@ -690,13 +705,13 @@ def _pack_words_task(first, last, x, codes):
             quads[quad] = (plus & np.uint32(15)) | (minus & np.uint32(240))
 
 
-@_compiled
+@compiled
 def _bits(value, row):
     """Return what one *value* adds to its quad."""
     return (np.uint8(value > 0) << np.uint8(row)) | (np.uint8(value < 0) << np.uint8(row + 4))
 
 
-@_compiled
+@compiled
 def _pack_rows_task(first, last, x, rows_per_access, codes):
     """Pack the vectors from *first* to *last* row by row."""
     quads_per_block = (rows_per_access + 3) // 4
@@ -708,7 +723,7 @@ def _pack_rows_task(first, last, x, rows_per_access, codes):
                 codes[b, block * quads_per_block + row // 4] |= _bits(x[b, start + row], row % 4)
 
 
-@_compiled
+@compiled
 def _gather_patches_task(first, last, pixels, pad, window, patches):
     """Put patches together from pixels (b h w bytes) that are packed already."""
     out_h, out_w, kernel_h, kernel_w, stride_y, stride_x, padding_y, padding_x, step_y, step_x = window
@@ -727,24 +742,52 @@ def _gather_patches_task(first, last, pixels, pad, window, patches):
                     patch[start + byte] = source[byte]
 
 
-@_compiled
-def _pack_patches_task(first, last, images, pad_value, window, rows_per_access, patches):
-    """Pack patches value by value."""
+@compiled
+def _pack_halves_task(first, last, x, words):
+    """Pack vectors into words of 32 rows."""
+    for b in range(first, last):
+        for row in range(x.shape[1]):
+            bit = np.uint64(1) << np.uint64(row % 32)
+            if x[b, row] > 0:
+                words[b, row // 32] |= bit
+            elif x[b, row] < 0:
+                words[b, row // 32] |= bit << np.uint64(32)
+
+
+@compiled
+def _append_patches_task(first, last, pixels, pad, n_channels, window, rows_per_access, patches):
+    """Put patches together from pixels (b h w words) that may end anywhere in a quad."""
     out_h, out_w, kernel_h, kernel_w, stride_y, stride_x, padding_y, padding_x, step_y, step_x = window
-    height, width, n_channels = images.shape[1:]
-    quads_per_block = (rows_per_access + 3) // 4
+    height, width = pixels.shape[1:3]
+    low_half = np.uint64(0xFFFFFFFF)
     for number in range(first, last):
-        image = images[number // (out_h * out_w)]
+        image = pixels[number // (out_h * out_w)]
         top = number // out_w % out_h * stride_y - padding_y
         left = number % out_w * stride_x - padding_x
-        start = row = 0  # of the block, in quads; in the block
+        plus = minus = np.uint64(0)  # rows that are not written yet, the first in the lowest bit
+        n_rows = quad = 0  # how many these are; where they go
+        room = rows_per_access  # rows that the block still takes
         for y in range(kernel_h):
             for x in range(kernel_w):
                 at_y, at_x = top + y * step_y, left + x * step_x
-                is_inside = 0 <= at_y < height and 0 <= at_x < width
-                for channel in range(n_channels):
-                    value = image[at_y, at_x, channel] if is_inside else pad_value
-                    patches[number, start + row // 4] |= _bits(value, row % 4)
-                    row += 1
-                    if row == rows_per_access:
-                        start, row = start + quads_per_block, 0
+                source = image[at_y, at_x] if 0 <= at_y < height and 0 <= at_x < width else pad
+                for word in range(source.size):
+                    plus |= (source[word] & low_half) << np.uint64(n_rows)
+                    minus |= (source[word] >> np.uint64(32)) << np.uint64(n_rows)
+                    n_rows += min(32, n_channels - 32 * word)
+                    while n_rows >= min(4, room):
+                        n = min(4, room)
+                        few = (np.uint64(1) << np.uint64(n)) - np.uint64(1)
+                        patches[number, quad] = (plus & few) | (minus & few) << np.uint64(4)
+                        plus, minus = plus >> np.uint64(n), minus >> np.uint64(n)
+                        quad, n_rows, room = quad + 1, n_rows - n, room - n
+                        if room == 0:
+                            room = rows_per_access
+        if n_rows > 0:
+            patches[number, quad] = plus | minus << np.uint64(4)
+
+
+@compiled
+def _add_up_task(first, last, total, part, factor):
+    for i in range(first, last):
+        total[i] += factor * part[i]

@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imcsim.functional.kernels import pack_patches, pack_vectors_fast
+from imcsim.functional.kernels import add_up, pack_patches, pack_vectors_fast
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping
 from imcsim.graph import Op, Product
@@ -31,6 +31,11 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
                     packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
         _WEIGHTS[plan] = packed
     return _WEIGHTS[plan]
+
+
+def _smallest_int(bound: int) -> type[np.int32] | type[np.int64]:
+    """Return the type that holds sums of up to *bound*."""
+    return np.int32 if bound < 1 << 31 else np.int64
 
 
 def _matrices(op: Op) -> list[Array]:
@@ -65,10 +70,15 @@ def product_of(
     for group, packed in enumerate(weights):
         planes = codec.split(_channels_of(product, codes, group))
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
+        bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
             found = read(_pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense), packed)
-            weighted = [part.astype(np.int64) * factor for part in found.sums] if codec.n_planes > 1 else found.sums
-            counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
+            if codec.n_planes == 1:
+                counted = found.sums
+            else:
+                counted = counted or [np.zeros(part.shape, _smallest_int(bound)) for part in found.sums]
+                for total, part in zip(counted, found.sums, strict=True):
+                    add_up(total, part, factor)
             clips += Clipping(
                 n_clipped_accesses=found.n_clipped_accesses,
                 n_clipped_conversions=found.n_clipped_conversions,

@@ -1,11 +1,16 @@
-"""What the digital units compute: every step of a layer on numbers with the channels last (b h w c)."""
+"""What the digital units compute: every step of a layer on numbers with the channels last (b h w c).
 
-from collections.abc import Callable, Iterator
+A step looks at one sample at a time, so a few samples go through all steps of a layer while they are in the nearest
+cache, and threads share the samples out. No number depends on how.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from imcsim.functional.kernels import compiled, share
 from imcsim.graph import (
     Add,
     Affine,
@@ -23,9 +28,55 @@ from imcsim.graph import (
 
 Array = np.ndarray
 
+MOST_NUMBERS = 1 << 16
+"""Numbers that go through the steps of a layer together, unless one sample has more."""
+
+
+def apply_steps(steps: Sequence[Step], x: Array, tensors: dict[str, Array]) -> Array:
+    """Return what *steps* make of *x* (b ...), where a step may read further *tensors* (b ...)."""
+    if not steps:
+        return x
+
+    def applied(first: int, last: int) -> Array:
+        part = x[first:last]
+        others = {name: tensors[name][first:last] for name in names}
+        for step in steps:
+            part = STEPS[type(step)](step, part, others)
+        return part
+
+    names = [step.other for step in steps if isinstance(step, Add)]
+    at_once = max(1, MOST_NUMBERS // max(1, prod(x.shape[1:])))
+    if len(x) <= at_once:
+        return applied(0, len(x))
+    begun = applied(0, at_once)
+    out = np.empty((len(x), *begun.shape[1:]), begun.dtype)
+    out[:at_once] = begun
+
+    def fill(first: int, last: int) -> None:
+        out[at_once + first : at_once + last] = applied(at_once + first, at_once + last)
+
+    share(fill, len(x) - at_once, at_most=at_once)
+    return out
+
+
+def _rows(x: Array) -> Array:
+    """Return *x* (... c) as (m c)."""
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+
 
 def _affine(step: Affine, x: Array, tensors: dict[str, Array]) -> Array:
-    return step.scale * x + step.offset
+    out = np.empty(x.shape)
+    n = x.shape[-1]
+    _affine_rows(_rows(x), np.broadcast_to(step.scale, n), np.broadcast_to(step.offset, n), _rows(out))
+    return out
+
+
+@compiled
+def _affine_rows(x, scale, offset, out):
+    for m in range(x.shape[0]):
+        numbers, made = x[m], out[m]
+        for c in range(made.size):
+            made[c] = scale[c] * numbers[c] + offset[c]
 
 
 def _real_product(step: RealProduct, x: Array, tensors: dict[str, Array]) -> Array:
@@ -65,17 +116,32 @@ def _relu(step: Relu, x: Array, tensors: dict[str, Array]) -> Array:
 
 
 def _threshold(step: Threshold, x: Array, tensors: dict[str, Array]) -> Array:
-    thresholds = step.thresholds
-    if x.dtype.kind == "i":  # whole numbers reach a threshold when they reach its ceiling
-        x = x.astype(np.int32) if x.dtype.itemsize < 4 else x
-        most = min(np.iinfo(x.dtype).max, 2**53)  # what float64 still tells apart, and out of reach of every sum
-        thresholds = np.clip(np.ceil(thresholds), -most, most).astype(x.dtype)
-    turned = x if np.all(step.direction == 1) else x * step.direction
+    if x.dtype.kind == "i" and x.dtype.itemsize < 4:
+        x = x.astype(np.int32)
     low, high = int(step.codes[0]), int(step.codes[-1])
     codes = np.full(x.shape, low, np.int8 if low >= -128 and high < 128 and high - low < 128 else np.int32)
-    for i, gain in enumerate(np.diff(step.codes)):
-        codes += (turned >= thresholds[:, i]) * codes.dtype.type(gain)
+    _threshold_rows(_rows(x), *_thresholds(step, x.shape[-1], x.dtype.type, codes.dtype.type), _rows(codes))
     return codes
+
+
+def _thresholds(step: Threshold, n: int, numbers: type, codes: type) -> tuple[Array, Array, Array]:
+    """Return directions (n), thresholds (i n) and gains (i) in the types that they meet."""
+    thresholds = step.thresholds
+    if np.issubdtype(numbers, np.integer):  # whole numbers reach a threshold when they reach its ceiling
+        most = min(np.iinfo(numbers).max, 2**53)  # what float64 still tells apart, and out of reach of every sum
+        thresholds = np.clip(np.ceil(thresholds), -most, most).astype(numbers)
+    each = np.ascontiguousarray(np.broadcast_to(thresholds, (n, thresholds.shape[1])).T)
+    return np.broadcast_to(step.direction, n).astype(numbers), each, np.diff(step.codes).astype(codes)
+
+
+@compiled
+def _threshold_rows(x, direction, thresholds, gains, codes):
+    for m in range(x.shape[0]):
+        numbers, made = x[m], codes[m]
+        for i in range(gains.size):
+            gain, least = gains[i], thresholds[i]
+            for c in range(made.size):
+                made[c] += gain if numbers[c] * direction[c] >= least[c] else gain - gain
 
 
 def _quantize(step: Quantize, x: Array, tensors: dict[str, Array]) -> Array:
@@ -111,7 +177,17 @@ def _avg_pool(step: AvgPool, x: Array, tensors: dict[str, Array]) -> Array:
 
 
 def _add(step: Add, x: Array, tensors: dict[str, Array]) -> Array:
-    return x + step.scale * tensors[step.other]
+    out = np.empty(x.shape)
+    _add_numbers(
+        np.ascontiguousarray(x).ravel(), step.scale, np.ascontiguousarray(tensors[step.other]).ravel(), out.ravel()
+    )
+    return out
+
+
+@compiled
+def _add_numbers(x, scale, other, out):
+    for i in range(out.size):
+        out[i] = x[i] + scale * other[i]
 
 
 def _flatten(step: Flatten, x: Array, tensors: dict[str, Array]) -> Array:

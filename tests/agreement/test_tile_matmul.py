@@ -194,4 +194,4 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", refuse_to_cache)
-    assert kernels._compiled(lambda value: value + 1)(2) == 3
+    assert kernels.compiled(lambda value: value + 1)(2) == 3
