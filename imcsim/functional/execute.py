@@ -16,7 +16,7 @@ from imcsim.errors import ConfigError, DataError
 from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
-from imcsim.functional.statistics import Clipping
+from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
@@ -40,6 +40,9 @@ class Execution:
     clipping: dict[str, Clipping]
     """By layer, for the layers on tiles."""
 
+    occupancy: dict[str, Occupancy]
+    """By layer: what the bitlines held, from a sample of the reads; empty where nobody asked."""
+
     @property
     def total(self) -> Clipping:
         """All layers together."""
@@ -52,7 +55,7 @@ def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None) -> Array
     *rng* is the generator that imperfections are drawn from; a chip without any draws nothing. Raises DataError for
     an input of another shape or with NaN in it.
     """
-    return run(plan, x, rng=rng).outputs
+    return run(plan, x, rng=rng, looks=False).outputs
 
 
 def run(
@@ -60,24 +63,34 @@ def run(
     x: Any,
     *,
     rng: np.random.Generator | None = None,
+    looks: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Execution:
-    """Return outputs and clipping statistics; *progress* is told how many samples were done, batch after batch."""
+    """Return outputs and statistics.
+
+    Args:
+        plan: The network on its chip.
+        x: Inputs (b ...).
+        rng: Draws what goes wrong.
+        looks: Whether to look at what the bitlines hold, at every `VECTORS_PER_SAMPLE`-th vector.
+        progress: Is told how many samples were done, batch after batch.
+    """
     x = checked_input(plan, x)
     weights = packed_weights(plan)
     tiles = _readers(plan, rng)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
+    occupancy: dict[str, Occupancy] = {}
     outputs = []
     largest = max(tensor.n_values for tensor in plan.graph.tensors.values())
     at_once = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
     for start in range(0, len(x), at_once):
         batch = x[start : start + at_once]
-        outputs.append(_run_batch(plan, batch, weights, tiles, clipping))
+        outputs.append(_run_batch(plan, batch, weights, tiles, clipping, occupancy if looks else None))
         if progress is not None:
             progress(len(batch))
     if not outputs:
         outputs.append(np.zeros((0, *plan.graph.tensors[plan.graph.output].shape)))
-    return Execution(np.concatenate(outputs), clipping)
+    return Execution(np.concatenate(outputs), clipping, occupancy)
 
 
 def checked_input(plan: Plan, x: Any) -> Array:
@@ -118,14 +131,26 @@ def _run_batch(
     weights: dict[str, list[PackedMatrix]],
     tiles: dict[str, Reader],
     clipping: dict[str, Clipping],
+    occupancy: dict[str, Occupancy] | None,
 ) -> Array:
     tensors = {plan.graph.input.name: np.moveaxis(x, 1, -1) if x.ndim == 4 else x}
     layers = {layer.name: layer for layer in plan.layers}
+    last_reader = {name: op.name for op in plan.graph.ops for name in op.inputs}
     for op in plan.graph.ops:
         values = tensors[op.input]
         if op.product is not None:
-            values, clips = product_of(plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name])
-            clipping[op.name] += clips
+            done = product_of(
+                plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name],
+                looks=occupancy is not None,
+            )  # fmt: skip
+            values = done.sums
+            clipping[op.name] += done.clipping
+            if occupancy is not None and done.occupancy is not None:
+                seen = occupancy.get(op.name)
+                occupancy[op.name] = done.occupancy if seen is None else seen + done.occupancy
         tensors[op.output.name] = apply_steps(op.steps, values, tensors)
+        for name in op.inputs:
+            if last_reader[name] == op.name and name != plan.graph.output:
+                tensors.pop(name, None)  # nobody reads it again
     output = tensors[plan.graph.output]
     return np.moveaxis(output, -1, 1) if output.ndim == 4 else output

@@ -201,6 +201,16 @@ def add_up(total: NDArray[Any], part: NDArray[np.int32], factor: int) -> None:
     share(_add_up_task, total.size, total.reshape(-1), part.reshape(-1), factor, at_most=1 << 16)
 
 
+def count_histograms(x: PackedVectors, w: PackedMatrix) -> NDArray[np.int64]:
+    """Return how often each count occurs, before any clipping: (2 rows_per_access+1), of n and of k, from 0."""
+    assert (x.n_rows, x.rows_per_access) == (w.n_rows, w.rows_per_access), "x and w are packed for each other"
+    n_tasks = min(x.n_vectors, numba.get_num_threads())
+    found = np.zeros((n_tasks, 2, x.rows_per_access + 1), np.int64)
+    ends = np.linspace(0, x.n_vectors, n_tasks + 1).astype(np.int64)
+    _run(lambda t: _histogram_task(ends[t], ends[t + 1], x.codes, w.codes, x.quads_per_block, found[t]), n_tasks)
+    return found.sum(axis=0)
+
+
 def _in_words(x: NDArray[np.int8]) -> NDArray[np.uint64]:
     """Return vectors *x* (b r) as words of 32 rows: +1s in the lower half of a word, -1s in the upper."""
     words = np.zeros((len(x), -(-x.shape[1] // 32)), np.uint64)
@@ -671,6 +681,61 @@ def _count_quad(same, w, first, last, n, k):
     for c in range(weights.size):
         n[c] += _popcount(np.uint8(same & weights[c]))
         k[c] += _popcount(np.uint8(opposite & weights[c]))
+
+
+@compiled
+def _histogram_task(first, last, codes, w, quads_per_block, found):
+    """Count how often the columns of vectors (b quads) hold each n and each k: *found* (2 counts).
+
+    NOTE: each column has a tally of its own, of a byte, so that one register counts 32 columns.
+    """
+    n_columns = w.shape[1]
+    few_n, few_k = np.zeros(n_columns, np.uint8), np.zeros(n_columns, np.uint8)
+    n, k = np.zeros(n_columns, np.int32), np.zeros(n_columns, np.int32)
+    tallies = np.zeros((2, found.shape[1], n_columns), np.uint8)
+    n_tallied = 0
+    is_low = found.shape[1] <= 253
+    for b in range(first, last):
+        for start in range(0, codes.shape[1], quads_per_block):
+            for from_quad in range(start, start + quads_per_block, 63):
+                for quad in range(from_quad, min(from_quad + 63, start + quads_per_block)):
+                    if codes[b, quad] != 0:
+                        _count_quad(codes[b, quad], w[quad], 0, n_columns, few_n, few_k)
+                if not is_low:
+                    _flush(few_n, n, 0, n_columns)
+                    _flush(few_k, k, 0, n_columns)
+            if is_low:
+                _tally(few_n, tallies[0])
+                _tally(few_k, tallies[1])
+            else:
+                _tally(n, tallies[0])
+                _tally(k, tallies[1])
+            n_tallied += 1
+            if n_tallied == 255:
+                _gather_tallies(tallies, found)
+                n_tallied = 0
+    _gather_tallies(tallies, found)
+
+
+@compiled
+def _tally(counts, tallies):
+    """Count the *counts* (c) in *tallies* (counts c), and clear them."""
+    for value in range(tallies.shape[0]):
+        row, same = tallies[value], counts.dtype.type(value)
+        for c in range(counts.size):
+            row[c] += np.uint8(counts[c] == same)
+    counts[:] = 0
+
+
+@compiled
+def _gather_tallies(tallies, found):
+    """Add the tallies of all columns to *found*, and clear them."""
+    for side in range(2):
+        for value in range(found.shape[1]):
+            row = tallies[side, value]
+            for c in range(row.size):
+                found[side, value] += row[c]
+            row[:] = 0
 
 
 @compiled

@@ -1,16 +1,17 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
+from dataclasses import dataclass
 from math import prod
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imcsim.functional.kernels import add_up, pack_patches, pack_vectors_fast
+from imcsim.functional.kernels import add_up, count_histograms, pack_patches, pack_vectors_fast
 from imcsim.functional.reading import Reader
-from imcsim.functional.statistics import Clipping
+from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.graph import Op, Product
 from imcsim.mapping.plan import LayerPlan, Plan
-from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix
+from imcsim.ternary.packing import Drive, PackedMatrix, PackedVectors, pack_matrix
 
 Array = np.ndarray
 
@@ -56,10 +57,34 @@ def _polarities(values: Array, axis: int) -> Array:
     return both.reshape(shape).astype(np.int8)
 
 
+VECTORS_PER_SAMPLE = 64
+"""One vector of so many is looked at for the occupancy of the bitlines: looking takes several times as long as reading."""
+
+
+@dataclass(frozen=True, eq=False)
+class Multiplied:
+    """What one layer gave for some samples."""
+
+    sums: Array
+    """(b ... c)."""
+
+    clipping: Clipping
+    occupancy: Occupancy | None
+    """None where nobody asked."""
+
+
 def product_of(
-    plan: Plan, op: Op, product: Product, layer: LayerPlan, codes: Array, weights: list[PackedMatrix], tiles: Reader
-) -> tuple[Array, Clipping]:
-    """Return the sums (b ... c) of one layer: pass after pass, plane by plane."""
+    plan: Plan,
+    op: Op,
+    product: Product,
+    layer: LayerPlan,
+    codes: Array,
+    weights: list[PackedMatrix],
+    tiles: Reader,
+    *,
+    looks: bool,
+) -> Multiplied:
+    """Return the sums of one layer, pass after pass, plane by plane; *looks* says whether at the occupancy too."""
     codec = plan.codec(op)
     read = tiles.of(
         sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
@@ -67,12 +92,18 @@ def product_of(
     pads = codec.split(np.array(product.attrs.pad_value))
     sums: list[Array] = []
     clips = Clipping()
+    occupancy: Occupancy | None = None
+    drives: tuple[Drive, ...] = ("signed",) if layer.accesses_per_pass == 1 else ("positive", "negative")
     for group, packed in enumerate(weights):
         planes = codec.split(_channels_of(product, codes, group))
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            found = read(_pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense), packed)
+            vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense)
+            found = read(vectors, packed)
+            for drive in drives if looks else ():
+                seen = _occupancy(vectors.driven(drive), packed, product.n_rows, layer.sense)
+                occupancy = seen if occupancy is None else occupancy + seen
             if codec.n_planes == 1:
                 counted = found.sums
             else:
@@ -99,7 +130,23 @@ def product_of(
     clips += Clipping(
         n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
     )
-    return together.reshape(len(codes), *out[1:], out[0]), clips
+    return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
+
+
+def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Occupancy:
+    """Return how often each count occurs in one vector of each `VECTORS_PER_SAMPLE`, which one being drawn.
+
+    The generator depends on the number of vectors alone: looking takes nothing from those who draw what goes wrong.
+    """
+    first = np.arange(0, x.n_vectors, VECTORS_PER_SAMPLE)
+    which = first + np.random.default_rng(x.n_vectors).integers(0, VECTORS_PER_SAMPLE, len(first))
+    taken = PackedVectors(x.codes[np.minimum(which, x.n_vectors - 1)], x.n_rows, x.rows_per_access)
+    n, k = count_histograms(taken, w)
+    if sense == "n":  # rows are halves of inputs; exchanged, they meet the weights of the other sign
+        exchanged = ((taken.codes & np.uint8(5)) << np.uint8(1)) | ((taken.codes & np.uint8(10)) >> np.uint8(1))
+        k, _ = count_histograms(PackedVectors(exchanged, x.n_rows, x.rows_per_access), w)
+        n, k = n[: x.rows_per_access // 2 + 1], k[: x.rows_per_access // 2 + 1]
+    return Occupancy(n, k, len(which) * n_rows * w.n_columns)
 
 
 def _weigh(counted: list[Array], minus_weight: Array, minus_input: float) -> Array:

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from imcsim.records import Record
+
 
 @dataclass(frozen=True)
 class Clipping:
@@ -29,3 +34,31 @@ class Clipping:
             self.n_clipped_conversions + other.n_clipped_conversions,
             self.n_misreads + other.n_misreads,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Occupancy(Record):
+    """How often the bitlines of a layer hold each count, before any clipping, from a sample of the accesses."""
+
+    n: NDArray[np.int64]
+    """Histogram of n (rows_per_access + 1), from n = 0."""
+
+    k: NDArray[np.int64]
+    """Histogram of k."""
+
+    n_rows: int
+    """Rows of the reads behind it, all together: rows that do not exist in a last block do not count."""
+
+    def __add__(self, other: "Occupancy") -> "Occupancy":
+        return Occupancy(self.n + other.n, self.k + other.k, self.n_rows + other.n_rows)
+
+    @property
+    def n_reads(self) -> int:
+        """Column reads in the sample, each of n and of k."""
+        return int(self.n.sum())
+
+    @property
+    def zero_products(self) -> float:
+        """Share of the products that are 0, and so leave both bitlines alone; 1 where nothing was read."""
+        counts = np.arange(len(self.n))
+        return 1 - float(counts @ (self.n + self.k)) / self.n_rows if self.n_rows else 1.0
