@@ -6,6 +6,7 @@ from functools import cached_property
 
 from imcsim.analytic.counts import count_actions, count_setup
 from imcsim.analytic.timing import Clock, LayerTime
+from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
 from imcsim.costs.rows import area_rows, dynamic_energy_pJ, energy_rows, leak_rows
 from imcsim.costs.table import CostTable
@@ -30,6 +31,7 @@ class Estimate:
     counts: dict[str, Counter[str]]
     times: dict[str, LayerTime]
     seed: int = 0
+    activity: Activity | None = None
 
     @cached_property
     def latency_ns(self) -> float:
@@ -39,7 +41,7 @@ class Estimate:
     @property
     def energy_pJ(self) -> float:
         """All actions, and what the chip leaks meanwhile."""
-        return dynamic_energy_pJ(self.counts, self.costs) + self.costs.leakage_mW * self.latency_ns
+        return dynamic_energy_pJ(self.counts, self.costs, self.activity) + self.costs.leakage_mW * self.latency_ns
 
     @property
     def area_um2(self) -> float:
@@ -62,7 +64,7 @@ class Estimate:
         """Return a row for each layer, component and action, and the area of every component."""
         identity = Identity(chip=self.plan.chip.name, workload=self.plan.graph.name, engine="estimate", seed=self.seed)
         added = {layer: time.added_ns for layer, time in self.times.items()}
-        rows = list(energy_rows(self.counts, self.costs, identity, phase="inference"))
+        rows = list(energy_rows(self.counts, self.costs, identity, phase="inference", activity=self.activity))
         rows += leak_rows(added, self.costs, identity, phase="inference")
         for layer, time in self.times.items():
             rows.append(identity.row(phase="inference", layer=layer, component=time.bound_by, action="time", count=1,
@@ -75,9 +77,14 @@ class Estimate:
         return rows
 
 
-def estimate(plan: Plan, costs: CostTable | None = None, *, seed: int = 0) -> Estimate:
-    """Return time, energy and area of one inference of *plan* by formula; *costs* are priced anew if not given."""
+def estimate(
+    plan: Plan, costs: CostTable | None = None, *, seed: int = 0, activity: Activity | None = None
+) -> Estimate:
+    """Return time, energy and area of one inference of *plan* by formula; *costs* are priced anew if not given.
+
+    *activity* says what the bitlines of each layer spend, relative to the chip file.
+    """
     costs = costs or price(plan.chip)
     clock = Clock(plan, costs)
     times = {layer.name: clock.layer(layer) for layer in plan.layers if not plan.is_on_host(layer)}
-    return Estimate(plan, costs, count_actions(plan), times, seed)
+    return Estimate(plan, costs, count_actions(plan), times, seed, activity)

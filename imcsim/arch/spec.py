@@ -71,6 +71,13 @@ class Geometry(Spec):
     n_pcus: Count
 
 
+class ActivityLevel(Sourced):
+    """What the bitlines discharge in the accesses that an energy was given for."""
+
+    nonzero_products: Annotated[float, Field(gt=0, le=1)]
+    """Share of the products of a block that are not zero."""
+
+
 class Access(Sourced):
     """One access of a full-width block: drive the wordlines, discharge the bitlines, sample, convert.
 
@@ -89,7 +96,9 @@ class Access(Sourced):
     """All conversions, subtractions and accumulations of one access."""
 
     bitlines: Energy
-    """Precharge and discharge of all columns, at the sparsity of the source."""
+    """Precharge and discharge of all columns, at `activity`."""
+
+    activity: ActivityLevel
 
     wordlines: Energy
     decoders: Energy

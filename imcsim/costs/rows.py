@@ -2,16 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 
+from imcsim.costs.activity import FOLLOWS, Activity
 from imcsim.costs.table import CostTable
 from imcsim.results import Identity, Row
 
 
 def energy_rows(
-    counts: Mapping[str, Mapping[str, int]], costs: CostTable, identity: Identity, *, phase: str
+    counts: Mapping[str, Mapping[str, int]],
+    costs: CostTable,
+    identity: Identity,
+    *,
+    phase: str,
+    activity: Activity | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each layer, action and component of *counts* (layer to action to count)."""
     for layer, actions in counts.items():
         for action, count in actions.items():
+            share = share_of(action, layer, activity)
             for cost in costs.by_action[action] if count else ():
                 yield identity.row(
                     phase=phase,
@@ -19,9 +26,9 @@ def energy_rows(
                     component=cost.component,
                     action=action,
                     count=count,
-                    energy_pJ=count * cost.energy_pJ,
+                    energy_pJ=count * cost.energy_pJ * share,
                     basis=cost.basis,
-                    source=cost.source,
+                    source=cost.source if share == 1 else f"{cost.source}; x {share:.4g} by the discharges gathered",
                 )
 
 
@@ -57,6 +64,19 @@ def area_rows(costs: CostTable, identity: Identity) -> Iterator[Row]:
         )
 
 
-def dynamic_energy_pJ(counts: Mapping[str, Mapping[str, int]], costs: CostTable) -> float:
+def dynamic_energy_pJ(
+    counts: Mapping[str, Mapping[str, int]], costs: CostTable, activity: Activity | None = None
+) -> float:
     """Return the energy of all actions of all layers, without leakage."""
-    return float(sum(n * costs.energy_pJ(action) for actions in counts.values() for action, n in actions.items()))
+    return float(
+        sum(
+            n * costs.energy_pJ(action) * share_of(action, layer, activity)
+            for layer, actions in counts.items()
+            for action, n in actions.items()
+        )
+    )
+
+
+def share_of(action: str, layer: str, activity: Activity | None) -> float:
+    """Return the energy of *action* in *layer* relative to that of the chip file."""
+    return activity.get(layer, 1.0) if activity and action == FOLLOWS else 1.0

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from imcsim.costs.activity import Activity
+from imcsim.costs.rows import share_of
 from imcsim.costs.table import CostTable
 
 N_DRAWS = 4000
@@ -12,7 +14,11 @@ SPAN = (0.05, 0.95)
 
 
 def energy_interval_pJ(
-    counts: Mapping[str, Mapping[str, int]], latency_ns: float, costs: CostTable, rng: np.random.Generator
+    counts: Mapping[str, Mapping[str, int]],
+    latency_ns: float,
+    costs: CostTable,
+    rng: np.random.Generator,
+    activity: Activity | None = None,
 ) -> tuple[float, float]:
     """Return the 5 % and 95 % quantiles of the energy, when every stated range is taken seriously.
 
@@ -22,8 +28,8 @@ def energy_interval_pJ(
     weight: dict[tuple[str, float], float] = {}
     fixed = 0.0
     terms = [
-        (n * cost.energy_pJ, cost.source, cost.within_factor)
-        for actions in counts.values()
+        (n * cost.energy_pJ * share_of(action, layer, activity), cost.source, cost.within_factor)
+        for layer, actions in counts.items()
         for action, n in actions.items()
         for cost in costs.by_action[action]
     ]

@@ -26,7 +26,7 @@ Array = np.ndarray
 MAX_BATCH = 64
 """Samples that at most go through the network together; bounds the memory, changes no number."""
 
-MOST_NUMBERS = 1 << 20
+MOST_NUMBERS = 1 << 22
 """Numbers of one tensor that go through together: what the caches hold, unless one sample has more."""
 
 

@@ -105,7 +105,9 @@ def clipped_product(
     if not _fits_steps(x, count_max, columns_per_tile):
         counts = _count(x, w, count_max, columns_per_tile)
         return ClippedProduct(counts.total, counts.n_clipped_accesses, counts.n_clipped_conversions)
-    total = np.zeros((x.n_vectors, w.n_columns), np.int32)
+    total = np.empty((x.n_vectors, w.n_columns), np.int32)
+    if not x.n_rows:
+        total[:] = 0
     if _cannot_clip(x, count_max):  # then it does not matter where the blocks end
         words, quads = _in_steps(x, w, x.codes.shape[1], QUADS_PER_STEP)
         clips = _play(_difference_task, words, quads, columns_per_tile, ROWS_PER_STEP, total, False)
@@ -549,6 +551,15 @@ def _flush(narrow, out, first, last):
 
 
 @compiled
+def _flush_first(narrow, out, first, last):
+    """Write the *narrow* sums to columns of *out* that nothing was written to, and clear them."""
+    wide = out[first:last]
+    for c in range(wide.size):
+        wide[c] = narrow[c]
+        narrow[c] = 0
+
+
+@compiled
 def _place_of(task, tile, chunk, n_vectors, n_columns):
     """Return the vectors and the columns of a task, each from and up to, and the columns in whole registers."""
     n_tiles = (n_columns + tile - 1) // tile
@@ -592,7 +603,10 @@ def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips,
             n_accesses += n > 0
         if (step + 1) % steps_that_fit == 0 or step + 1 == words.shape[1]:
             for b in range(b_first, b_last):
-                _flush(sums[b - b_first], out[b], first, last)
+                if step < steps_that_fit:
+                    _flush_first(sums[b - b_first], out[b], first, last)
+                else:
+                    _flush(sums[b - b_first], out[b], first, last)
     clips[task, 0] = n_accesses
     clips[task, 1] = n_conversions
 

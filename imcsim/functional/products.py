@@ -57,8 +57,8 @@ def _polarities(values: Array, axis: int) -> Array:
     return both.reshape(shape).astype(np.int8)
 
 
-VECTORS_PER_SAMPLE = 64
-"""One vector of so many is looked at for the occupancy of the bitlines: looking takes several times as long as reading."""
+VECTORS_PER_SAMPLE = 128
+"""One vector of so many is looked at for the occupancy of the bitlines: to look takes longer than to read."""
 
 
 @dataclass(frozen=True, eq=False)

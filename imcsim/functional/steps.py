@@ -5,6 +5,7 @@ cache, and threads share the samples out. No number depends on how.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -64,11 +65,30 @@ def _rows(x: Array) -> Array:
     return np.ascontiguousarray(x).reshape(-1, x.shape[-1])
 
 
+class _Same:
+    """A step as a key: records are told apart by identity, since they hold arrays."""
+
+    def __init__(self, step: Any) -> None:
+        self.step = step
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.step is other.step
+
+    def __hash__(self) -> int:
+        return id(self.step)
+
+
 def _affine(step: Affine, x: Array, tensors: dict[str, Array]) -> Array:
     out = np.empty(x.shape)
-    n = x.shape[-1]
-    _affine_rows(_rows(x), np.broadcast_to(step.scale, n), np.broadcast_to(step.offset, n), _rows(out))
+    _affine_rows(_rows(x), *_factors(_Same(step), x.shape[-1]), _rows(out))
     return out
+
+
+@lru_cache(maxsize=256)
+def _factors(key: _Same, n: int) -> tuple[Array, Array]:
+    """Return scale (n) and offset (n)."""
+    step = key.step
+    return np.full(n, step.scale), np.full(n, step.offset)
 
 
 @compiled
@@ -120,18 +140,20 @@ def _threshold(step: Threshold, x: Array, tensors: dict[str, Array]) -> Array:
         x = x.astype(np.int32)
     low, high = int(step.codes[0]), int(step.codes[-1])
     codes = np.full(x.shape, low, np.int8 if low >= -128 and high < 128 and high - low < 128 else np.int32)
-    _threshold_rows(_rows(x), *_thresholds(step, x.shape[-1], x.dtype.type, codes.dtype.type), _rows(codes))
+    _threshold_rows(_rows(x), *_thresholds(_Same(step), x.shape[-1], x.dtype.str, codes.dtype.str), _rows(codes))
     return codes
 
 
-def _thresholds(step: Threshold, n: int, numbers: type, codes: type) -> tuple[Array, Array, Array]:
+@lru_cache(maxsize=256)
+def _thresholds(key: _Same, n: int, numbers: str, codes: str) -> tuple[Array, Array, Array]:
     """Return directions (n), thresholds (i n) and gains (i) in the types that they meet."""
+    step = key.step
     thresholds = step.thresholds
-    if np.issubdtype(numbers, np.integer):  # whole numbers reach a threshold when they reach its ceiling
+    if np.dtype(numbers).kind == "i":  # whole numbers reach a threshold when they reach its ceiling
         most = min(np.iinfo(numbers).max, 2**53)  # what float64 still tells apart, and out of reach of every sum
         thresholds = np.clip(np.ceil(thresholds), -most, most).astype(numbers)
     each = np.ascontiguousarray(np.broadcast_to(thresholds, (n, thresholds.shape[1])).T)
-    return np.broadcast_to(step.direction, n).astype(numbers), each, np.diff(step.codes).astype(codes)
+    return np.full(n, step.direction, numbers), each, np.diff(step.codes).astype(codes)
 
 
 @compiled

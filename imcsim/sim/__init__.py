@@ -1,5 +1,6 @@
 """How long it takes: programs played with contention, by SimPy."""
 
+from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
 from imcsim.costs.table import CostTable
 from imcsim.errors import SimulationError
@@ -12,7 +13,13 @@ __all__ = ["Span", "Trace", "play", "simulate"]
 
 
 def simulate(
-    plan: Plan, costs: CostTable | None = None, *, burst: int | None = None, phase: Phase = "inference", seed: int = 0
+    plan: Plan,
+    costs: CostTable | None = None,
+    *,
+    burst: int | None = None,
+    phase: Phase = "inference",
+    seed: int = 0,
+    activity: Activity | None = None,
 ) -> Trace:
     """Play one inference of *plan* (or its setup) and return the trace.
 
@@ -22,9 +29,10 @@ def simulate(
         burst: Items of one event; 1 plays every access. By default each task is cut into 16 bursts.
         phase: "inference", or "setup": the writing of resident weights, which only a spatial plan has.
         seed: Named in the rows; nothing here is random.
+        activity: What the bitlines of each layer spend, relative to the chip file.
     """
     if burst is not None and burst < 1:
         raise SimulationError(f"burst: must be at least 1, got {burst}")
     costs = costs or price(plan.chip)
     program = lower(plan, costs, phase=phase)
-    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase)
+    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase, activity)

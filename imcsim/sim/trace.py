@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from imcsim.costs.activity import Activity
 from imcsim.costs.rows import dynamic_energy_pJ, energy_rows, leak_rows
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import Plan
@@ -26,6 +27,7 @@ class Trace:
     spans: tuple[Span, ...]
     seed: int = 0
     phase: str = "inference"
+    activity: Activity | None = None
 
     @cached_property
     def latency_ps(self) -> int:
@@ -78,7 +80,9 @@ class Trace:
     @property
     def energy_pJ(self) -> float:
         """All actions, and what the chip leaks meanwhile."""
-        return dynamic_energy_pJ(self.program.actions, self.costs) + self.costs.leakage_mW * self.latency_ns
+        return (
+            dynamic_energy_pJ(self.program.actions, self.costs, self.activity) + self.costs.leakage_mW * self.latency_ns
+        )
 
     @property
     def counts(self) -> dict[str, Counter[str]]:
@@ -95,7 +99,7 @@ class Trace:
     def to_rows(self) -> list[Row]:
         """Return a row for each layer, component and action: energy, leakage, time, and busy times."""
         identity = Identity(chip=self.plan.chip.name, workload=self.plan.graph.name, engine="simulate", seed=self.seed)
-        rows = list(energy_rows(self.counts, self.costs, identity, phase=self.phase))
+        rows = list(energy_rows(self.counts, self.costs, identity, phase=self.phase, activity=self.activity))
         rows += leak_rows(self.added_ns, self.costs, identity, phase=self.phase)
         rows += self._time_rows(identity)
         return rows

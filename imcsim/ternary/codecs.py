@@ -81,11 +81,13 @@ def ternary() -> Codec:
 def bit_serial(bits: int) -> Codec:
     """Unsigned codes of *bits* bits as planes {0, 1}, least bit first."""
     _require_bits(bits, "bit-serial", least=1)
-    shifts = np.arange(bits)
 
     def split(codes: Array) -> Array:
-        shape = (bits,) + (1,) * codes.ndim
-        return (codes.astype(np.int64)[np.newaxis] >> shifts.reshape(shape) & 1).astype(np.int8)
+        whole = codes if codes.dtype.kind in "iu" else codes.astype(np.int64)
+        planes = np.empty((bits, *codes.shape), np.int8)
+        for bit in range(bits):  # one plane after the other: they are many numbers
+            planes[bit] = (whole >> bit) & 1
+        return planes
 
     return Codec("bit-serial", tuple(1 << b for b in range(bits)), 0, (1 << bits) - 1, split)
 

@@ -195,3 +195,26 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch):
 
     monkeypatch.setattr(numba, "njit", refuse_to_cache)
     assert kernels.compiled(lambda value: value + 1)(2) == 3
+
+
+@pytest.mark.parametrize(("rows_per_access", "n_rows"), [(16, 70), (3, 10), (32, 64), (300, 610)])
+def test_histograms_of_counts_are_those_of_a_loop(rows_per_access, n_rows):
+    rng = np.random.default_rng(3)
+    x = rng.integers(-1, 2, (9, n_rows)).astype(np.int8)
+    w = rng.integers(-1, 2, (n_rows, 5)).astype(np.int8)
+    expected = np.zeros((2, rows_per_access + 1), int)
+    for vector in x:
+        for column in w.T:
+            for start in range(0, n_rows, rows_per_access):
+                products = vector[start : start + rows_per_access] * column[start : start + rows_per_access]
+                expected[0, np.sum(products == 1)] += 1
+                expected[1, np.sum(products == -1)] += 1
+    found = kernels.count_histograms(pack_vectors(x, rows_per_access), pack_matrix(w, rows_per_access))
+    assert found.tolist() == expected.tolist()
+
+
+def test_more_reads_than_a_byte_can_tally_are_all_counted():
+    x = pack_vectors(np.ones((300, 32), np.int8), 16)
+    found = kernels.count_histograms(x, pack_matrix(np.ones((32, 2), np.int8), 16))
+    assert found[0].tolist() == [0] * 16 + [300 * 2 * 2]
+    assert found[1].tolist() == [300 * 2 * 2] + [0] * 16
