@@ -342,6 +342,19 @@ class Comparator(Sourced):
     """Standard deviation of the input offset of each comparator."""
 
 
+class Occupancy(Sourced):
+    """How often a bitline holds each count when it is read."""
+
+    reads: Annotated[tuple[NotNegative, ...], Field(min_length=2, strict=False)]
+    """Reads, or shares of them, by count, from 0; of n and of k together."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not sum(self.reads) > 0:
+            raise ValueError("reads: must have a count that occurs, got none")
+        return self
+
+
 class Circuit(Spec):
     """A bitline, the cells that discharge it and the comparators that read it."""
 
@@ -351,6 +364,8 @@ class Circuit(Spec):
     temperature: Temperature
     variation: Variation
     comparator: Comparator
+    occupancy: Occupancy | None = None
+    """Weighs the misreads of the counts to one probability; None where none was gathered."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -26,7 +26,7 @@ from imcsim.circuit.bitline import (
     saturation_count,
     states,
 )
-from imcsim.circuit.misreads import assumed_occupancy, occupancy_of
+from imcsim.circuit.misreads import occupancy_at, occupancy_of
 from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError, ImcsimError
 
@@ -93,6 +93,10 @@ class Prediction:
 
     error_probability: float
     error_probability_error: float
+
+    occupancy: str
+    """Where the occupancy comes from that weighs the misreads: given, gathered, scaled or assumed."""
+
     """Its standard error, of sampling alone."""
 
     factor: float
@@ -165,10 +169,10 @@ def predict(
 ) -> Prediction:
     """Return what *circuit* predicts of the held-out figures, reads being those of an ADC up to *count_max*.
 
-    *occupancy* is a histogram of n (or of n and k together); an assumed one by default.
+    *occupancy* is a histogram of n (or of n and k together); by default that of the circuit.
     """
     held_out = held_out or HeldOut()
-    share = occupancy_of(assumed_occupancy() if occupancy is None else occupancy)
+    share, whose = occupancy_at(circuit) if occupancy is None else (occupancy_of(occupancy), "given")
     table = weighted_table(circuit, count_max=count_max, n_samples=n_samples, seed=seed)
     ours = table.total(share)
     below = np.flatnonzero(margins(states(circuit, 16)) < 0.060)
@@ -181,6 +185,7 @@ def predict(
     return Prediction(
         error_probability=ours,
         error_probability_error=table.total_error(share),
+        occupancy=whose,
         factor=target / ours if ours else float("inf"),
         matching_fraction=_matching(lambda fraction: total(threshold_fraction=fraction), (0.005, 0.2), target),
         matching_offset_V=_matching(lambda offset_V: total(offset_V=offset_V), (1e-5, 0.05), target),
@@ -225,9 +230,9 @@ def alternatives(
     seed: int = 0,
 ) -> list[Alternative]:
     """Return what the fit and its prediction become at other supplies and thresholds: how far neither is known."""
-    share = occupancy_of(assumed_occupancy() if occupancy is None else occupancy)
     found = []
     chip_file = tim_dnn()
+    share = occupancy_at(chip_file)[0] if occupancy is None else occupancy_of(occupancy)
     for threshold_V in thresholds_V:
         path = chip_file.path.model_copy(update={"threshold_V": threshold_V})
         start = chip_file.model_copy(update={"path": path})
@@ -359,7 +364,8 @@ def report(calibration: Calibration, prediction: Prediction) -> list[str]:
         f"S{prediction.saturated_from}; first below half of S0-S1: S{prediction.half_margin_from}; "
         f"recalled: saturated beyond S{held_out.last_state}",
         f"  P_E  recalled {held_out.error_probability:.2e}, ours {prediction.error_probability:.3e} "
-        f"+- {prediction.error_probability_error:.1e} (assumed occupancy): recalled / ours = {prediction.factor:.2f}",
+        f"+- {prediction.error_probability_error:.1e} ({prediction.occupancy} occupancy): recalled / ours = "
+        f"{prediction.factor:.2f}",
         f"       it would be met with sigma/mu of V_T {_said(prediction.matching_fraction, 100, '%')} instead of "
         f"{100 * circuit.variation.threshold_fraction:g} %, or with a comparator offset of "
         f"{_said(prediction.matching_offset_V, 1e3, 'mV')}; neither is used",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from imcsim.arch.spec import Circuit
 from imcsim.circuit.bitline import Array, binomial
 from imcsim.errors import DataError
 from imcsim.records import Record, frozen_array
@@ -169,6 +170,20 @@ def assumed_occupancy(n_cells: int = 16, nonzero: float = 0.55 * 0.55) -> Array:
     zeros, a little more than the 40 % that TiM-DNN is recalled to rely on.
     """
     return binomial(n_cells, nonzero / 2)
+
+
+def occupancy_at(circuit: Circuit, n_cells: int = 16) -> tuple[Array, str]:
+    """Return the occupancy of bitlines with *n_cells* cells a block, and a word for where it comes from.
+
+    That of the circuit where it fits ("gathered"); where it was gathered for blocks of another height, a binomial one
+    with as many nonzero products ("scaled"); where there is none, `assumed_occupancy` ("assumed").
+    """
+    if circuit.occupancy is None:
+        return assumed_occupancy(n_cells), "assumed"
+    share = occupancy_of(circuit.occupancy.reads)
+    if len(share) == n_cells + 1:
+        return share, "gathered"
+    return binomial(n_cells, float(share @ np.arange(len(share))) / (len(share) - 1)), "scaled"
 
 
 # Files

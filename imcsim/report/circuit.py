@@ -14,7 +14,7 @@ from scipy.stats import gaussian_kde
 from imcsim.arch.spec import Circuit, Sourced
 from imcsim.circuit.bitline import Array, bitline_energy, margins, mean_column_energy, nonzero_of_energy
 from imcsim.circuit.calibrate import Given, HeldOut
-from imcsim.circuit.misreads import assumed_occupancy, occupancy_of
+from imcsim.circuit.misreads import occupancy_at, occupancy_of
 from imcsim.circuit.sensing import Sensing, sample_voltages
 from imcsim.report.figures import WIDTH_INCHES, render
 from imcsim.results import write_whole
@@ -51,7 +51,7 @@ def circuit_figure(
     _states(states_axes, circuit, sensing, count_max)
     _margins(margins_axes, sensing, count_max)
     _distributions(distributions_axes, circuit, sensing, count_max)
-    _misreads(misreads_axes, sensing, count_max, occupancy)
+    _misreads(misreads_axes, circuit, sensing, count_max, occupancy)
     for letter, axes in zip("abcd", (states_axes, margins_axes, distributions_axes, misreads_axes), strict=True):
         axes.set_title(letter, loc="left", fontweight="bold")
     return figure
@@ -129,12 +129,14 @@ def _distributions(axes: Axes, circuit: Circuit, sensing: Sensing, count_max: in
     axes.set_ylabel("Density (1/mV); the number is n")
 
 
-def _misreads(axes: Axes, sensing: Sensing, count_max: int, occupancy: Sequence[float] | None) -> None:
+def _misreads(
+    axes: Axes, circuit: Circuit, sensing: Sensing, count_max: int, occupancy: Sequence[float] | None
+) -> None:
     table, counted = sensing.table.clipped(count_max), sensing.counted.clipped(count_max)
-    share = _occupancy(sensing, occupancy)
+    share, whose = _occupancy(circuit, sensing, occupancy)
     n = np.arange(count_max + 1)
     seen_share = share[: count_max + 1]
-    axes.bar(np.arange(len(seen_share)), seen_share, width=0.86, color="#E4E4E4", label="occurs", zorder=0)
+    axes.bar(np.arange(len(seen_share)), seen_share, width=0.86, color="#E4E4E4", label=f"occurs ({whose})", zorder=0)
     for side, colour, marker in (("lower", LOWER, "o"), ("higher", HIGHER, "s")):
         p, error = getattr(table, side)[: count_max + 1], getattr(table, f"{side}_error")[: count_max + 1]
         seen = p > 0
@@ -169,8 +171,10 @@ def _misreads(axes: Axes, sensing: Sensing, count_max: int, occupancy: Sequence[
     )
 
 
-def _occupancy(sensing: Sensing, occupancy: Sequence[float] | None) -> Array:
-    return occupancy_of(assumed_occupancy(len(sensing.references_V)) if occupancy is None else occupancy)
+def _occupancy(circuit: Circuit, sensing: Sensing, occupancy: Sequence[float] | None) -> tuple[Array, str]:
+    if occupancy is None:
+        return occupancy_at(circuit, len(sensing.references_V))
+    return occupancy_of(occupancy), "given"
 
 
 def _wilson(p: Array, n_samples: int) -> tuple[Array, Array]:
@@ -216,11 +220,17 @@ def parameters_table(circuit: Circuit) -> Table:
     table.add_column("source", overflow="fold")
     for name in type(circuit).model_fields:
         record = getattr(circuit, name)
+        if record is None:
+            continue
         about = [record.basis, f"x{record.within_factor:g}" if record.within_factor else "", record.source]
         for key, value in record.model_dump(exclude=set(Sourced.model_fields)).items():
-            table.add_row(f"{name}.{key}", f"{value:.6g}", *about)
+            table.add_row(f"{name}.{key}", _number(value), *about)
             about = []  # said once a record
     return table
+
+
+def _number(value: float | tuple[float, ...]) -> str:
+    return f"{len(value)} counts" if isinstance(value, tuple) else f"{value:.6g}"
 
 
 def states_table(circuit: Circuit, sensing: Sensing, count_max: int) -> Table:
@@ -252,10 +262,9 @@ def circuit_lines(
 ) -> list[str]:
     """Return margins, error probability and energy beside the recalled ones, a line each."""
     steps, given = 1e3 * margins(sensing.states_V), Given()
-    share = _occupancy(sensing, occupancy)
+    share, whose = _occupancy(circuit, sensing, occupancy)
     table = sensing.table.clipped(count_max)
     total, recalled = table.total(share), HeldOut().error_probability
-    whose = "assumed" if occupancy is None else "given"
     lines = []
     if len(steps) >= 10:
         last = ", ".join(f"{step:.1f}" for step in steps[7:10])

@@ -7,7 +7,7 @@ import yaml
 
 from imcsim.circuit.bitline import margins, mean_column_energy, states
 from imcsim.circuit.calibrate import HeldOut, tim_dnn
-from imcsim.circuit.misreads import assumed_occupancy
+from imcsim.circuit.misreads import occupancy_at
 from imcsim.circuit.sensing import weighted_table
 
 TIM_DNN = tim_dnn()
@@ -41,6 +41,6 @@ def test_a_margin_is_in_the_recalled_range_or_off_it_by_the_documented_differenc
 
 @named(GOLDEN["held_out"])
 def test_what_was_held_out_differs_by_the_documented_factor(row):
-    ours = weighted_table(TIM_DNN, count_max=8, n_samples=20_000).total(assumed_occupancy())
+    ours = weighted_table(TIM_DNN, count_max=8, n_samples=20_000).total(occupancy_at(TIM_DNN)[0])
     assert HeldOut().error_probability == row["printed"]
     assert round(row["printed"] / ours, 1) == pytest.approx(row["factor"], abs=0.11)

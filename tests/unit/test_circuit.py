@@ -27,7 +27,7 @@ from imcsim.circuit.bitline import (
     states,
 )
 from imcsim.circuit.calibrate import Given, alternatives, fit, held_at, main, predict, report, tim_dnn, with_variation
-from imcsim.circuit.misreads import ErrorTable, assumed_occupancy, occupancy_of, read_table
+from imcsim.circuit.misreads import ErrorTable, assumed_occupancy, occupancy_at, occupancy_of, read_table
 from imcsim.circuit.sensing import BLOCK, midway, sample_voltages, sense, weighted_table
 from imcsim.errors import ConfigError, DataError
 from imcsim.report.circuit import circuit_figure, circuit_lines, print_circuit, write_circuit_figure
@@ -390,6 +390,18 @@ def test_an_occupancy_longer_than_the_table_is_refused():
         TABLE.total([1, 1, 1, 1, 1])
 
 
+def test_the_occupancy_is_that_of_the_circuit_where_it_fits():
+    gathered, whose = occupancy_at(TIM_DNN, 16)
+    assert whose == "gathered"
+    assert gathered == pytest.approx(np.array(TIM_DNN.occupancy.reads) / sum(TIM_DNN.occupancy.reads))
+    scaled, whose = occupancy_at(TIM_DNN, 8)
+    assert whose == "scaled"
+    assert scaled @ np.arange(9) / 8 == pytest.approx(gathered @ np.arange(17) / 16)
+    none = TIM_DNN.model_copy(update={"occupancy": None})
+    assert occupancy_at(none, 8)[1] == "assumed"
+    assert occupancy_at(none, 8)[0].tolist() == assumed_occupancy(8).tolist()
+
+
 def test_the_assumed_occupancy_is_binomial():
     occupancy = assumed_occupancy()
     assert occupancy.sum() == pytest.approx(1)
@@ -436,7 +448,7 @@ def test_the_prediction_names_what_would_meet_the_recalled_figure(prediction):
         with_variation(TIM_DNN, threshold_fraction=found.matching_fraction),
         with_variation(TIM_DNN, offset_V=found.matching_offset_V),
     ):
-        again = weighted_table(circuit, count_max=8, n_samples=512).total(assumed_occupancy())
+        again = weighted_table(circuit, count_max=8, n_samples=512).total(occupancy_at(TIM_DNN)[0])
         assert again == pytest.approx(1.5e-4, rel=0.05)
 
 

@@ -206,3 +206,20 @@ def test_tensors_and_lists_are_taken_as_arrays_are(tiny_chip, tiny_graph):
 def test_inputs_that_the_network_cannot_take_are_refused(tiny_chip, tiny_graph, x, message):
     with pytest.raises(DataError, match=message):
         execute(place(tiny_graph, tiny_chip), x)
+
+
+def test_a_layer_is_looked_at_for_what_its_bitlines_hold(tiny_chip):
+    graph = one_op(
+        product=linear(np.ones((1, 1, 8), dtype=int)), shape=(8,), first=Threshold([[0.5]], [0, 1], unsigned(1))
+    )
+    plan = place(graph, tiny_chip)
+    x = np.array([[1, 1, 1, 1, 1, 0, 0, 0]])
+    seen = run(plan, x).occupancy["op"]  # two blocks of 4 rows: counts of 4 and of 1, whatever an ADC reads of them
+    assert (seen.n.tolist(), seen.k.tolist()) == ([0, 1, 0, 0, 1], [2, 0, 0, 0, 0])
+    assert seen.zero_products == 3 / 8
+    assert run(plan, x, looks=False).occupancy == {}
+
+
+def test_looking_changes_no_output(tiny_chip, tiny_graph):
+    plan, x = place(tiny_graph, tiny_chip), np.random.default_rng(0).normal(size=(5, 1, 4, 4))
+    assert np.array_equal(run(plan, x).outputs, run(plan, x, looks=False).outputs)
