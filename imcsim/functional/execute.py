@@ -4,9 +4,9 @@ Images travel channels last (b h w c), so that neighbouring rows of a block are 
 back as the model gives them. Sums before the first scale are whole numbers, exact whatever the order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,6 +18,7 @@ from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping
 from imcsim.functional.steps import STEPS
+from imcsim.graph import Op
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
 
@@ -25,6 +26,12 @@ Array = np.ndarray
 
 MAX_BATCH = 64
 """Samples that go through the network together; bounds the memory, changes no number."""
+
+Stage = Literal["sums", "outputs"]
+"""Numbers of an op: the sums of its product, before the digital steps, or what comes out behind them."""
+
+Observer = Callable[[Op, Stage, Array], None]
+"""Told the numbers of each op (b ... c) of a batch, images channels last, in the order in which they are made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +65,34 @@ def run(
     *,
     rng: np.random.Generator | None = None,
     progress: Callable[[int], None] | None = None,
+    only: Collection[str] | None = None,
+    observe: Observer | None = None,
+    fed: Mapping[str, Array] | None = None,
 ) -> Execution:
-    """Return outputs and clipping statistics; *progress* is told how many samples were done, batch after batch."""
+    """Return outputs and clipping statistics.
+
+    Args:
+        plan: What runs where.
+        x: Inputs (b ...).
+        rng: The generator that imperfections are drawn from.
+        progress: Is told how many samples were done, batch after batch.
+        only: Layers that are read as the chip reads; every other one is ideal. All by default.
+        observe: Is told the numbers of every op.
+        fed: Numbers (b ... c) that ops read in place of what the chip made, by the name of the tensor.
+
+    Raises:
+        DataError: an input of another shape, or with NaN in it.
+        ConfigError: *only* names something else than a layer on tiles, or the chip misreads and *rng* is missing.
+    """
     x = checked_input(plan, x)
     weights = packed_weights(plan)
-    tiles = _readers(plan, rng)
+    tiles = _readers(plan, rng, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     outputs = []
     for start in range(0, len(x), MAX_BATCH):
         batch = x[start : start + MAX_BATCH]
-        outputs.append(_run_batch(plan, batch, weights, tiles, clipping))
+        given = {name: numbers[start : start + MAX_BATCH] for name, numbers in (fed or {}).items()}
+        outputs.append(_run_batch(plan, batch, weights, tiles, clipping, observe, given))
         if progress is not None:
             progress(len(batch))
     if not outputs:
@@ -92,19 +117,26 @@ def checked_input(plan: Plan, x: Any) -> Array:
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
-def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
+def _readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] | None = None) -> dict[str, Reader]:
     """Return how the tiles read each layer; raises ConfigError for a chip that misreads without a generator."""
     tile = plan.chip.tile
+    on_tiles = [layer.name for layer in plan.layers if layer.is_on_tiles]
+    if unknown := sorted(set(only or ()) - set(on_tiles)):
+        raise ConfigError(f"only: must name layers on tiles ({', '.join(on_tiles)}), got {unknown[0]!r}")
     if plan not in _TABLES:
         _TABLES[plan] = error_table(plan.chip)
     table = _TABLES[plan]
     if table is not None and rng is None:
         raise ConfigError("rng: must be a generator for a chip that misreads, got None; numpy.random.default_rng(seed)")
-    return {
-        layer.name: Reader(tile.count_max, tile.n_columns // layer.n_weight_planes * layer.n_weight_planes, table, rng)
-        for layer in plan.layers
-        if layer.is_on_tiles
-    }
+    readers = {}
+    for layer in plan.layers:
+        if layer.is_on_tiles:
+            columns = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
+            if only is None or layer.name in only:
+                readers[layer.name] = Reader(tile.count_max, columns, table, rng)
+            else:
+                readers[layer.name] = Reader(tile.rows_per_access, columns)  # tells every count apart
+    return readers
 
 
 def _run_batch(
@@ -113,6 +145,8 @@ def _run_batch(
     weights: dict[str, list[PackedMatrix]],
     tiles: dict[str, Reader],
     clipping: dict[str, Clipping],
+    observe: Observer | None,
+    fed: Mapping[str, Array],
 ) -> Array:
     tensors = {plan.graph.input.name: np.moveaxis(x, 1, -1) if x.ndim == 4 else x}
     layers = {layer.name: layer for layer in plan.layers}
@@ -121,8 +155,12 @@ def _run_batch(
         if op.product is not None:
             values, clips = product_of(plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name])
             clipping[op.name] += clips
+            if observe is not None:
+                observe(op, "sums", values)
         for step in op.steps:
             values = STEPS[type(step)](step, values, tensors)
-        tensors[op.output.name] = values
+        if observe is not None:
+            observe(op, "outputs", values)
+        tensors[op.output.name] = fed.get(op.output.name, values)
     output = tensors[plan.graph.output]
     return np.moveaxis(output, -1, 1) if output.ndim == 4 else output
