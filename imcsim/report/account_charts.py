@@ -60,7 +60,7 @@ def layer_errors(errors: LayerErrorsSummary) -> Chart:
             mode="markers",
             x=[pair[side] for pair in pairs],
             y=list(range(len(pairs))),
-            marker={"size": 11, "color": colour, "symbol": symbol, "line": {"width": 0.5, "color": "#FFFFFF"}},
+            marker={"size": size, "color": colour, "symbol": symbol, "line": {"width": 2, "color": colour}},
             customdata=[
                 [
                     layer.name,
@@ -72,14 +72,16 @@ def layer_errors(errors: LayerErrorsSummary) -> Chart:
             hovertemplate="%{customdata[0]}, " + name + "<br>sums: %{customdata[1]} dB<br>"
             "outputs that differ: %{customdata[2]}<extra></extra>",
         )
-        for side, (name, colour, symbol) in enumerate(
-            (("in the network", IN_NETWORK, "circle"), ("own", OWN, "diamond"))
+        for side, (name, colour, symbol, size) in enumerate(
+            (("in the network", IN_NETWORK, "circle-open", 14), ("own", OWN, "diamond", 6))
         )
     ]
     worst = worst_layer(errors)
     most = f": least of its own {worst.name}, {ratio_text(worst.own_sums)} dB" if worst else ": all exact"
-    ends = {"range": [min([0.0, *(x for pair in pairs for x in pair)]) - 1, exact + 1]}
-    axis = {"title": {"text": "Signal-to-error ratio of the sums (dB), rightmost: exact"}} | ends
+    drawn = [x for pair in pairs for x in pair]
+    ends = {"range": [min([0.0, *drawn]) - 0.02 * exact, 1.02 * exact]}
+    rightmost = ", rightmost: exact" if exact in drawn else ""
+    axis = {"title": {"text": f"Signal-to-error ratio of the sums (dB){rightmost}"}} | ends
     legend = [("In the network: error so far", IN_NETWORK), ("By itself: error that it adds", OWN)]
     title, label = "Signal-to-error ratio by layer", f"Signal-to-error ratio of the sums of each layer{most}"
     return _rows_chart("layer_errors", title, label, [lines, *dots], [layer.name for layer in layers], axis, legend)
@@ -150,6 +152,7 @@ def trials(found: TrialsSummary, reference: float) -> Chart:
     bars = go.Bar(
         x=[100 * accuracy for accuracy in counts],
         y=list(counts.values()),
+        width=92 * step_of(found) / found.n_samples,
         marker=_marker(IN_NETWORK),
         customdata=[[percent(accuracy, digits=2), n] for accuracy, n in counts.items()],
         hovertemplate="%{customdata[0]}: chips %{customdata[1]}<extra></extra>",
@@ -163,8 +166,7 @@ def trials(found: TrialsSummary, reference: float) -> Chart:
         for name, x, colour, dash in (("reference", reference, REFERENCE, "solid"), ("mean", found.mean, OWN, "dash"))
     ]  # fmt: skip
     layout = _layout() | {
-        "bargap": 0.05,
-        "xaxis": _x_axis({"title": {"text": "Accuracy (%)"}}),
+        "xaxis": _x_axis({"title": {"text": "Accuracy (%)"}, "range": trials_range(found, reference)}),
         "yaxis": {"title": {"text": "Chips"}, "automargin": True, "zeroline": False, "rangemode": "tozero"},
     }
     label = f"Accuracies of {found.n} chips, from {percent(found.worst, digits=2)} to {percent(found.best, digits=2)}"
@@ -175,9 +177,22 @@ def trials(found: TrialsSummary, reference: float) -> Chart:
 MOST_BARS = 40
 
 
+def step_of(found: TrialsSummary) -> int:
+    """Return how many accuracies, which are whole numbers of samples, one bar stands for."""
+    return max(1, round((found.best - found.worst) * found.n_samples / MOST_BARS))
+
+
+def trials_range(found: TrialsSummary, reference: float) -> list[float]:
+    """Return from where to where, in percent, the accuracies of the trials and of the reference are shown."""
+    room = 100 * max(3 * step_of(found) / found.n_samples, 0.05 * (max(found.best, reference) - found.worst))
+    low, high = 100 * min(found.worst, reference) - room, 100 * max(found.best, reference) + room
+    bar = 100 * step_of(found) / found.n_samples
+    return [max(low, -bar), min(high, 100 + bar)]
+
+
 def per_accuracy(found: TrialsSummary) -> dict[float, int]:
     """Return how many chips have each accuracy; of very many accuracies, neighbours are counted together."""
-    step = max(1, round((found.best - found.worst) * found.n_samples / MOST_BARS))  # in samples
+    step = step_of(found)
     counts: dict[int, int] = {}
     for accuracy in sorted(found.accuracies):
         place = round(accuracy * found.n_samples) // step

@@ -1,7 +1,6 @@
 """Figures for print of what accounts for an accuracy: trials, errors by layer, ablation."""
 
 from collections.abc import Callable
-from itertools import pairwise
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,6 +15,8 @@ from imcsim.report.account_charts import (
     per_accuracy,
     places_dB,
     shown_errors,
+    step_of,
+    trials_range,
 )
 from imcsim.report.figures import WIDTH_INCHES, _bars_figure, _row_size
 from imcsim.report.load import Summary
@@ -42,19 +43,20 @@ def layer_errors_figure(errors: LayerErrorsSummary) -> Figure:
     layers = shown_errors(errors)
     exact = exact_dB(layers)
     figure, axes = _bars_figure([layer.name for layer in layers], n_legend=2)
-    size = 4.5 if _row_size(len(layers))[1] > 6 else 3
+    size = 6.0 if _row_size(len(layers))[1] > 6 else 4.0
     for place, layer in enumerate(layers):
         here, own = places_dB(layer, exact)
         axes.plot([here, own], [place, place], color="#B8B8B8", linewidth=1, zorder=1)
-        for x, colour, mark in ((here, IN_NETWORK, "o"), (own, OWN, "D")):
-            fill = "white" if x == exact else colour
-            axes.plot(x, place, mark, color=colour, markerfacecolor=fill, markersize=size, zorder=2, clip_on=False)
-    least = min([0.0, *(x for layer in layers for x in places_dB(layer, exact))])
+        axes.plot(here, place, "o", color=IN_NETWORK, markerfacecolor="white", markersize=size, zorder=2, clip_on=False)
+        axes.plot(own, place, "D", color=OWN, markersize=0.5 * size, zorder=3, clip_on=False)
+    drawn = [x for layer in layers for x in places_dB(layer, exact)]
+    least = min([0.0, *drawn])
     axes.set_xlim(least - 0.5 if least < 0 else 0, exact)
     ticks = [tick for tick in MaxNLocator(7).tick_values(least, exact) if least <= tick <= exact / 1.08]
-    axes.set_xticks([*ticks, exact], [*(f"{tick:g}" for tick in ticks), "exact"])
+    if exact in drawn:
+        axes.set_xticks([*ticks, exact], [*(f"{tick:g}" for tick in ticks), "exact"])
     axes.set_xlabel(f"Signal-to-error ratio of the layer's sums (dB), {errors.n_samples} samples")
-    _legend(figure, [("in the network: error so far", IN_NETWORK, "o"), ("by itself: error that it adds", OWN, "D")])
+    _legend(figure, [("in the network: error so far", IN_NETWORK, "open"), ("by itself: error that it adds", OWN, "D")])
     return figure
 
 
@@ -87,14 +89,14 @@ def trials_figure(trials: TrialsSummary, reference: float) -> Figure:
     """Return how many chips have which accuracy, beside the reference's."""
     counts = per_accuracy(trials)
     places = [100 * accuracy for accuracy in counts]
-    gaps = [b - a for a, b in pairwise(places)]
     figure = Figure(figsize=(WIDTH_INCHES / 2, 2.2), layout="constrained")
     axes = figure.subplots()
-    axes.bar(places, list(counts.values()), width=0.92 * min(gaps, default=100 / trials.n_samples), color=IN_NETWORK)
+    axes.bar(places, list(counts.values()), width=92 * step_of(trials) / trials.n_samples, color=IN_NETWORK)
+    axes.set_xlim(*trials_range(trials, reference))
     axes.axvline(100 * reference, color=REFERENCE, linewidth=1)
     axes.axvline(100 * trials.mean, color=OWN, linewidth=1, linestyle="--")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel(f"Accuracy (%), {trials.n_samples} samples")
     axes.set_ylabel(f"Chips, of {trials.n}")
     mean = f"mean {percent(trials.mean, digits=2)}, s.d. {100 * trials.std:.2f} points"
@@ -106,6 +108,8 @@ def _legend(figure: Figure, marks: list[tuple[str, str, str]], columns: int | No
     handles = []
     for label, colour, mark in marks:
         is_line = mark in ("-", "--")
-        shape = {"linestyle": mark} if is_line else {"linestyle": "", "marker": mark}
+        shape = {"linestyle": mark} if is_line else {"linestyle": "", "marker": "o" if mark == "open" else mark}
+        if mark == "open":
+            shape |= {"markerfacecolor": "white"}
         handles.append(Line2D([], [], color=colour, label=label, markersize=4, **shape))  # type: ignore[arg-type]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns or len(handles))
