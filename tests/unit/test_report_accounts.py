@@ -7,12 +7,12 @@ from rich.console import Console
 from test_report import SUMMARY, rows_of_engine, write_run
 
 from imcsim.errors import DataError
-from imcsim.report import account_charts, build_report
+from imcsim.report import account_charts
 from imcsim.report.account_figures import account_drawings
 from imcsim.report.accounts import ablation_table, layer_errors_table, points
 from imcsim.report.figures import render
 from imcsim.report.load import check_summary, read_run
-from imcsim.report.page import cards, sections
+from imcsim.report.page import cards, page_of, sections
 from imcsim.report.terminal import headlines, print_run
 
 
@@ -28,15 +28,18 @@ EXACT = deviation(None, 0, 0.0)
 ACCURACY = SUMMARY["accuracy"] | {"difference": difference(-0.1, -0.2, -0.01)}
 TRIALS = {
     "n": 4, "is_random": True, "n_samples": 50, "mean": 0.79, "std": 0.0115, "worst": 0.78, "best": 0.8,
-    "quantiles": {"0.05": 0.78, "0.5": 0.79, "0.95": 0.8}, "seeds": [0, 11, 12, 13], "accuracies": [0.78, 0.8, 0.78, 0.8],
+    "quantiles": {"0.05": 0.78, "0.5": 0.79, "0.95": 0.8}, "seeds": [0, 11, 12, 13],
+    "accuracies": [0.78, 0.8, 0.78, 0.8],
 }  # fmt: skip
 ERRORS = {
     "n_samples": 50,
     "first_difference": {"layer": "a", "stage": "sums", "sample": 3, "place": [7, 0, 2], "expected": 4.0, "found": 2.0},
     "layers": [
         {"name": "q", "sums": None, "own_sums": None, "outputs": EXACT, "own_outputs": EXACT},
-        {"name": "a", "sums": deviation(20.0), "own_sums": deviation(20.0), "outputs": deviation(8.5), "own_outputs": deviation(8.5)},
-        {"name": "b", "sums": deviation(12.04, 4), "own_sums": EXACT, "outputs": deviation(3.0, 2), "own_outputs": EXACT},
+        {"name": "a", "sums": deviation(20.0), "own_sums": deviation(20.0),
+         "outputs": deviation(8.5), "own_outputs": deviation(8.5)},
+        {"name": "b", "sums": deviation(12.04, 4), "own_sums": EXACT,
+         "outputs": deviation(3.0, 2), "own_outputs": EXACT},
     ],
 }  # fmt: skip
 ABLATION = {
@@ -77,10 +80,9 @@ def test_trials_of_a_chip_with_nothing_random_are_one_line():
 
 
 def test_a_summary_of_an_earlier_version_has_intervals_and_nothing_else():
-    lines = headlines(check_summary(SUMMARY, "summary"))
-    assert [line.split()[0] for line in lines if line.split()[0] in ("intervals", "difference", "trials")] == [
-        "intervals"
-    ]
+    words = [line.split()[0] for line in headlines(check_summary(SUMMARY, "summary"))]
+    assert "intervals" in words
+    assert not {"difference", "trials", "quantiles", "first"} & set(words)
 
 
 def test_tables_say_what_is_exact():
@@ -111,7 +113,7 @@ def test_the_page_has_a_section_of_each_with_its_chart(folder):
         assert len(found[name].tables) == 1
     assert "The layer that adds most is a: 20.0 dB of its own." in found["layer_errors"].paragraphs
     assert {card.name: card.value for card in cards(run)}["Chip less reference"] == "-10.00 points"
-    page = build_report(folder).read_text()
+    page = page_of(run)
     assert all(f'id="chart-{name}"' in page for name in ("trials", "layer_errors", "ablation"))
 
 
@@ -125,8 +127,6 @@ def test_figures_are_drawn_with_the_same_bytes_twice(folder):
     assert sorted(drawn) == ["ablation", "layer_errors", "trials"]
     for draw in drawn.values():
         assert render(draw) == render(draw)
-    build_report(folder)
-    assert {"ablation.png", "layer_errors.svg", "trials.png"} <= {path.name for path in (folder / "figures").iterdir()}
 
 
 def test_charts_hold_the_numbers():
