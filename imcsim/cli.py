@@ -99,6 +99,15 @@ def run(
         typer.Option(help="All weights resident, or loaded round by round; spatial where it fits by default."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
+    trials: Annotated[
+        int, typer.Option(help="Chips to execute the samples on, each drawn from a seed that follows from --seed.")
+    ] = 1,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also hold every layer against the reference: where error is born.")
+    ] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also execute with one layer real, and all but one: which one loses.")
+    ] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of data sets; IMCSIM_DATA by default.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json, which Perfetto opens.")] = False,
     uncertainty: Annotated[
@@ -127,6 +136,9 @@ def run(
             seed=seed,
             data=data,
             uncertainty=uncertainty,
+            trials=trials,
+            explain=explain,
+            ablation=ablation,
             progress=progress,
         )
     page = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)

@@ -28,6 +28,8 @@ from imcsim.version import __version__
 from imcsim.workloads import Workload
 
 if TYPE_CHECKING:
+    from imcsim.accounts import Accounts
+    from imcsim.accuracy import Verdicts
     from imcsim.functional.statistics import Clipping
     from imcsim.sim import Trace
 
@@ -47,6 +49,9 @@ def run(
     seed: int = 0,
     data: str | Path | None = None,
     uncertainty: bool = False,
+    trials: int = 1,
+    explain: bool = False,
+    ablation: bool = False,
     progress: Progress | None = None,
 ) -> "Result":
     """Walk from a workload and a chip to a result.
@@ -61,6 +66,9 @@ def run(
         seed: Of every generator that draws.
         data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
+        trials: How many chips to execute the samples on, each drawn from a seed of its own (`imcsim.trials`).
+        explain: Whether to hold every layer's numbers against the reference's (`imcsim.functional.layer_errors`).
+        ablation: Whether to execute twice a layer more, to see which one loses the accuracy (`imcsim.ablation`).
         progress: Is told how far the work is.
     """
     if batch < 1:
@@ -70,6 +78,7 @@ def run(
     wants = {engine} if engine != "all" else {"simulate", "estimate", "execute"}
     if engine == "all" and not workload.has_data:
         wants.discard("execute")
+    _require_values(workload, engine, "execute" in wants, trials, explain=explain, ablation=ablation)
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
     costs = price(chip)
@@ -77,16 +86,25 @@ def run(
     trace, setup = _simulate(plan, costs, seed, progress) if "simulate" in wants else (None, None)
     estimated = estimate(plan, costs, seed=seed) if "estimate" in wants else None
     outcome = _execute(plan, *samples, seed=seed, progress=progress) if samples is not None else None
-    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty)
+    accounts = None
+    if samples is not None and outcome is not None and (trials > 1 or explain or ablation):
+        from imcsim.accounts import Asked, account
+
+        asked = Asked(trials=trials, explain=explain, ablation=ablation)
+        accounts = account(
+            plan, *samples, asked, reference=outcome.right_reference, chip=outcome.chip, seed=seed, progress=progress
+        )
+    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What the functional engine gave, beside what an ideal chip gives."""
 
-    n_samples: int
-    n_right_reference: int
-    n_right_chip: int
+    right_reference: np.ndarray
+    """Whether the reference gets each sample right: bool (b)."""
+
+    chip: "Verdicts"
     n_outputs: int
     n_different: int
     """Outputs that are not the same bits as those of the reference."""
@@ -95,6 +113,11 @@ class Outcome:
     """Samples whose greatest output is another one than the reference's."""
 
     clipping: "dict[str, Clipping]"
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples were executed."""
+        return len(self.right_reference)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +135,7 @@ class Result:
 
     outcome: Outcome | None
     wants_interval: bool = False
+    accounts: "Accounts | None" = None
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -155,6 +179,8 @@ class Result:
             "check": self._check(),
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
+        if self.accounts is not None:
+            summary |= self.accounts.summary
         if self.wants_interval and leading:
             counted = self.trace or self.estimate
             assert counted is not None
@@ -169,9 +195,12 @@ class Result:
 
         folder = Path(folder)
         require_writable(folder)
-        for stale in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html"):
+        drawn = [f"figures/{name}.{form}" for name in ("trials", "layer_errors", "ablation") for form in ("png", "svg")]
+        for stale in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html", "trials.csv", *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
         write_whole(folder / "rows.csv", to_csv(self.rows))
+        if self.accounts is not None and self.accounts.trials is not None:
+            write_whole(folder / "trials.csv", self.accounts.trials.to_csv())
         if self.trace is not None:
             write_whole(folder / "spans.csv", _spans_csv(self.trace))
             if trace:
@@ -190,13 +219,10 @@ class Result:
         outcome = self.outcome
         if outcome is None:
             return None
-        from imcsim.functional.statistics import Clipping
+        from imcsim.accuracy import Paired
 
-        clips = sum(outcome.clipping.values(), Clipping())
-        return {
-            "reference": outcome.n_right_reference / outcome.n_samples,
-            "chip": outcome.n_right_chip / outcome.n_samples,
-            "n_samples": outcome.n_samples,
+        clips = outcome.chip.clipping
+        return Paired.of(outcome.right_reference, outcome.chip.right).summary | {
             "n_clipped_accesses": clips.n_clipped_accesses,
             "n_accesses": clips.n_accesses,
             "n_clipped_conversions": clips.n_clipped_conversions,
@@ -290,6 +316,22 @@ def require_writable(folder: Path) -> None:
         ) from None
 
 
+def _require_values(
+    workload: Workload, engine: Engine, executes: bool, trials: int, *, explain: bool, ablation: bool
+) -> None:
+    """Raise ConfigError when values are asked about that nobody computes."""
+    if trials != 1:
+        from imcsim.trials import require_trials  # brings numba, which an estimate does without
+
+        require_trials(trials)
+    asked = [
+        name for name, is_asked in {"trials": trials > 1, "explain": explain, "ablation": ablation}.items() if is_asked
+    ]
+    if asked and not executes:
+        got = f"engine {engine}" if engine != "all" else f"{workload.name}, which has no test set"
+        raise ConfigError(f"{asked[0]}: must go with a run that executes samples, got {got}")
+
+
 def _samples(workload: Workload, n_samples: int | None, data: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     if n_samples is not None and n_samples < 1:
         raise ConfigError(f"n_samples: must be at least 1, got {n_samples}")
@@ -314,34 +356,32 @@ def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None
 
 
 def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
+    from imcsim.accuracy import Verdicts, has_drawn, is_right
     from imcsim.functional.execute import run
     from imcsim.functional.reference import reference
     from imcsim.functional.statistics import Clipping
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
-    right = Counter[str]()
+    right_reference, right_chip = np.zeros(len(x), bool), np.zeros(len(x), bool)
     n_outputs = n_different = n_different_classes = 0
     rng = np.random.default_rng(seed)
     step = 256
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
+        part = slice(start, start + len(batch))
         done = run(plan, batch, rng=rng)
         ideal = reference(plan.graph, batch)
-        if done.outputs.ndim != 2 or truth.shape != (len(batch),):
-            raise DataError(
-                f"{plan.graph.name}: outputs must be scores (b classes) and labels whole numbers (b), got "
-                f"{done.outputs.shape} and {truth.shape}"
-            )
-        found, expected = done.outputs.argmax(axis=1), ideal.argmax(axis=1)
-        right.update(chip=int(np.sum(found == truth)), reference=int(np.sum(expected == truth)))
-        n_different_classes += int(np.sum(found != expected))
+        right_chip[part] = is_right(done.outputs, truth, plan.graph.name)
+        right_reference[part] = is_right(ideal, truth, plan.graph.name)
+        n_different_classes += int(np.sum(done.outputs.argmax(axis=1) != ideal.argmax(axis=1)))
         n_outputs += done.outputs.size
         n_different += int(np.sum(done.outputs != ideal))
         for layer, clips in done.clipping.items():
             clipping[layer] += clips
         if progress is not None:
             progress("execute", min(start + step, len(x)), len(x))
-    return Outcome(len(x), right["reference"], right["chip"], n_outputs, n_different, n_different_classes, clipping)
+    chip = Verdicts(right_chip, sum(clipping.values(), Clipping()), has_drawn(rng, seed))
+    return Outcome(right_reference, chip, n_outputs, n_different, n_different_classes, clipping)
 
 
 def _totals(rows: list[Row], phase: str = "inference") -> dict[str, float] | None:

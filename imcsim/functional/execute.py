@@ -4,9 +4,9 @@ Images travel channels last (b h w c), so that neighbouring rows of a block are 
 back as the model gives them. Sums before the first scale are whole numbers, exact whatever the order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,6 +18,7 @@ from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
+from imcsim.graph import Op
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
 
@@ -28,6 +29,12 @@ MAX_BATCH = 64
 
 MOST_NUMBERS = 1 << 22
 """Numbers of one tensor that go through together: what the caches hold, unless one sample has more."""
+
+Stage = Literal["sums", "outputs"]
+"""Numbers of an op: the sums of its product, before the digital steps, or what comes out behind them."""
+
+Observer = Callable[[Op, Stage, Array], None]
+"""Told the numbers of each op (b ... c) of a batch, images channels last, in the order in which they are made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +72,29 @@ def run(
     rng: np.random.Generator | None = None,
     looks: bool = True,
     progress: Callable[[int], None] | None = None,
+    only: Collection[str] | None = None,
+    observe: Observer | None = None,
+    fed: Mapping[str, Array] | None = None,
 ) -> Execution:
     """Return outputs and statistics.
 
     Args:
-        plan: The network on its chip.
+        plan: What runs where.
         x: Inputs (b ...).
-        rng: Draws what goes wrong.
+        rng: The generator that imperfections are drawn from.
         looks: Whether to look at what the bitlines hold, at every `VECTORS_PER_SAMPLE`-th vector.
         progress: Is told how many samples were done, batch after batch.
+        only: Layers that are read as the chip reads; every other one is ideal. All by default.
+        observe: Is told the numbers of every op.
+        fed: Numbers (b ... c) that ops read in place of what the chip made, by the name of the tensor.
+
+    Raises:
+        DataError: an input of another shape, or with NaN in it.
+        ConfigError: *only* names something else than a layer on tiles, or the chip misreads and *rng* is missing.
     """
     x = checked_input(plan, x)
     weights = packed_weights(plan)
-    tiles = _readers(plan, rng)
+    tiles = _readers(plan, rng, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
     outputs = []
@@ -85,7 +102,9 @@ def run(
     at_once = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
     for start in range(0, len(x), at_once):
         batch = x[start : start + at_once]
-        outputs.append(_run_batch(plan, batch, weights, tiles, clipping, occupancy if looks else None))
+        given = {name: numbers[start : start + at_once] for name, numbers in (fed or {}).items()}
+        seen = occupancy if looks else None
+        outputs.append(_run_batch(plan, batch, weights, tiles, clipping, seen, observe, given))
         if progress is not None:
             progress(len(batch))
     if not outputs:
@@ -110,19 +129,26 @@ def checked_input(plan: Plan, x: Any) -> Array:
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
-def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
+def _readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] | None = None) -> dict[str, Reader]:
     """Return how the tiles read each layer; raises ConfigError for a chip that misreads without a generator."""
     tile = plan.chip.tile
+    on_tiles = [layer.name for layer in plan.layers if layer.is_on_tiles]
+    if unknown := sorted(set(only or ()) - set(on_tiles)):
+        raise ConfigError(f"only: must name layers on tiles ({', '.join(on_tiles)}), got {unknown[0]!r}")
     if plan not in _TABLES:
         _TABLES[plan] = error_table(plan.chip)
     table = _TABLES[plan]
     if table is not None and rng is None:
         raise ConfigError("rng: must be a generator for a chip that misreads, got None; numpy.random.default_rng(seed)")
-    return {
-        layer.name: Reader(tile.count_max, tile.n_columns // layer.n_weight_planes * layer.n_weight_planes, table, rng)
-        for layer in plan.layers
-        if layer.is_on_tiles
-    }
+    readers = {}
+    for layer in plan.layers:
+        if layer.is_on_tiles:
+            columns = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
+            if only is None or layer.name in only:
+                readers[layer.name] = Reader(tile.count_max, columns, table, rng)
+            else:
+                readers[layer.name] = Reader(tile.rows_per_access, columns)  # tells every count apart
+    return readers
 
 
 def _run_batch(
@@ -132,6 +158,8 @@ def _run_batch(
     tiles: dict[str, Reader],
     clipping: dict[str, Clipping],
     occupancy: dict[str, Occupancy] | None,
+    observe: Observer | None,
+    fed: Mapping[str, Array],
 ) -> Array:
     tensors = {plan.graph.input.name: np.moveaxis(x, 1, -1) if x.ndim == 4 else x}
     layers = {layer.name: layer for layer in plan.layers}
@@ -148,7 +176,12 @@ def _run_batch(
             if occupancy is not None and done.occupancy is not None:
                 seen = occupancy.get(op.name)
                 occupancy[op.name] = done.occupancy if seen is None else seen + done.occupancy
-        tensors[op.output.name] = apply_steps(op.steps, values, tensors)
+            if observe is not None:
+                observe(op, "sums", values)
+        values = apply_steps(op.steps, values, tensors)
+        if observe is not None:
+            observe(op, "outputs", values)
+        tensors[op.output.name] = fed.get(op.output.name, values)
         for name in op.inputs:
             if last_reader[name] == op.name and name != plan.graph.output:
                 tensors.pop(name, None)  # nobody reads it again

@@ -5,6 +5,7 @@ matrix product. Its numbers are whole and kept in float64, which holds every who
 that the result does not depend on the order of additions.
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -38,13 +39,18 @@ def reference(graph: Graph, x: Any, *, batch: int = 64) -> Array:
     return np.concatenate(parts) if parts else np.zeros((0, *graph.tensors[graph.output].shape))
 
 
-def tensors_of(graph: Graph, x: Array) -> dict[str, Array]:
-    """Return every tensor of *graph* for the inputs *x* (b ...), by its name; channels first."""
+def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None] | None = None) -> dict[str, Array]:
+    """Return every tensor of *graph* for the inputs *x* (b ...), by its name; channels first.
+
+    *observe* is told the "sums" of each product, before its digital steps.
+    """
     tensors = {graph.input.name: np.asarray(x, dtype=np.float64)}
     for op in graph.ops:
         y = tensors[op.input]
         if op.product is not None:
             y = _product(op, y, graph.tensors[op.input].format.minus)
+            if observe is not None:
+                observe(op, "sums", y)
         for step in op.steps:
             y = _step(step, y, tensors)
         tensors[op.output.name] = y

@@ -4,7 +4,7 @@ Figures are objects; nothing is shown and no state of pyplot is touched. The sam
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,13 @@ _STYLE: Any = {
 }
 
 
-def write_figures(run: RunFolder) -> list[Path]:
-    """Write ``figures/NAME.png`` and ``figures/NAME.svg`` into the run folder and return their paths."""
+def write_figures(folder: Path, drawn: Mapping[str, Callable[[], Figure]]) -> list[Path]:
+    """Write ``figures/NAME.png`` and ``figures/NAME.svg`` into the run *folder* and return their paths."""
     paths = []
-    for name, draw in drawings(run).items():
+    for name, draw in drawn.items():
         png, svg = render(draw)
         for suffix, content in ((".png", png), (".svg", svg)):
-            path = run.folder / "figures" / f"{name}{suffix}"
+            path = folder / "figures" / f"{name}{suffix}"
             write_whole(path, content)
             paths.append(path)
     return paths

@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from imcsim.arch.spec import Basis
 from imcsim.errors import DataError
+from imcsim.report.parts import (
+    AblationSummary,
+    Difference,
+    LayerErrorsSummary,
+    NotNegative,
+    Number,
+    Part,
+    Share,
+    TrialsSummary,
+)
 from imcsim.results import COLUMNS, Row, energy_of, from_csv, latency_of
-
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Number = Annotated[int, Field(ge=0)]
 
 SPAN_COLUMNS = ("task", "layer", "unit", "component", "start_ns", "end_ns", "busy_ns")
 _SPAN_NUMBERS = 3
 
 _SAME = 1e-6
 """Relative difference up to which the rows of an engine add up to the total in the summary: both are sums of floats."""
-
-
-class Part(BaseModel):
-    """A record of ``summary.json``: frozen; what later versions add is passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, use_attribute_docstrings=True)
 
 
 class Totals(Part):
@@ -58,6 +58,8 @@ class Accuracy(Part):
     n_accesses: Number
     n_clipped_conversions: Number = 0
     n_conversions: Number = 0
+    difference: Difference | None = None
+    """Chip less reference; None in a summary of an earlier version."""
 
 
 class Check(Part):
@@ -131,6 +133,9 @@ class Summary(Part):
     basis_area: dict[Basis, Share] | None = None
     accuracy: Accuracy | None = None
     check: Check | None = None
+    trials: TrialsSummary | None = None
+    layer_errors: LayerErrorsSummary | None = None
+    ablation: AblationSummary | None = None
     layers: Annotated[tuple[LayerSummary, ...], Field(strict=False)] = ()
     chip_description: str = ""
     energy_interval_pJ: Annotated[tuple[NotNegative, NotNegative], Field(strict=False)] | None = None

@@ -4,7 +4,7 @@ The page holds what is known and how well: figures first, then what they rest on
 page opens; plotly.js is in the page once. The same run folder gives the same bytes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,8 +14,11 @@ import pandas as pd
 
 from imcsim.arch.spec import BASES
 from imcsim.report import charts
+from imcsim.report.account_figures import account_drawings
+from imcsim.report.account_page import account_sections
+from imcsim.report.accounts import difference_text, points
 from imcsim.report.charts import Chart
-from imcsim.report.figures import write_figures
+from imcsim.report.figures import drawings, write_figures
 from imcsim.report.load import RunFolder, Summary, read_run
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.tables import (
@@ -37,6 +40,7 @@ from imcsim.report.tables import (
     utilization,
 )
 from imcsim.report.terminal import not_run
+from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
 from imcsim.units import human, percent
 
@@ -53,35 +57,13 @@ class Card:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class TableView:
-    """A table as the page shows it: cells are text already."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    numbers: frozenset[int] = frozenset()
-    """Columns that are set to the right."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page with a heading."""
-
-    name: str
-    title: str
-    paragraphs: list[str] = field(default_factory=list)
-    charts: list[Chart] = field(default_factory=list)
-    tables: list[TableView] = field(default_factory=list)
-
-
 def build_report(folder: str | Path) -> Path:
     """Write ``report.html`` and ``figures/`` into the run *folder* and return the path of the page.
 
     Raises DataError when the folder does not hold a whole run, OutputError when it cannot be written to.
     """
     run = read_run(folder)
-    write_figures(run)
+    write_figures(run.folder, drawings(run) | account_drawings(run.summary))
     path = run.folder / "report.html"
     write_whole(path, page_of(run))
     return path
@@ -112,6 +94,7 @@ def sections(run: RunFolder) -> list[Section]:
         parts.append(tiles(run))
     if run.summary.accuracy or run.summary.check:
         parts.append(accuracy(run.summary))
+    parts += account_sections(run.summary)
     if run.summary.layers:
         parts.append(mapping(run.summary))
     if run.summary.simulate and run.summary.estimate:
@@ -155,10 +138,13 @@ def cards(run: RunFolder) -> list[Card]:
         low, high = interval_95(told.chip, told.n_samples)
         found.append(Card("Accuracy on the chip", percent(told.chip, digits=2),
                           f"{percent(low)} to {percent(high)} (95 % interval, {told.n_samples} samples)"))  # fmt: skip
-        points = 100 * (told.chip - told.reference)
-        found.append(
-            Card("Accuracy of the reference", percent(told.reference, digits=2), f"chip: {points:+.2f} points")
-        )
+        low, high = interval_95(told.reference, told.n_samples)
+        found.append(Card("Accuracy of the reference", percent(told.reference, digits=2),
+                          f"{percent(low)} to {percent(high)} (95 % interval)"))  # fmt: skip
+        if told.difference:
+            low, high = told.difference.interval
+            found.append(Card("Chip less reference", f"{points(told.difference.value)} points",
+                              f"{points(low)} to {points(high)} (95 % interval, same samples)"))  # fmt: skip
     if check := summary.check:
         found.append(Card("Outputs", "exact" if check.exact else f"{check.n_different} differ",
                           f"of {check.n_outputs}, held against the reference's"))  # fmt: skip
@@ -306,6 +292,8 @@ def accuracy(summary: Summary) -> Section:
             paragraphs.append(f"Samples for which another class comes out: {check.n_different_classes}.")
     if told := summary.accuracy:
         drawn.append(charts.accuracy(told))
+        if told.difference:
+            paragraphs.append(f"Chip less reference: {difference_text(told.difference)}.")
         paragraphs.append(
             f"{told.n_clipped_accesses} of {told.n_accesses} accesses "
             f"({percent(told.n_clipped_accesses / (told.n_accesses or 1), digits=2)}) had a column that an ADC clipped"

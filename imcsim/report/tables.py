@@ -5,7 +5,6 @@ thirty. The functions take the table of all rows of a run; where it holds rows o
 `main_engine`, unless told which.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from imcsim.arch.spec import BASES
+from imcsim.intervals import wilson_interval
 from imcsim.report.load import LayerSummary
 from imcsim.units import UM2_PER_MM2
 
@@ -258,21 +258,13 @@ def area_text(area_um2: float) -> str:
 
 
 def interval_95(share: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a *share* that was counted in *n* samples (binomial).
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927; unlike the
-    normal interval it stays within 0 and 1, and says something when every sample is right.
+    """Return the 95 % Wilson interval of a *share* that was counted in *n* samples.
 
     >>> low, high = interval_95(0.9, 100)
     >>> round(low, 4), round(high, 4)
     (0.8256, 0.9448)
     """
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959964
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    return wilson_interval(round(share * n), n)
 
 
 # Timelines

@@ -8,8 +8,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from imcsim.intervals import WILSON
+from imcsim.report.accounts import (
+    ablation_table,
+    difference_text,
+    first_difference_text,
+    layer_errors_table,
+    quantiles_text,
+    trials_text,
+)
 from imcsim.report.load import LayerSummary, Summary, check_summary, to_frame
-from imcsim.report.tables import area_text, by_group, energy_by_layer, latency_by_layer, main_engine
+from imcsim.report.tables import area_text, by_group, energy_by_layer, interval_95, latency_by_layer, main_engine
+from imcsim.report.views import TableView
 from imcsim.results import Row
 from imcsim.units import human, percent
 
@@ -28,6 +38,10 @@ def print_run(summary: Summary | Mapping[str, Any], rows: Sequence[Row], console
         console.print(layers_table(summary, frame))
     if main_engine(frame):
         console.print(components_table(frame))
+    if summary.layer_errors:
+        console.print(_of_view(layer_errors_table(summary.layer_errors)))
+    if summary.ablation:
+        console.print(_of_view(ablation_table(summary.ablation)))
 
 
 def headlines(summary: Summary) -> list[str]:
@@ -54,6 +68,22 @@ def headlines(summary: Summary) -> list[str]:
             f"accuracy   reference {percent(accuracy.reference, digits=2)}, chip {percent(accuracy.chip, digits=2)} "
             f"({accuracy.n_samples} samples; {clipped} of accesses clipped)"
         )
+        spans = [
+            f"{who} {percent(low, digits=2)} to {percent(high, digits=2)}"
+            for who, (low, high) in (
+                ("reference", interval_95(accuracy.reference, accuracy.n_samples)),
+                ("chip", interval_95(accuracy.chip, accuracy.n_samples)),
+            )
+        ]
+        lines.append(f"intervals  {', '.join(spans)} ({WILSON})")
+        if accuracy.difference:
+            lines.append(f"difference {difference_text(accuracy.difference)}")
+    if trials := summary.trials:
+        lines.append(f"trials     {trials_text(trials)}")
+        if trials.is_random:
+            lines.append(f"quantiles  {quantiles_text(trials)}")
+    if errors := summary.layer_errors:
+        lines.append(f"first difference  {first_difference_text(errors.first_difference)}")
     if check := summary.check:
         found = f"all {check.n_outputs} exact"
         if not check.exact:
@@ -128,6 +158,13 @@ def _table(title: str, first: str, others: Sequence[str]) -> Table:
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="left" if name == "bound by" else "right", no_wrap=True)
+    return table
+
+
+def _of_view(view: TableView) -> Table:
+    table = _table(view.caption, view.head[0], view.head[1:])
+    for row in view.rows:
+        table.add_row(escape(row[0]), *row[1:])
     return table
 
 

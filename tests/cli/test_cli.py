@@ -136,6 +136,58 @@ def test_a_workload_without_a_test_set_runs_without_values(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["accuracy"] is None
 
 
+MISREADS = "n,lower,higher\n" + "".join(f"{n},{0.05 if n else 0},0.05\n" for n in range(9))
+
+
+def test_an_accuracy_is_accounted_for(tmp_path):
+    name = workload(tmp_path)
+    (tmp_path / "misreads.csv").write_text(MISREADS)
+    asked = [name, "--engine", "execute", "--set", "tile.misreads=misreads.csv"]
+    done = imcsim(tmp_path, "run", *asked, "--trials", 3, "--explain", "--ablation", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    accuracy, trials = summary["accuracy"], summary["trials"]
+    for who in ("reference", "chip"):
+        low, high = accuracy[f"interval_{who}"]
+        assert low < accuracy[who] < high
+    assert accuracy["difference"]["value"] == pytest.approx(accuracy["chip"] - accuracy["reference"])
+    assert (trials["n"], trials["is_random"], trials["seeds"][0]) == (3, True, 0)
+    assert trials["accuracies"][0] == accuracy["chip"]
+    lines = (tmp_path / "out" / "trials.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == [str(seed) for seed in trials["seeds"]]
+    on_tiles = [layer["name"] for layer in summary["layers"] if layer["kind"] == "linear"]
+    assert [layer["name"] for layer in summary["ablation"]["layers"]] == on_tiles
+    assert summary["ablation"]["whole"]["accuracy"] == accuracy["chip"]
+    names = [[layer["name"] for layer in part["layers"]] for part in (summary, summary["layer_errors"])]
+    assert names[0] == names[1]
+    assert summary["layer_errors"]["first_difference"]["layer"] == on_tiles[0]
+    assert {"trials.png", "layer_errors.svg", "ablation.png"} <= {p.name for p in (tmp_path / "out/figures").iterdir()}
+    for words in ("95 % Tango score interval", "trials     3 chips", "first difference", "with one layer real"):
+        assert words in done.stdout
+    alone = imcsim(tmp_path, "run", *asked, "--seed", trials["seeds"][2], "--out", "out")
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["accuracy"]["chip"] == trials["accuracies"][2]
+    assert not (tmp_path / "out" / "trials.csv").exists()
+    assert not (tmp_path / "out" / "figures" / "ablation.png").exists()
+
+
+def test_trials_that_are_interrupted_write_nothing(tmp_path):
+    name = workload(tmp_path)
+    (tmp_path / "misreads.csv").write_text(MISREADS)
+    process = subprocess.Popen(
+        [*IMCSIM, "run", name, "--engine", "execute", "--set", "tile.misreads=misreads.csv", "--trials", "10000",
+         "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("trials: 3 of 10000"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    assert "Traceback" not in errors
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
 def test_a_second_run_leaves_nothing_of_the_first(tmp_path):
     name = workload(tmp_path)
     assert imcsim(tmp_path, "run", name, "--trace", "--out", "out").returncode == 0
@@ -220,6 +272,18 @@ def test_an_unknown_workload_is_one_line_with_the_nearest_name(tmp_path):
         (["--samples", 999], "n_samples: must be at most the 40 samples of the test set, got 999"),
         (["--batch", 0], "batch: must be at least 1, got 0"),
         (["--seed", -1], "seed: must be 0 or more, got -1"),
+        (["--trials", 0], "trials: must be from 1 to 10000, got 0"),
+        (["--trials", -2], "trials: must be from 1 to 10000, got -2"),
+        (["--trials", 10**12], "trials: must be from 1 to 10000, got 1000000000000"),
+        (
+            ["--engine", "estimate", "--trials", 2],
+            "trials: must go with a run that executes samples, got engine",
+        ),
+        (
+            ["--engine", "simulate", "--explain"],
+            "explain: must go with a run that executes samples, got engine",
+        ),
+        (["--engine", "estimate", "--ablation"], "ablation: must go with a run that executes samples, got engine"),
         (["--set", "tile.count_max"], "tile.count_max"),
     ],
 )

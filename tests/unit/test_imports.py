@@ -9,13 +9,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imcsim"
 
 ORDER = [
-    {"errors", "units", "records", "shipped", "version"},
+    {"errors", "units", "records", "shipped", "version", "intervals"},
     {"ternary", "results", "arch", "data"},
     {"graph", "circuit"},
     {"quant", "costs"},
     {"mapping"},
     {"functional", "sim", "analytic"},
-    {"workloads", "report"},
+    {"workloads", "report", "accuracy"},
+    {"trials", "ablation"},
+    {"accounts"},
     {"run"},
     {"cli"},
 ]

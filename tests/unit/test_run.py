@@ -120,6 +120,24 @@ def test_accuracy_is_the_share_of_right_answers(workload, ideal_chip):
     assert summary["accuracy"]["n_samples"] == 100
 
 
+def test_what_accounts_for_an_accuracy_is_there_when_it_is_asked_for(workload, tiny_chip, result):
+    assert not {"trials", "layer_errors", "ablation"} & set(result.summary)
+    found = run(workload, tiny_chip, engine="execute", n_samples=70, trials=3, explain=True, ablation=True)
+    accounts, summary = found.accounts, found.summary
+    assert accounts.trials.trials[0].seed == 0
+    assert not accounts.trials.is_random
+    assert [layer.layer for layer in accounts.explanation.layers] == ["quantize", "conv", "linear"]
+    assert [layer.layer for layer in accounts.ablation.layers] == ["conv", "linear"]
+    assert summary["ablation"]["whole"]["difference"] == summary["accuracy"]["difference"]
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_values_that_nobody_computes_cannot_be_accounted_for(tiny_graph, tiny_chip):
+    message = r"^explain: must go with a run that executes samples, got tiny, which has no test set$"
+    with pytest.raises(ConfigError, match=message):
+        run(Fixed(tiny_graph), tiny_chip, explain=True)
+
+
 @pytest.mark.parametrize("engine", ["simulate", "estimate", "execute"])
 def test_one_engine_alone_leaves_the_others_out(workload, tiny_chip, engine):
     summary = run(workload, tiny_chip, engine=engine).summary

@@ -1,0 +1,29 @@
+"""What a page is made of, as text: sections with paragraphs, charts and tables."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imcsim.report.charts import Chart  # brings plotly, which a terminal does without
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as the page shows it: cells are text already."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    numbers: frozenset[int] = frozenset()
+    """Columns that are set to the right."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading."""
+
+    name: str
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    charts: "list[Chart]" = field(default_factory=list)
+    tables: list[TableView] = field(default_factory=list)
