@@ -315,17 +315,18 @@ def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None
 
 def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
     from imcsim.functional.execute import run
+    from imcsim.functional.instance import ChipInstance
     from imcsim.functional.reference import reference
     from imcsim.functional.statistics import Clipping
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     right = Counter[str]()
     n_outputs = n_different = n_different_classes = 0
-    rng = np.random.default_rng(seed)
-    step = 256
+    rng, instance = np.random.default_rng(seed), ChipInstance(seed)
+    step = max(1, 256 // plan.n_samples) * plan.n_samples  # whole inferences
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
-        done = run(plan, batch, rng=rng)
+        done = run(plan, batch, rng=rng, instance=instance)
         ideal = reference(plan.graph, batch)
         if done.outputs.ndim != 2 or truth.shape != (len(batch),):
             raise DataError(

@@ -5,7 +5,7 @@ back as the model gives them. Sums before the first scale are whole numbers, exa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,9 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.instance import ChipInstance
 from imcsim.functional.noise import error_table
+from imcsim.functional.placed import PlacedWeights, placed_weights
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping
@@ -25,6 +27,9 @@ Array = np.ndarray
 
 MAX_BATCH = 64
 """Samples that go through the network together; bounds the memory, changes no number."""
+
+ONE_CHIP = ChipInstance()
+"""The instance of a chip that is meant where none is named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +48,14 @@ class Execution:
         return sum(self.clipping.values(), Clipping())
 
 
-def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None) -> Array:
+def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None, *, instance: ChipInstance = ONE_CHIP) -> Array:
     """Return the outputs of *plan* for the inputs *x* (b ...), an array or tensor as the model takes it.
 
-    *rng* is the generator that imperfections are drawn from; a chip without any draws nothing. Raises DataError for
-    an input of another shape or with NaN in it.
+    *rng* is the generator that misreads and noise are drawn from; a chip without them draws nothing. What is fixed in
+    a chip - stuck cells, deviating ADCs, resistive devices - is that of an *instance*. Raises DataError for an input of
+    another shape or with NaN in it, ConfigError for a chip that draws and gets no generator.
     """
-    return run(plan, x, rng=rng).outputs
+    return run(plan, x, rng=rng, instance=instance).outputs
 
 
 def run(
@@ -57,17 +63,24 @@ def run(
     x: Any,
     *,
     rng: np.random.Generator | None = None,
+    instance: ChipInstance = ONE_CHIP,
     progress: Callable[[int], None] | None = None,
 ) -> Execution:
-    """Return outputs and clipping statistics; *progress* is told how many samples were done, batch after batch."""
+    """Return outputs and clipping statistics; *progress* is told how many samples were done, batch after batch.
+
+    The inputs are taken as one inference after another of the plan's `n_samples`, which says what copy of a layer meets
+    which vector; so splitting them there changes nothing that an *instance* fixes.
+    """
     x = checked_input(plan, x)
-    weights = packed_weights(plan)
     tiles = _readers(plan, rng)
+    table = _TABLES[plan]
+    weights = placed_weights(plan, instance, table) if plan.chip.tile.has_faults else packed_weights(plan)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     outputs = []
     for start in range(0, len(x), MAX_BATCH):
         batch = x[start : start + MAX_BATCH]
-        outputs.append(_run_batch(plan, batch, weights, tiles, clipping))
+        here = {name: replace(reader, first_sample=start) for name, reader in tiles.items()}
+        outputs.append(_run_batch(plan, batch, weights, here, clipping))
         if progress is not None:
             progress(len(batch))
     if not outputs:
@@ -93,15 +106,26 @@ _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
 def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
-    """Return how the tiles read each layer; raises ConfigError for a chip that misreads without a generator."""
+    """Return how the tiles read each layer; raises ConfigError for a chip that draws without a generator."""
     tile = plan.chip.tile
     if plan not in _TABLES:
         _TABLES[plan] = error_table(plan.chip)
     table = _TABLES[plan]
-    if table is not None and rng is None:
-        raise ConfigError("rng: must be a generator for a chip that misreads, got None; numpy.random.default_rng(seed)")
+    if tile.draws_at_reads and rng is None:
+        raise ConfigError(
+            "rng: must be a generator for a chip that misreads or reads with noise, got None; "
+            "numpy.random.default_rng(seed)"
+        )
     return {
-        layer.name: Reader(tile.count_max, tile.n_columns // layer.n_weight_planes * layer.n_weight_planes, table, rng)
+        layer.name: Reader(
+            tile.count_max,
+            tile.n_columns // layer.n_weight_planes * layer.n_weight_planes,
+            table,
+            rng,
+            noise_counts=tile.imperfections.read_noise_counts,
+            cells=tile.resistive,
+            layer=layer,
+        )
         for layer in plan.layers
         if layer.is_on_tiles
     }
@@ -110,7 +134,7 @@ def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
 def _run_batch(
     plan: Plan,
     x: Array,
-    weights: dict[str, list[PackedMatrix]],
+    weights: dict[str, list[PackedMatrix]] | PlacedWeights,
     tiles: dict[str, Reader],
     clipping: dict[str, Clipping],
 ) -> Array:

@@ -1,16 +1,18 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
+from collections.abc import Sequence
 from math import prod
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from imcsim.functional.kernels import pack_patches, pack_vectors_fast
+from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping
 from imcsim.graph import Op, Product
 from imcsim.mapping.plan import LayerPlan, Plan
-from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix
+from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix, polarities
 
 Array = np.ndarray
 
@@ -24,38 +26,27 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
         packed = {}
         for layer in plan.layers:
             if layer.is_on_tiles:
-                matrices = _matrices(plan.op_of[layer.name])
+                matrices = matrices_of(plan.op_of[layer.name])
                 if layer.sense == "n":
-                    packed[layer.name] = [pack_matrix(_polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
+                    packed[layer.name] = [pack_matrix(polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
                 else:
                     packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
         _WEIGHTS[plan] = packed
     return _WEIGHTS[plan]
 
 
-def _matrices(op: Op) -> list[Array]:
-    """Return the weights of each group (r, c * j), the planes of an output side by side."""
-    assert op.product is not None
-    matrix = op.product.matrix.transpose(1, 2, 3, 0)  # j g r c -> g r c j
-    return [group.reshape(group.shape[0], -1) for group in matrix]
-
-
-def _polarities(values: Array, axis: int) -> Array:
-    """Put in the place of each number two: whether it is +1, and whether it is -1.
-
-    The +1 products of two such operands are those of the numbers; there are no others. So n is counted alone.
-    """
-    both = np.stack([values > 0, values < 0], axis=axis + 1 if axis >= 0 else axis + values.ndim + 1)
-    shape = list(values.shape)
-    shape[axis] *= 2
-    return both.reshape(shape).astype(np.int8)
-
-
 def product_of(
-    plan: Plan, op: Op, product: Product, layer: LayerPlan, codes: Array, weights: list[PackedMatrix], tiles: Reader
+    plan: Plan,
+    op: Op,
+    product: Product,
+    layer: LayerPlan,
+    codes: Array,
+    weights: Sequence[PackedMatrix | Copies],
+    tiles: Reader,
 ) -> tuple[Array, Clipping]:
     """Return the sums (b ... c) of one layer: pass after pass, plane by plane."""
     codec = plan.codec(op)
+    packed_as = "both" if plan.chip.tile.resistive is not None else layer.sense  # each device has its own conductance
     read = tiles.of(
         sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
     )
@@ -66,7 +57,7 @@ def product_of(
         planes = codec.split(_channels_of(product, codes, group))
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            found = read(_pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense), packed)
+            found = read(_pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as), packed)
             weighted = [part.astype(np.int64) * factor for part in found.sums] if codec.n_planes > 1 else found.sums
             counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
             clips += Clipping(
@@ -75,7 +66,7 @@ def product_of(
                 n_misreads=found.n_misreads,
             )
         if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
-            matrix = _matrices(op)[group]
+            matrix = matrices_of(op)[group]
             ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
             counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
         if layer.sense == "n":
@@ -126,7 +117,7 @@ def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense:
         if padding != (0, 0):
             (py, px), padding = padding, (0, 0)
             plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
-        plane, pad, rows_per_access = _polarities(plane, axis=-1), 0, 2 * rows_per_access
+        plane, pad, rows_per_access = polarities(plane, axis=-1), 0, 2 * rows_per_access
     if product.kind == "linear":
         return pack_vectors_fast(plane, rows_per_access)
     return pack_patches(
