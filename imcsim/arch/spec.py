@@ -168,8 +168,8 @@ class Imperfections(Sourced):
 class Resistive(Sourced):
     """Cells of two resistive devices, one for each bitline: +1 is (on, off), -1 is (off, on), 0 is (off, off).
 
-    What a bitline carries is the sum of the conductances of its driven devices, in units of the conductance of one that
-    is on; an input of -1 swaps the two devices of its cells. The ADC rounds the sum of each block, nothing is corrected.
+    What a bitline carries is the sum of the conductances of its driven devices, in units of that of one that is
+    on; an input of -1 swaps the two devices of its cells. The ADC rounds the sum of each block, nothing is corrected.
     """
 
     on_off_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None

@@ -55,6 +55,11 @@ class Adcs:
         return self.levels - np.minimum(np.arange(self.greatest + 1), self.count_max)
 
     @cached_property
+    def is_off(self) -> Array:
+        """Which ADCs (side c) do not read every count as an ideal one does, noise and misreads aside."""
+        return np.any(self.deviations, axis=2)
+
+    @cached_property
     def noise(self) -> tuple[Array, Array]:
         """Probability that noise takes a count below and above its level, each (side c count)."""
         if self.noise_counts == 0:

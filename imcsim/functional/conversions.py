@@ -54,29 +54,47 @@ class AnalogCounts:
 # --- What others call -----------------------------------------------------------------------------------------------
 
 
-def level_corrections(x: PackedVectors, w: PackedMatrix, column: Array, side: Array, deviations: Array) -> Array:
-    """Return what the levels of some pairs add to the ideal sums, int32 (pair b).
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Where corrections go: the sums of n and of k, which may be one array for n - k."""
+
+    n: Array
+    """int32 (b c)."""
+
+    k: Array
+    sign_of_k: int
+
+    def of(self, side: Array) -> Array:
+        """Return the signs of sides."""
+        return np.where(side == 1, self.sign_of_k, 1).astype(np.int32)
+
+
+def correct_levels(
+    x: PackedVectors, w: PackedMatrix, *, column: Array, side: Array, deviations: Array, sums: Sums
+) -> None:
+    """Add to *sums* what the levels of some pairs are more than ideal reads.
 
     Args:
         x: Vectors.
         w: Weights, packed with the same rows of a block.
-        column: Column of each pair, and so *side*: 0 for n, 1 for k.
-        side: 0 for n, 1 for k.
+        column: Column of each pair.
+        side: Side of each pair: 0 for n, 1 for k.
         deviations: What each count is read as, less what an ideal ADC reads (pair count).
+        sums: Changed in place.
     """
-    out = np.repeat((deviations[:, :1] * x.n_blocks).astype(np.int32), x.n_vectors, axis=1)
     steps = np.diff(deviations, axis=1).astype(np.int32)
     pair, count = np.nonzero(steps)
     starts = np.searchsorted(pair, np.arange(len(column) + 1))
-    words, weights = _words_of_vectors(x), _words_of_pairs(w, column, side)
-    jumps = (starts, (count + 1).astype(np.int32), steps[pair, count])
-    _share(_levels_task, x.n_vectors, words, weights, *jumps, out)
-    return out
+    at_zero = (deviations[:, 0] * x.n_blocks).astype(np.int32)
+    jumps = (at_zero, starts, (count + 1).astype(np.int32), steps[pair, count])
+    places = (column, side, sums.of(side), sums.n, sums.k)
+    _share(_levels_task, x.n_vectors, _words_of_vectors(x), _words_of_pairs(w, column, side), *jumps, *places)
 
 
-def noisy_corrections(
+def draw_reads(
     x: PackedVectors,
     w: PackedMatrix,
+    *,
     column: Array,
     side: Array,
     middles: Array,
@@ -84,27 +102,28 @@ def noisy_corrections(
     noise_counts: float,
     misreads: tuple[Array, Array],
     key: int,
-) -> tuple[Array, int]:
-    """Return what drawn reads of some pairs add to the ideal sums, int32 (pair b), and how many are not their level.
+    sums: Sums,
+) -> int:
+    """Draw every read of some pairs, add to *sums* what is more than ideal reads; return how many are not their level.
 
     Args:
         x: Vectors.
         w: Weights, packed with the same rows of a block.
-        column: Column of each pair, and so *side*: 0 for n, 1 for k.
-        side: 0 for n, 1 for k.
+        column: Column of each pair.
+        side: Side of each pair: 0 for n, 1 for k.
         middles: What the ADC meets at each count without noise, in counts (pair count).
         count_max: The largest count that the ADCs tell apart.
         noise_counts: Standard deviation of the noise.
         misreads: Probability that each count is misread one too low and one too high.
         key: Which draws.
+        sums: Changed in place.
     """
-    out = np.zeros((len(column), x.n_vectors), np.int32)
     wrong = np.zeros(_n_tasks(x.n_vectors), np.int64)
-    words, weights = _words_of_vectors(x), _words_of_pairs(w, column, side)
     lower, upper = misreads[0], misreads[0] + misreads[1]
-    args = (np.ascontiguousarray(middles), count_max, noise_counts, lower, upper, np.uint64(key))
-    _share(_noisy_task, x.n_vectors, words, weights, *args, out, wrong)
-    return out, int(wrong.sum())
+    adcs = (np.ascontiguousarray(middles), count_max, noise_counts, lower, upper, np.uint64(key))
+    places = (column, side, sums.of(side), sums.n, sums.k)
+    _share(_noisy_task, x.n_vectors, _words_of_vectors(x), _words_of_pairs(w, column, side), *adcs, *places, wrong)
+    return int(wrong.sum())
 
 
 def analog_counts(
@@ -206,19 +225,28 @@ def _count(x, w, first, last, counts):
 
 
 @_compiled
-def _levels_task(task, first, last, x, w, starts, jump_at, jump, out):
-    """Add to *out* (pair b) the *jump* of every read whose count reaches *jump_at*; each pair has its own jumps."""
-    counts = np.zeros(last - first, np.uint32)
+def _add(total, sums, first, column, sign):
+    """Add the *total* of one pair to its column of *sums* (b c)."""
+    for b in range(total.size):
+        sums[first + b, column] += sign * total[b]
+
+
+@_compiled
+def _levels_task(
+    task, first, last, x, w, at_zero, starts, jump_at, jump, column, side, sign, n_sums, k_sums
+):  # fmt: skip
+    """Add up the jumps that counts reach: each pair has its own, from *starts* on."""
+    counts, total = np.zeros(last - first, np.uint32), np.zeros(last - first, np.int32)
     for pair in range(w.shape[0]):
-        total = out[pair, first:last]
-        if starts[pair] == starts[pair + 1]:
-            continue
-        for block in range(w.shape[1]):
-            _count(x[block], w[pair, block], first, last, counts)
-            for i in range(starts[pair], starts[pair + 1]):
-                least, gain = np.uint32(jump_at[i]), jump[i]
-                for b in range(total.size):
-                    total[b] += gain if counts[b] >= least else np.int32(0)
+        total[:] = at_zero[pair]
+        if starts[pair] < starts[pair + 1]:
+            for block in range(w.shape[1]):
+                _count(x[block], w[pair, block], first, last, counts)
+                for i in range(starts[pair], starts[pair + 1]):
+                    least, gain = np.uint32(jump_at[i]), jump[i]
+                    for b in range(total.size):
+                        total[b] += gain if counts[b] >= least else np.int32(0)
+        _add(total, k_sums if side[pair] == 1 else n_sums, first, column[pair], sign[pair])
 
 
 @_compiled
@@ -282,14 +310,15 @@ def _level(value, count_max):
 
 @_compiled
 def _noisy_task(
-    task, first, last, x, w, middles, count_max, noise_counts, lower, upper, key, out, wrong
+    task, first, last, x, w, middles, count_max, noise_counts, lower, upper, key, column, side, sign, n_sums, k_sums,
+    wrong,
 ):  # fmt: skip
     """Draw every read of some vectors and pairs."""
-    counts = np.zeros(last - first, np.uint32)
+    counts, total = np.zeros(last - first, np.uint32), np.zeros(last - first, np.int32)
     n_pairs, n_blocks = w.shape[0], w.shape[1]
     n_wrong = 0
     for pair in range(n_pairs):
-        total = out[pair, first:last]
+        total[:] = 0
         for block in range(n_blocks):
             _count(x[block], w[pair, block], first, last, counts)
             for b in range(total.size):
@@ -307,6 +336,7 @@ def _noisy_task(
                         read = min(read + 1, count_max)
                 n_wrong += read != level
                 total[b] += np.int32(read - min(count, count_max))
+        _add(total, k_sums if side[pair] == 1 else n_sums, first, column[pair], sign[pair])
     wrong[task] = n_wrong
 
 

@@ -22,7 +22,7 @@ _STUCK, _ADCS, _DEVICES = 1, 2, 3
 
 @dataclass(frozen=True)
 class ChipInstance:
-    """One instance of a chip, another one for each *seed*; raises ConfigError where that is no whole number from 0 up."""
+    """One instance of a chip, one for each *seed*; raises ConfigError where that is no whole number from 0 up."""
 
     seed: int = 0
 

@@ -5,16 +5,17 @@ levels, for the ADCs that do not read every count as it is; of reads that are dr
 often and by skipping where that is rare. A resistive tile has no exact counts and is read as it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from imcsim.arch.spec import Resistive
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.functional.adcs import Adcs
-from imcsim.functional.conversions import Conductances, analog_counts, level_corrections, noisy_corrections
+from imcsim.functional.conversions import Conductances, Sums, analog_counts, correct_levels, draw_reads
 from imcsim.functional.kernels import clipped_counts, clipped_product
 from imcsim.functional.noise import draw_misreads
 from imcsim.functional.placed import Copies, Copy, Strip
@@ -138,48 +139,43 @@ class Reader:
             return 0
         assert isinstance(copy.weights, PackedMatrix)
         n_misreads = 0
-        sides = ((n, 1), (k, sign_of_k)) if reads_k else ((n, 1),)
+        sums, n_sides = Sums(n, k, sign_of_k), 2 if reads_k else 1
         for strip in self._strips(x, copy):
-            part, w = _blocks(x, strip), _blocks_of_matrix(copy.weights, strip)
-            for corrections, column, side, n_wrong in self._corrections(part, w, strip.adcs, n_sides=len(sides)):
-                for number, (sums, sign) in enumerate(sides):
-                    here = side == number
-                    sums[:, column[here]] += sign * corrections[here].T
-                n_misreads += n_wrong
-            if strip.adcs.is_noisy:
-                n_misreads += self._misread(part, w, strip.adcs, sides)
+            n_misreads += self._correct(
+                _blocks(x, strip), _blocks_of_matrix(copy.weights, strip), strip.adcs, sums, n_sides
+            )
         return n_misreads
 
-    def _corrections(
-        self, x: PackedVectors, w: PackedMatrix, adcs: Adcs, n_sides: int
-    ) -> Iterator[tuple[Array, Array, Array, int]]:
-        """Yield corrections (pair b), the columns and sides of their pairs, and how many reads are not their level."""
-        side, column = np.divmod(np.arange(n_sides * w.n_columns), w.n_columns)
-        row = column if adcs.gain.shape[1] > 1 else np.zeros_like(column)
-        is_dense = adcs.is_dense[side, row]
-        off_level = np.any(adcs.deviations, axis=2)[side, row] & ~is_dense
-        if off_level.any():
-            at = (side[off_level], row[off_level])
-            found = level_corrections(x, w, column[off_level], at[0], adcs.deviations[at])
-            yield found, column[off_level], at[0], 0
+    def _correct(self, x: PackedVectors, w: PackedMatrix, adcs: Adcs, sums: Sums, n_sides: int) -> int:
+        """Do so for the blocks of one strip: level by level, read by read, and the rare wrong reads."""
+        column, side = np.divmod(np.arange(w.n_columns * n_sides), n_sides)
+        row = column if adcs.gain.shape[1] > 1 else np.zeros_like(column)  # where all columns are read alike
+        is_dense = adcs.is_dense[side, row] if adcs.is_noisy else np.zeros(len(side), bool)
+        n_misreads = 0
+        off = adcs.is_off[side, row] & ~is_dense
+        if off.any():
+            deviations = adcs.deviations[side[off], row[off]]
+            correct_levels(x, w, column=column[off], side=side[off], deviations=deviations, sums=sums)
         if is_dense.any():
-            at = (side[is_dense], row[is_dense])
-            found, n_wrong = noisy_corrections(
-                x, w, column[is_dense], at[0], adcs.middles[at], self.count_max, self.noise_counts, adcs.misreads,
+            n_misreads += draw_reads(
+                x,
+                w,
+                column=column[is_dense],
+                side=side[is_dense],
+                middles=adcs.middles[side[is_dense], row[is_dense]],
+                count_max=adcs.count_max,
+                noise_counts=adcs.noise_counts,
+                misreads=adcs.misreads,
                 key=self._key(),
-            )  # fmt: skip
-            yield found, column[is_dense], at[0], n_wrong
-
-    def _misread(self, x: PackedVectors, w: PackedMatrix, adcs: Adcs, sides: tuple[tuple[Array, int], ...]) -> int:
-        """Draw the reads of the ADCs that are seldom wrong; change the sums of each side; return how many are wrong."""
-        assert self.rng is not None
-        column, side = np.divmod(np.arange(w.n_columns * len(sides)), len(sides))
-        rare = ~adcs.is_dense[side, column if adcs.gain.shape[1] > 1 else 0]
-        wrong = draw_misreads(x, w, adcs, self.rng, column=column[rare], side=side[rare])
-        for number, (sums, sign) in enumerate(sides):
-            here = wrong.is_n == (number == 0)
-            np.add.at(sums, (wrong.vector[here], wrong.column[here]), (sign * wrong.step[here]).astype(sums.dtype))
-        return len(wrong)
+                sums=sums,
+            )
+        if adcs.is_noisy and not is_dense.all():
+            assert self.rng is not None
+            wrong = draw_misreads(x, w, adcs, self.rng, column=column[~is_dense], side=side[~is_dense])
+            for here, total, sign in ((wrong.is_n, sums.n, 1), (~wrong.is_n, sums.k, sums.sign_of_k)):
+                np.add.at(total, (wrong.vector[here], wrong.column[here]), (sign * wrong.step[here]).astype(np.int32))
+            n_misreads += len(wrong)
+        return n_misreads
 
     def _strips(self, x: PackedVectors, copy: Copy) -> tuple[Strip, ...]:
         return copy.strips or (Strip(0, x.n_blocks, self._ideal(x)),)
@@ -207,19 +203,28 @@ class Reader:
             return read(x, Copy(w))
         if len(w.copies) == 1:
             return read(x, w.copies[0])
-        assert self.layer is not None
-        first = self.first_sample * (self.layer.n_vectors // self.layer.n_samples)
-        copy_of = self.layer.replica_of(first + np.arange(x.n_vectors))
+        shape, turns = self._turns(x.n_vectors, len(w.copies))
+        n_quads = x.codes.shape[1]
         sums: list[Array] = []
         parts = []
-        for number, copy in enumerate(w.copies):
-            here = np.flatnonzero(copy_of == number)
-            part = read(PackedVectors(x.codes[here], x.n_rows, x.rows_per_access), copy)
+        for at, copy in zip(turns, w.copies, strict=True):
+            codes = x.codes.reshape(*shape, n_quads)[at]
+            part = read(PackedVectors(codes.reshape(-1, n_quads), x.n_rows, x.rows_per_access), copy)
             sums = sums or [np.empty((x.n_vectors, total.shape[1]), total.dtype) for total in part.sums]
             for whole, total in zip(sums, part.sums, strict=True):
-                whole[here] = total
+                whole.reshape(*shape, whole.shape[1])[at] = total.reshape(*codes.shape[:-1], whole.shape[1])
             parts.append(part)
         return Counted(sums, *_added(*parts))
+
+    def _turns(self, n_vectors: int, n_copies: int) -> tuple[tuple[int, ...], list[Any]]:
+        """Return a shape for the vectors, and in it the places of those of each copy; see `LayerPlan.replica_of`."""
+        assert self.layer is not None
+        period = self.layer.n_vectors
+        first = self.first_sample * (period // self.layer.n_samples)
+        if first % period == 0 and n_vectors % period == 0:  # whole inferences: views do, and are quicker
+            return (n_vectors // period, period), [np.s_[:, number::n_copies] for number in range(n_copies)]
+        copy_of = self.layer.replica_of(first + np.arange(n_vectors))
+        return (n_vectors,), [np.flatnonzero(copy_of == number) for number in range(n_copies)]
 
 
 def _added(*parts: Counted) -> tuple[int, int, int]:
