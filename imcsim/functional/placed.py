@@ -50,9 +50,10 @@ class Copy:
 
 @dataclass(frozen=True, eq=False)
 class Copies:
-    """All copies of the weights of one group, in the order of the replicas."""
+    """All copies of the weights of one group."""
 
     copies: tuple[Copy, ...]
+    """In the order of the replicas; those that are read alike are one and the same object."""
 
 
 class PlacedWeights:
@@ -91,7 +92,11 @@ class PlacedWeights:
             for shard in round_.shards:
                 if shard.group == group:
                     shards_of[shard.replica].append(shard)
-        return Copies(tuple(self._copy(layer, shards_of[i], matrix) for i in range(layer.n_replicas)))
+        copies: list[Copy] = []
+        for replica in range(layer.n_replicas):
+            copy = self._copy(layer, shards_of[replica], matrix)
+            copies.append(next((other for other in copies if _are_alike(copy, other)), copy))
+        return Copies(tuple(copies))
 
     def _copy(self, layer: LayerPlan, shards: Sequence[Shard], matrix: Array) -> Copy:
         spec = self.plan.chip.tile
@@ -171,6 +176,13 @@ def matrices_of(op: Op) -> list[Array]:
     assert op.product is not None
     matrix = op.product.matrix.transpose(1, 2, 3, 0)  # j g r c -> g r c j
     return [group.reshape(group.shape[0], -1) for group in matrix]
+
+
+def _are_alike(copy: Copy, other: Copy) -> bool:
+    """Whether two copies are read alike, as those that no stuck cell has hit."""
+    if copy.strips or not isinstance(copy.weights, PackedMatrix) or not isinstance(other.weights, PackedMatrix):
+        return False
+    return np.array_equal(copy.weights.codes, other.weights.codes)
 
 
 def _part_of(shard: Shard) -> tuple[slice, slice]:
