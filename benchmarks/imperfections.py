@@ -3,8 +3,8 @@
 Run: IMCSIM_DATA=FOLDER python benchmarks/imperfections.py [--rounds N] [--samples N] [--rare]
 
 Each round runs every chip once, in turn; a ratio is that of the quickest rounds. Rare errors may cost 15 % of processor
-time (LIMIT), the others have no limit. The row of the ideal chip run again says how far a ratio can be trusted; on a busy
-machine wall time cannot.
+time (LIMIT), the others have no limit. The row of the ideal chip run again says how far a ratio can be trusted; wall
+time cannot be on a busy machine.
 """
 
 import argparse
