@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imcsim.arch.load import load_chip
     from imcsim.functional.crossbar import tile_matmul
     from imcsim.functional.execute import execute
+    from imcsim.functional.instance import ChipInstance
     from imcsim.graph.capture import capture
     from imcsim.mapping.place import place
     from imcsim.report.page import build_report
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from imcsim.workloads import load_workload
 
 _HOME = {
+    "ChipInstance": "imcsim.functional.instance",
     "build_report": "imcsim.report.page",
     "capture": "imcsim.graph.capture",
     "execute": "imcsim.functional.execute",
@@ -42,6 +44,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ChipInstance",
     "ConfigError",
     "DataError",
     "GraphError",

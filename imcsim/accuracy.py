@@ -11,6 +11,7 @@ import numpy as np
 
 from imcsim.errors import DataError
 from imcsim.functional.execute import run
+from imcsim.functional.instance import ChipInstance
 from imcsim.functional.statistics import Clipping
 from imcsim.intervals import TANGO, WILSON, Interval, paired_interval, wilson_interval
 from imcsim.mapping.plan import Plan
@@ -114,7 +115,7 @@ class Verdicts:
 
     clipping: Clipping
     is_random: bool
-    """Whether anything was drawn on the way."""
+    """Whether another seed can give another result."""
 
 
 def verdicts(
@@ -128,10 +129,10 @@ def verdicts(
 ) -> Verdicts:
     """Execute the samples *x* (b ...) on the chip that *seed* gives; *only*: the layers that are not ideal."""
     rng = np.random.default_rng(seed)
-    done = run(plan, x, rng=rng, only=only, progress=progress)
-    return Verdicts(is_right(done.outputs, labels, plan.graph.name), done.total, has_drawn(rng, seed))
+    done = run(plan, x, rng=rng, instance=ChipInstance(seed), looks=False, only=only, progress=progress)
+    return Verdicts(is_right(done.outputs, labels, plan.graph.name), done.total, is_random(plan))
 
 
-def has_drawn(rng: np.random.Generator, seed: int) -> bool:
-    """Whether anything was drawn from *rng* since ``default_rng(seed)`` made it."""
-    return bool(rng.bit_generator.state != np.random.default_rng(seed).bit_generator.state)
+def is_random(plan: Plan) -> bool:
+    """Whether two seeds can give two results: another instance of the chip, or other reads."""
+    return plan.chip.tile.has_faults or plan.chip.tile.draws_at_reads

@@ -14,6 +14,7 @@ import numpy as np
 
 from imcsim.analytic import Estimate, estimate
 from imcsim.arch.spec import BASES, Chip
+from imcsim.costs.activity import Activity, relative_energy
 from imcsim.costs.price import price
 from imcsim.costs.rows import area_rows
 from imcsim.costs.table import CostTable
@@ -30,7 +31,7 @@ from imcsim.workloads import Workload
 if TYPE_CHECKING:
     from imcsim.accounts import Accounts
     from imcsim.accuracy import Verdicts
-    from imcsim.functional.statistics import Clipping
+    from imcsim.functional.statistics import Clipping, Occupancy
     from imcsim.sim import Trace
 
 Engine = Literal["all", "simulate", "estimate", "execute"]
@@ -83,9 +84,11 @@ def run(
     graph = workload.graph()
     costs = price(chip)
     plan = place(graph, chip, n_samples=batch, style=style)
-    trace, setup = _simulate(plan, costs, seed, progress) if "simulate" in wants else (None, None)
-    estimated = estimate(plan, costs, seed=seed) if "estimate" in wants else None
     outcome = _execute(plan, *samples, seed=seed, progress=progress) if samples is not None else None
+    seen = outcome.occupancy if outcome is not None else {}
+    activity = {layer: relative_energy(chip, counts.n, counts.k) for layer, counts in seen.items()}
+    trace, setup = _simulate(plan, costs, activity, seed, progress) if "simulate" in wants else (None, None)
+    estimated = estimate(plan, costs, seed=seed, activity=activity) if "estimate" in wants else None
     accounts = None
     if samples is not None and outcome is not None and (trials > 1 or explain or ablation):
         from imcsim.accounts import Asked, account
@@ -113,6 +116,7 @@ class Outcome:
     """Samples whose greatest output is another one than the reference's."""
 
     clipping: "dict[str, Clipping]"
+    occupancy: "dict[str, Occupancy]"
 
     @property
     def n_samples(self) -> int:
@@ -185,7 +189,7 @@ class Result:
             counted = self.trace or self.estimate
             assert counted is not None
             rng = np.random.default_rng(self.seed)
-            interval = energy_interval_pJ(counted.counts, counted.latency_ns, self.costs, rng)
+            interval = energy_interval_pJ(counted.counts, counted.latency_ns, self.costs, rng, counted.activity)
             summary["energy_interval_pJ"] = list(interval)
         return summary
 
@@ -264,6 +268,19 @@ class Result:
             "n_clipped_accesses": clips.n_clipped_accesses if clips else None,
             "n_conversions": clips.n_conversions if clips else None,
             "n_clipped_conversions": clips.n_clipped_conversions if clips else None,
+            "occupancy": self._occupancy(layer.name),
+        }
+
+    def _occupancy(self, layer: str) -> dict[str, Any] | None:
+        """Return what the bitlines of a layer held, and what follows for the energy of its column reads."""
+        seen = self.outcome.occupancy.get(layer) if self.outcome is not None else None
+        if seen is None:
+            return None
+        return {
+            "n": seen.n.tolist(),
+            "k": seen.k.tolist(),
+            "zero_products": seen.zero_products,
+            "relative_energy": relative_energy(self.plan.chip, seen.n, seen.k),
         }
 
 
@@ -343,12 +360,14 @@ def _samples(workload: Workload, n_samples: int | None, data: str | Path | None)
     return x[:n_samples], labels[:n_samples]
 
 
-def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None) -> "tuple[Trace, Trace | None]":
+def _simulate(
+    plan: Plan, costs: CostTable, activity: Activity, seed: int, progress: Progress | None
+) -> "tuple[Trace, Trace | None]":
     from imcsim.sim import simulate
 
     if progress is not None:
         progress("simulate", 0, 1)
-    trace = simulate(plan, costs, seed=seed)
+    trace = simulate(plan, costs, seed=seed, activity=activity)
     setup = simulate(plan, costs, seed=seed, phase="setup") if plan.style == "spatial" else None
     if progress is not None:
         progress("simulate", 1, 1)
@@ -356,20 +375,22 @@ def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None
 
 
 def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
-    from imcsim.accuracy import Verdicts, has_drawn, is_right
+    from imcsim.accuracy import Verdicts, is_random, is_right
     from imcsim.functional.execute import run
+    from imcsim.functional.instance import ChipInstance
     from imcsim.functional.reference import reference
-    from imcsim.functional.statistics import Clipping
+    from imcsim.functional.statistics import Clipping, Occupancy
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     right_reference, right_chip = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    occupancy: dict[str, Occupancy] = {}
     n_outputs = n_different = n_different_classes = 0
-    rng = np.random.default_rng(seed)
-    step = 256
+    rng, instance = np.random.default_rng(seed), ChipInstance(seed)
+    step = max(1, 256 // plan.n_samples) * plan.n_samples  # whole inferences
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
         part = slice(start, start + len(batch))
-        done = run(plan, batch, rng=rng)
+        done = run(plan, batch, rng=rng, instance=instance)
         ideal = reference(plan.graph, batch)
         right_chip[part] = is_right(done.outputs, truth, plan.graph.name)
         right_reference[part] = is_right(ideal, truth, plan.graph.name)
@@ -378,10 +399,12 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
         n_different += int(np.sum(done.outputs != ideal))
         for layer, clips in done.clipping.items():
             clipping[layer] += clips
+        for layer, seen in done.occupancy.items():
+            occupancy[layer] = occupancy[layer] + seen if layer in occupancy else seen
         if progress is not None:
             progress("execute", min(start + step, len(x)), len(x))
-    chip = Verdicts(right_chip, sum(clipping.values(), Clipping()), has_drawn(rng, seed))
-    return Outcome(right_reference, chip, n_outputs, n_different, n_different_classes, clipping)
+    chip = Verdicts(right_chip, sum(clipping.values(), Clipping()), is_random(plan))
+    return Outcome(right_reference, chip, n_outputs, n_different, n_different_classes, clipping, occupancy)
 
 
 def _totals(rows: list[Row], phase: str = "inference") -> dict[str, float] | None:

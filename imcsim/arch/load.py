@@ -406,6 +406,8 @@ UNITS = {
     "_K": "K",
     "_V": "V",
     "_bits": "bits",
+    "_counts": "counts",
+    "_s": "s",
 }
 
 

@@ -15,6 +15,7 @@ BASES: tuple[Basis, ...] = ("published", "recalled", "derived", "fitted", "assum
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Spec(BaseModel):
@@ -125,6 +126,98 @@ class RowWrite(Sourced):
     energy_pJ: NotNegative
 
 
+class Imperfections(Sourced):
+    """What is wrong with a tile beside the misreads of its circuit; all of it off where nothing is stated.
+
+    What is fixed in a chip (stuck cells, offsets, gains) is drawn once for every cell and every ADC of a chip instance;
+    noise is drawn anew at every read. An ADC reads ``clip(floor(gain * count + offset + noise + 1/2), 0, count_max)``:
+    halves are rounded up, as a comparator fires at its threshold.
+    """
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated, so nothing is wrong"
+    stuck_at_zero_probability: Probability = 0.0
+    """Probability that a cell holds 0 whatever is written into it."""
+
+    stuck_at_plus_probability: Probability = 0.0
+    """Probability that a cell holds +1 whatever is written into it."""
+
+    stuck_at_minus_probability: Probability = 0.0
+    """Probability that a cell holds -1 whatever is written into it."""
+
+    adc_offset_counts: NotNegative = 0.0
+    """Standard deviation of the static offset of an ADC; the two of a PCU, for n and for k, vary independently."""
+
+    adc_gain_fraction: NotNegative = 0.0
+    """Standard deviation of the static gain of an ADC around 1, likewise."""
+
+    read_noise_counts: NotNegative = 0.0
+    """Standard deviation of the Gaussian noise on every read, before the ADC rounds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        stuck = self.stuck_probabilities
+        if sum(stuck) > 1 + 1e-12:
+            raise ValueError(
+                f"stuck_at_zero_probability: must be at most 1 together with plus and minus, got {sum(stuck):g}"
+            )
+        return self
+
+    @property
+    def stuck_probabilities(self) -> tuple[float, float, float]:
+        """Probabilities that a cell is stuck at 0, +1, -1."""
+        return self.stuck_at_zero_probability, self.stuck_at_plus_probability, self.stuck_at_minus_probability
+
+    @property
+    def has_deviating_adcs(self) -> bool:
+        """Whether the ADCs of a chip differ from each other."""
+        return self.adc_offset_counts > 0 or self.adc_gain_fraction > 0
+
+
+class Resistive(Sourced):
+    """Cells of two resistive devices, one for each bitline: +1 is (on, off), -1 is (off, on), 0 is (off, off).
+
+    What a bitline carries is the sum of the conductances of its driven devices, in units of that of one that is
+    on; an input of -1 swaps the two devices of its cells. The ADC rounds the sum of each block, nothing is corrected.
+    """
+
+    on_off_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Conductance of a device that is on over that of one that is off; None where nothing flows in the latter."""
+
+    spread: Literal["lognormal", "gaussian"] = "lognormal"
+    """Distribution of the programmed conductances; its mean is the nominal one, and a gaussian ends at 0."""
+
+    programming_fraction: NotNegative = 0.0
+    """Standard deviation of what a device is programmed to, relative to nominal; of the logarithm for lognormal.
+
+    Drawn once for each device of a chip instance: what is written into it later deviates likewise.
+    """
+
+    drift_exponent: NotNegative = 0.0
+    """Mean nu of the drift: conductances fall with (elapsed_s / drift_reference_s) to the power of -nu."""
+
+    drift_exponent_spread: NotNegative = 0.0
+    """Standard deviation of nu from device to device; below 0 it is taken as 0."""
+
+    drift_reference_s: Positive = 1.0
+    """Time after programming at which the conductances are those that were programmed."""
+
+    elapsed_s: Positive = 1.0
+    """Time between programming and reading."""
+
+    read_noise_fraction: NotNegative = 0.0
+    """Standard deviation of the current of each device at each read, relative to its conductance."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.elapsed_s < self.drift_reference_s:
+            raise ValueError(
+                f"elapsed_s: must be at least drift_reference_s ({self.drift_reference_s:g}), got {self.elapsed_s:g}; "
+                "the law of the drift holds from there on"
+            )
+        return self
+
+
 class Tile(Sourced):
     """One crossbar array with its drivers, sample-and-holds, PCUs and control."""
 
@@ -147,6 +240,12 @@ class Tile(Sourced):
     misreads: Annotated[str, Field(min_length=1)] = "none"
     """How often a count is read one too low or too high: none; circuit, from the chip's own; or the path of a table."""
 
+    imperfections: Imperfections = Imperfections()
+    """Stuck cells, deviating ADCs and noise; off by default."""
+
+    resistive: Resistive | None = None
+    """Resistive devices in the place of whole-number cells; None where the cells count exactly."""
+
     access: Access
     conversion: Conversion
     write_row: RowWrite
@@ -168,7 +267,24 @@ class Tile(Sourced):
                 f"n_pcus: must divide n_columns ({self.n_columns}) evenly, got {self.n_pcus}; "
                 "each PCU serves the same number of columns"
             )
+        if self.resistive is not None and self.misreads != "none":
+            raise ValueError(
+                f"misreads: must be none where the tile is resistive, got {self.misreads}; "
+                "a table says how whole counts are misread"
+            )
         return self
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether one instance of the chip differs from the next: stuck cells, deviating ADCs, resistive devices."""
+        wrong = self.imperfections
+        return self.resistive is not None or wrong.has_deviating_adcs or any(wrong.stuck_probabilities)
+
+    @property
+    def draws_at_reads(self) -> bool:
+        """Whether a read may come out otherwise the next time: misreads and noise."""
+        noise = self.resistive.read_noise_fraction if self.resistive is not None else 0.0
+        return self.misreads != "none" or self.imperfections.read_noise_counts > 0 or noise > 0
 
     @property
     def n_blocks(self) -> int:

@@ -4,8 +4,8 @@ Images travel channels last (b h w c), so that neighbouring rows of a block are 
 back as the model gives them. Sums before the first scale are whole numbers, exact whatever the order.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,9 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.instance import ChipInstance
 from imcsim.functional.noise import error_table
+from imcsim.functional.placed import Copies, placed_weights
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping, Occupancy
@@ -36,6 +38,9 @@ Stage = Literal["sums", "outputs"]
 Observer = Callable[[Op, Stage, Array], None]
 """Told the numbers of each op (b ... c) of a batch, images channels last, in the order in which they are made."""
 
+ONE_CHIP = ChipInstance()
+"""The instance of a chip that is meant where none is named."""
+
 
 @dataclass(frozen=True, eq=False)
 class Execution:
@@ -56,13 +61,14 @@ class Execution:
         return sum(self.clipping.values(), Clipping())
 
 
-def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None) -> Array:
+def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None, *, instance: ChipInstance = ONE_CHIP) -> Array:
     """Return the outputs of *plan* for the inputs *x* (b ...), an array or tensor as the model takes it.
 
-    *rng* is the generator that imperfections are drawn from; a chip without any draws nothing. Raises DataError for
-    an input of another shape or with NaN in it.
+    *rng* is the generator that misreads and noise are drawn from; a chip without them draws nothing. What is fixed in
+    a chip - stuck cells, deviating ADCs, resistive devices - is that of an *instance*. Raises DataError for an input of
+    another shape or with NaN in it, ConfigError for a chip that draws and gets no generator.
     """
-    return run(plan, x, rng=rng, looks=False).outputs
+    return run(plan, x, rng=rng, instance=instance, looks=False).outputs
 
 
 def run(
@@ -70,6 +76,7 @@ def run(
     x: Any,
     *,
     rng: np.random.Generator | None = None,
+    instance: ChipInstance = ONE_CHIP,
     looks: bool = True,
     progress: Callable[[int], None] | None = None,
     only: Collection[str] | None = None,
@@ -78,10 +85,14 @@ def run(
 ) -> Execution:
     """Return outputs and statistics.
 
+    The inputs are taken as one inference after another of the plan's `n_samples`, which says what copy of a layer meets
+    which vector; so splitting them there changes nothing that an *instance* fixes.
+
     Args:
         plan: What runs where.
         x: Inputs (b ...).
-        rng: The generator that imperfections are drawn from.
+        rng: The generator that misreads and noise are drawn from.
+        instance: The chip whose stuck cells, ADCs and devices are meant.
         looks: Whether to look at what the bitlines hold, at every `VECTORS_PER_SAMPLE`-th vector.
         progress: Is told how many samples were done, batch after batch.
         only: Layers that are read as the chip reads; every other one is ideal. All by default.
@@ -90,11 +101,11 @@ def run(
 
     Raises:
         DataError: an input of another shape, or with NaN in it.
-        ConfigError: *only* names something else than a layer on tiles, or the chip misreads and *rng* is missing.
+        ConfigError: *only* names something else than a layer on tiles, or the chip draws at reads and *rng* is missing.
     """
     x = checked_input(plan, x)
-    weights = packed_weights(plan)
     tiles = _readers(plan, rng, only)
+    weights = _weights(plan, instance, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
     outputs = []
@@ -102,9 +113,10 @@ def run(
     at_once = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
     for start in range(0, len(x), at_once):
         batch = x[start : start + at_once]
+        here = {name: replace(reader, first_sample=start) for name, reader in tiles.items()}
         given = {name: numbers[start : start + at_once] for name, numbers in (fed or {}).items()}
         seen = occupancy if looks else None
-        outputs.append(_run_batch(plan, batch, weights, tiles, clipping, seen, observe, given))
+        outputs.append(_run_batch(plan, batch, weights, here, clipping, seen, observe, given))
         if progress is not None:
             progress(len(batch))
     if not outputs:
@@ -129,8 +141,23 @@ def checked_input(plan: Plan, x: Any) -> Array:
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
+def _weights(
+    plan: Plan, instance: ChipInstance, only: Collection[str] | None
+) -> Mapping[str, Sequence[PackedMatrix | Copies]]:
+    """Return the weights of each layer, as the chip's cells hold them or as they are meant to be."""
+    if not plan.chip.tile.has_faults:
+        return packed_weights(plan)
+    placed = placed_weights(plan, instance, _TABLES[plan])
+    ideal = packed_weights(plan) if only is not None else {}
+    return {
+        layer.name: placed[layer.name] if only is None or layer.name in only else ideal[layer.name]
+        for layer in plan.layers
+        if layer.is_on_tiles
+    }
+
+
 def _readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] | None = None) -> dict[str, Reader]:
-    """Return how the tiles read each layer; raises ConfigError for a chip that misreads without a generator."""
+    """Return how the tiles read each layer; raises ConfigError for a chip that draws without a generator."""
     tile = plan.chip.tile
     on_tiles = [layer.name for layer in plan.layers if layer.is_on_tiles]
     if unknown := sorted(set(only or ()) - set(on_tiles)):
@@ -138,14 +165,20 @@ def _readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] 
     if plan not in _TABLES:
         _TABLES[plan] = error_table(plan.chip)
     table = _TABLES[plan]
-    if table is not None and rng is None:
-        raise ConfigError("rng: must be a generator for a chip that misreads, got None; numpy.random.default_rng(seed)")
+    if tile.draws_at_reads and rng is None:
+        raise ConfigError(
+            "rng: must be a generator for a chip that misreads or reads with noise, got None; "
+            "numpy.random.default_rng(seed)"
+        )
     readers = {}
     for layer in plan.layers:
         if layer.is_on_tiles:
             columns = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
             if only is None or layer.name in only:
-                readers[layer.name] = Reader(tile.count_max, columns, table, rng)
+                noise_counts = tile.imperfections.read_noise_counts
+                readers[layer.name] = Reader(
+                    tile.count_max, columns, table, rng, noise_counts=noise_counts, cells=tile.resistive, layer=layer
+                )
             else:
                 readers[layer.name] = Reader(tile.rows_per_access, columns)  # tells every count apart
     return readers
@@ -154,7 +187,7 @@ def _readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] 
 def _run_batch(
     plan: Plan,
     x: Array,
-    weights: dict[str, list[PackedMatrix]],
+    weights: Mapping[str, Sequence[PackedMatrix | Copies]],
     tiles: dict[str, Reader],
     clipping: dict[str, Clipping],
     occupancy: dict[str, Occupancy] | None,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from imcsim.functional.execute import MAX_BATCH, Observer, Stage, checked_input, run
+from imcsim.functional.instance import ChipInstance
 from imcsim.functional.reference import tensors_of
 from imcsim.graph import Graph, Op
 from imcsim.graph.formats import Format
@@ -107,14 +108,15 @@ class Explanation:
 def explain(plan: Plan, x: Any, *, seed: int = 0, progress: Callable[[int], None] | None = None) -> Explanation:
     """Hold every layer of *plan* against the reference for the inputs *x* (b ...).
 
-    Both ways imperfections are drawn from ``default_rng(seed)``, so that a layer whose inputs are the reference's meets
-    the same ones twice. *progress* is told how many samples were done, batch after batch.
+    Both ways the chip is that of *seed* and draws from ``default_rng(seed)``, so that a layer whose inputs are the
+    reference's meets the same imperfections twice. *progress* is told how many samples were done, batch after batch.
     """
     x = checked_input(plan, x)
     rng, own_rng = np.random.default_rng(seed), np.random.default_rng(seed)
     network, alone = _Comparison(plan.graph), _Comparison(plan.graph)
-    for start in range(0, len(x), MAX_BATCH):
-        batch = x[start : start + MAX_BATCH]
+    instance, step = ChipInstance(seed), max(1, MAX_BATCH // plan.n_samples) * plan.n_samples  # whole inferences
+    for start in range(0, len(x), step):
+        batch = x[start : start + step]
         expected: dict[tuple[str, Stage], Array] = {}
 
         def note(op: Op, stage: str, numbers: Array, expected: dict[tuple[str, Stage], Array] = expected) -> None:
@@ -122,9 +124,9 @@ def explain(plan: Plan, x: Any, *, seed: int = 0, progress: Callable[[int], None
 
         tensors = tensors_of(plan.graph, batch, observe=note)
         expected |= {(op.name, "outputs"): tensors[op.output.name] for op in plan.graph.ops}
-        run(plan, batch, rng=rng, observe=network.against(expected, start))
+        run(plan, batch, rng=rng, instance=instance, looks=False, observe=network.against(expected, start))
         fed = {name: _channels_last(_as_on_chip(plan.graph, name, numbers)) for name, numbers in tensors.items()}
-        run(plan, batch, rng=own_rng, observe=alone.against(expected, start), fed=fed)
+        run(plan, batch, rng=own_rng, instance=instance, looks=False, observe=alone.against(expected, start), fed=fed)
         if progress is not None:
             progress(len(batch))
     layers = []

@@ -1,5 +1,6 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from weakref import WeakKeyDictionary
@@ -7,11 +8,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from imcsim.functional.kernels import add_up, count_histograms, pack_patches, pack_vectors_fast
+from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.graph import Op, Product
 from imcsim.mapping.plan import LayerPlan, Plan
-from imcsim.ternary.packing import Drive, PackedMatrix, PackedVectors, pack_matrix
+from imcsim.ternary.packing import Drive, PackedMatrix, PackedVectors, pack_matrix, polarities
 
 Array = np.ndarray
 
@@ -25,9 +27,9 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
         packed = {}
         for layer in plan.layers:
             if layer.is_on_tiles:
-                matrices = _matrices(plan.op_of[layer.name])
+                matrices = matrices_of(plan.op_of[layer.name])
                 if layer.sense == "n":
-                    packed[layer.name] = [pack_matrix(_polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
+                    packed[layer.name] = [pack_matrix(polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
                 else:
                     packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
         _WEIGHTS[plan] = packed
@@ -37,24 +39,6 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
 def _smallest_int(bound: int) -> type[np.int32] | type[np.int64]:
     """Return the type that holds sums of up to *bound*."""
     return np.int32 if bound < 1 << 31 else np.int64
-
-
-def _matrices(op: Op) -> list[Array]:
-    """Return the weights of each group (r, c * j), the planes of an output side by side."""
-    assert op.product is not None
-    matrix = op.product.matrix.transpose(1, 2, 3, 0)  # j g r c -> g r c j
-    return [group.reshape(group.shape[0], -1) for group in matrix]
-
-
-def _polarities(values: Array, axis: int) -> Array:
-    """Put in the place of each number two: whether it is +1, and whether it is -1.
-
-    The +1 products of two such operands are those of the numbers; there are no others. So n is counted alone.
-    """
-    both = np.stack([values > 0, values < 0], axis=axis + 1 if axis >= 0 else axis + values.ndim + 1)
-    shape = list(values.shape)
-    shape[axis] *= 2
-    return both.reshape(shape).astype(np.int8)
 
 
 VECTORS_PER_SAMPLE = 128
@@ -70,7 +54,7 @@ class Multiplied:
 
     clipping: Clipping
     occupancy: Occupancy | None
-    """None where nobody asked."""
+    """None where nobody asked, and on a resistive tile, whose bitlines hold no counts."""
 
 
 def product_of(
@@ -79,13 +63,15 @@ def product_of(
     product: Product,
     layer: LayerPlan,
     codes: Array,
-    weights: list[PackedMatrix],
+    weights: Sequence[PackedMatrix | Copies],
     tiles: Reader,
     *,
     looks: bool,
 ) -> Multiplied:
     """Return the sums of one layer, pass after pass, plane by plane; *looks* says whether at the occupancy too."""
     codec = plan.codec(op)
+    has_devices = plan.chip.tile.resistive is not None and isinstance(weights[0], Copies)
+    packed_as = "both" if has_devices else layer.sense  # each device has its own conductance
     read = tiles.of(
         sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
     )
@@ -99,11 +85,13 @@ def product_of(
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense)
+            vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as)
             found = read(vectors, packed)
-            for drive in drives if looks else ():
-                seen = _occupancy(vectors.driven(drive), packed, product.n_rows, layer.sense)
-                occupancy = seen if occupancy is None else occupancy + seen
+            held = packed.copies[0].weights if isinstance(packed, Copies) else packed
+            if looks and isinstance(held, PackedMatrix):
+                for drive in drives:
+                    seen = _occupancy(vectors.driven(drive), held, product.n_rows, layer.sense)
+                    occupancy = seen if occupancy is None else occupancy + seen
             if codec.n_planes == 1:
                 counted = found.sums
             else:
@@ -116,7 +104,7 @@ def product_of(
                 n_misreads=found.n_misreads,
             )
         if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
-            matrix = _matrices(op)[group]
+            matrix = matrices_of(op)[group]
             ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
             counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
         if layer.sense == "n":
@@ -183,7 +171,7 @@ def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense:
         if padding != (0, 0):
             (py, px), padding = padding, (0, 0)
             plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
-        plane, pad, rows_per_access = _polarities(plane, axis=-1), 0, 2 * rows_per_access
+        plane, pad, rows_per_access = polarities(plane, axis=-1), 0, 2 * rows_per_access
     if product.kind == "linear":
         return pack_vectors_fast(plane, rows_per_access)
     return pack_patches(

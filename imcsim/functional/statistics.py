@@ -24,7 +24,7 @@ class Clipping:
     n_clipped_conversions: int = 0
 
     n_misreads: int = 0
-    """Counts that came out one too low or too high."""
+    """Reads that a misread or noise took to another count than the ADC gives without them."""
 
     def __add__(self, other: "Clipping") -> "Clipping":
         return Clipping(

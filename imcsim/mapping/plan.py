@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+
 from imcsim.arch.spec import Chip
 from imcsim.graph import Graph, Op
 from imcsim.mapping.digital import digital_work, is_on_host
@@ -130,6 +132,10 @@ class LayerPlan:
     def vectors_of(self, replica: int) -> int:
         """How many of the vectors one copy of the layer takes."""
         return self.n_vectors // self.n_replicas + (replica < self.n_vectors % self.n_replicas)
+
+    def replica_of(self, vectors: np.ndarray) -> np.ndarray:
+        """Which copy takes each of *vectors* (b), counted from the first of an inference: the copies take turns."""
+        return vectors % self.n_vectors % self.n_replicas
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,7 +94,7 @@ def parameters(record: Spec, key: str = "", sourced: Sourced | None = None) -> I
         elif name == "figures":
             for figure_name, figure in value.items():
                 yield figure_row(f"{dotted}.{figure_name}", figure)
-        elif name not in {"basis", "source", "within_factor"}:
+        elif value is not None and name not in {"basis", "source", "within_factor"}:
             if sourced is None:
                 yield ChipRow(dotted, value, unit_of(name))
             else:

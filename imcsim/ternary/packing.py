@@ -123,6 +123,20 @@ def pack_matrix(w: NDArray[Any], rows_per_access: int) -> PackedMatrix:
     return PackedMatrix(np.ascontiguousarray(columns.codes.T), columns.n_rows, rows_per_access)
 
 
+def polarities(values: NDArray[Any], axis: int) -> NDArray[np.int8]:
+    """Put in the place of each number two: whether it is +1, and whether it is -1.
+
+    The +1 products of two such operands are those of the numbers; there are no others. So n is counted alone.
+
+    >>> polarities(np.array([1, -1, 0]), axis=0)
+    array([1, 0, 0, 1, 0, 0], dtype=int8)
+    """
+    both = np.stack([values > 0, values < 0], axis=axis + 1 if axis >= 0 else axis + values.ndim + 1)
+    shape = list(values.shape)
+    shape[axis] *= 2
+    return both.reshape(shape).astype(np.int8)
+
+
 def unpack_vectors(x: PackedVectors) -> NDArray[np.int8]:
     """Return the vectors (b r) that were packed.
 

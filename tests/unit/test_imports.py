@@ -28,7 +28,7 @@ OUTSIDE = {"__init__", "__main__"}
 HOME = {
     "torch": {"graph/capture.py", "quant/"},
     "safetensors": {"quant/"},
-    "numba": {"functional/kernels.py"},
+    "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
     "simpy": {"sim/"},
     "yaml": {"arch/load.py"},

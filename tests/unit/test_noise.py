@@ -6,6 +6,7 @@ from scipy.stats import chisquare
 from imcsim.arch.load import load_chip
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError
+from imcsim.functional.adcs import Adcs
 from imcsim.functional.execute import run
 from imcsim.functional.noise import draw_misreads, error_table
 from imcsim.functional.reading import Reader
@@ -71,7 +72,7 @@ def test_rates_of_misreads_are_those_of_the_table():
     dense_x, dense_w = numbers.integers(-1, 2, (3000, 16)), numbers.integers(-1, 2, (16, 20))
     n = ((dense_x > 0) @ (dense_w > 0).astype(int)) + ((dense_x < 0) @ (dense_w < 0).astype(int))
     k = ((dense_x > 0) @ (dense_w < 0).astype(int)) + ((dense_x < 0) @ (dense_w > 0).astype(int))
-    wrong = draw_misreads(x, w, table, np.random.default_rng(7), reads_k=True)
+    wrong = draw_misreads(x, w, Adcs.ideal(16, 16, 0.0, table), np.random.default_rng(7))
     true = np.where(wrong.is_n, n[wrong.vector, wrong.column], k[wrong.vector, wrong.column])
     occupancy = np.bincount(np.concatenate([n.ravel(), k.ravel()]), minlength=17)
     observed, expected = [], []
@@ -90,10 +91,8 @@ def test_rates_of_misreads_are_those_of_the_table():
 
 def test_nothing_above_the_end_of_a_table_is_misread():
     x, w = packed(np.ones((50, 8)), np.ones((8, 3)))
-    assert (
-        len(draw_misreads(x, w, ErrorTable(lower=[0, 1.0], higher=[1.0, 0]), np.random.default_rng(0), reads_k=False))
-        == 0
-    )
+    adcs = Adcs.ideal(4, 4, 0.0, ErrorTable(lower=[0, 1.0], higher=[1.0, 0]))
+    assert len(draw_misreads(x, w, adcs, np.random.default_rng(0), reads_k=False)) == 0
 
 
 def network():
@@ -135,7 +134,9 @@ def test_a_chip_that_misreads_nothing_draws_nothing():
 
 def test_a_chip_that_misreads_needs_a_generator():
     graph, x = network()
-    with pytest.raises(ConfigError, match=r"rng: must be a generator for a chip that misreads, got None"):
+    with pytest.raises(
+        ConfigError, match=r"rng: must be a generator for a chip that misreads or reads with noise, got None"
+    ):
         run(place(graph, load_chip("tim-dnn", {"tile.misreads": "circuit"})), x)
 
 
