@@ -107,7 +107,7 @@ def first_difference_text(first: FirstDifferenceSummary | None) -> str:
     """Return where the first number differs.
 
     >>> first_difference_text(None)
-    'every number of every layer is the reference\\'s'
+    "every number of every layer is the reference's"
     """
     if first is None:
         return "every number of every layer is the reference's"
