@@ -109,8 +109,7 @@ def run(
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
     outputs = []
-    largest = max(tensor.n_values for tensor in plan.graph.tensors.values())
-    at_once = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
+    at_once = _at_once(plan)
     for start in range(0, len(x), at_once):
         batch = x[start : start + at_once]
         here = {name: replace(reader, first_sample=start) for name, reader in tiles.items()}
@@ -122,6 +121,13 @@ def run(
     if not outputs:
         outputs.append(np.zeros((0, *plan.graph.tensors[plan.graph.output].shape)))
     return Execution(np.concatenate(outputs), clipping, occupancy)
+
+
+def _at_once(plan: Plan) -> int:
+    """Return how many samples go through together: a power of two, so that whoever takes 64 or 256 splits alike."""
+    largest = max(tensor.n_values for tensor in plan.graph.tensors.values())
+    most = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
+    return int(1 << (most.bit_length() - 1))
 
 
 def checked_input(plan: Plan, x: Any) -> Array:

@@ -157,7 +157,7 @@ def test_without_a_test_set_all_engines_but_one_run(tiny_graph, tiny_chip):
 def test_a_run_says_how_far_it_is(workload, tiny_chip):
     said = []
     run(workload, tiny_chip, progress=lambda *what: said.append(what))
-    assert said == [("simulate", 0, 1), ("simulate", 1, 1), ("execute", 256, 300), ("execute", 300, 300)]
+    assert said == [("execute", 256, 300), ("execute", 300, 300), ("simulate", 0, 1), ("simulate", 1, 1)]
 
 
 def test_the_interval_of_the_energy_holds_the_energy_and_is_the_same_for_one_seed(workload, tiny_chip):
