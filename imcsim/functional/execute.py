@@ -13,6 +13,7 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.groups import grouped_product_of
 from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
@@ -119,7 +120,8 @@ def _run_batch(
     for op in plan.graph.ops:
         values = tensors[op.input]
         if op.product is not None:
-            values, clips = product_of(plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name])
+            compute = grouped_product_of if op.product.weights.is_grouped else product_of
+            values, clips = compute(plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name])
             clipping[op.name] += clips
         for step in op.steps:
             values = STEPS[type(step)](step, values, tensors)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.functional.epilogue import EPILOGUE
 from imcsim.graph import (
     Add,
     Affine,
@@ -79,7 +80,9 @@ def _threshold(step: Threshold, x: Array, tensors: dict[str, Array]) -> Array:
 
 
 def _quantize(step: Quantize, x: Array, tensors: dict[str, Array]) -> Array:
-    return np.clip(np.rint(x / step.format.scale), step.format.low, step.format.high).astype(np.int32)
+    form = step.format
+    codes = np.rint(x / form.scale + form.zero % 1) + form.zero // 1
+    return np.clip(codes, form.low, form.high).astype(np.int32)
 
 
 def _windows(x: Array, step: MaxPool | AvgPool, fill: float) -> Iterator[Array]:
@@ -136,4 +139,5 @@ STEPS: dict[type[Step], Callable[[Any, Array, dict[str, Array]], Array]] = {
     Add: _add,
     Flatten: _flatten,
     LogSoftmax: _log_softmax,
+    **EPILOGUE,
 }
