@@ -18,6 +18,7 @@ from imcsim.graph import (
     OnesColumn,
     PRelu,
     Sigmoid,
+    Slice,
     SpatialAffine,
     Step,
 )
@@ -127,6 +128,7 @@ EPILOGUE: dict[type[Step], Callable[[Any, Array, Tensors], Array]] = {
     Mean: _mean,
     Mul: _mul,
     Concat: _concat,
+    Slice: lambda step, x, tensors: x[..., step.first : step.last],
     AddChannels: _add_channels,
     ChannelMix: _channel_mix,
     OnesColumn: _ones_column,

@@ -16,6 +16,7 @@ from imcsim.graph import (
     OnesColumn,
     PRelu,
     Sigmoid,
+    Slice,
     SpatialAffine,
     Step,
 )
@@ -49,6 +50,8 @@ def epilogue_step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
             return x * tensors[name]
         case Concat(other=name):
             return np.hstack([x, tensors[name]])
+        case Slice(first=first, last=last):
+            return x[:, first:last]
         case AddChannels(other=name, scale=scale, first=first):
             other = tensors[name]
             below, above = np.zeros_like(x[:, :first]), np.zeros_like(x[:, first + other.shape[1] :])

@@ -13,6 +13,7 @@ from imcsim.graph.epilogue import (
     OnesColumn,
     PRelu,
     Sigmoid,
+    Slice,
     SpatialAffine,
 )
 from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, integer, signed, unsigned
@@ -67,6 +68,7 @@ __all__ = [
     "RealProduct",
     "Relu",
     "Sigmoid",
+    "Slice",
     "SpatialAffine",
     "Step",
     "Tanh",

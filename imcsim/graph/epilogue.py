@@ -1,8 +1,8 @@
 """Digital steps that published quantizers need beside the common ones of `imcsim.graph.steps` (quantizers.md B.5).
 
 Scales: static per pixel (`SpatialAffine`), computed per sample or per pixel at run time (`Abs` and `Mean` make the
-factors, `Mul` applies them). Branches: `Concat`, `AddChannels`. Functions: `PRelu`, `Clip`, `Sigmoid`, `HardSwish`.
-Sums among themselves: `ChannelMix`, `OnesColumn`. Windows: `ExtremePool`.
+factors, `Mul` applies them). Branches: `Concat`, `Slice`, `AddChannels`. Functions: `PRelu`, `Clip`, `Sigmoid`,
+`HardSwish`. Sums among themselves: `ChannelMix`, `OnesColumn`. Windows: `ExtremePool`.
 """
 
 from dataclasses import dataclass
@@ -148,6 +148,25 @@ class Concat(Joining):
         """Raise GraphError unless the other has `n_channels` channels of the same image."""
         if other != (self.n_channels, *shape[1:]):
             raise GraphError(f"concat: must get a tensor of shape {(self.n_channels, *shape[1:])}, got {other}")
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Step):
+    """The channels from `first` up to `last`, without it."""
+
+    first: int
+    last: int
+    keeps_codes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.last:
+            raise GraphError(f"slice: must have first below last, both from 0 up, got {self.first} and {self.last}")
+
+    def shape(self, shape: Shape) -> Shape:
+        """(c ...) to (last - first ...)."""
+        if self.last > shape[0]:
+            raise GraphError(f"slice: must lie within the {shape[0]} channels, got {self.first} up to {self.last}")
+        return (self.last - self.first, *shape[1:])
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from imcsim.graph import (
     RealProduct,
     Relu,
     Sigmoid,
+    Slice,
     SpatialAffine,
     Step,
     Tanh,
@@ -75,7 +76,7 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
         case LogSoftmax():
             # an exponential for each number and a logarithm; an addition and a subtraction for each number
             return {"spe": n_before + 1, "vpe": 2 * n_before}
-        case Flatten() | Concat():  # numbers are written where they belong
+        case Flatten() | Concat() | Slice():  # numbers are written where they belong
             return {}
     raise AssertionError(f"no lane for {type(step).__name__}")
 
