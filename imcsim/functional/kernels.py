@@ -624,44 +624,48 @@ def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips,
 
 @_compiled
 def _group_task(task, tables, words, w, tile, chunk, count_max, out, clips, pass_factors, group_of_block, start, scale):
-    """Do the same step by step, each a block: the sums of a group, over all passes, are scaled into *out* (b c)."""
+    """Do the same block after block: the sums of a group, over all passes, are scaled into *out* (b c)."""
     b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, words.shape[0], w.shape[1])
     weights = np.zeros((n_columns // LANES, QUADS_PER_STEP, 2, LANES), np.uint8)
-    narrow = np.zeros(n_columns, np.int8)
+    narrow = np.zeros((b_last - b_first, n_columns), np.int8)
     sums = np.zeros((b_last - b_first, last - first), np.int32)
-    n_steps = words.shape[2]
-    n_accesses = n_conversions = 0
-    for step in range(n_steps):
-        _unpack_step(w, step, first, last, weights)
-        group = group_of_block[step]
-        if step == 0 or group_of_block[step - 1] != group:
-            sums[:] = start[group, first:last]
-        for b in range(b_first, b_last):
-            wide = sums[b - b_first]
-            for p in range(words.shape[1]):
-                word = words[b, p, step]
-                n_nonzero = np.int64(_popcount(word))
-                if n_nonzero == 0:
-                    continue
-                if n_nonzero <= count_max:
-                    _step_exact(tables, word, weights, narrow, n_columns, count_max)
-                else:
+    blocks_that_fit = 127 // count_max  # into a signed byte
+    n_blocks = words.shape[2]
+    n_accesses = n_conversions = begin = 0
+    while begin < n_blocks:
+        group, end = group_of_block[begin], begin + 1
+        while end < n_blocks and group_of_block[end] == group:
+            end += 1
+        sums[:] = start[group, first:last]
+        for p in range(words.shape[1]):
+            for block in range(begin, end):
+                _unpack_step(w, block, first, last, weights)
+                for b in range(b_first, b_last):
+                    word = words[b, p, block]
+                    n_nonzero = np.int64(_popcount(word))
+                    if n_nonzero == 0:
+                        continue
+                    if n_nonzero <= count_max:
+                        _step_exact(tables, word, weights, narrow[b - b_first], n_columns, count_max)
+                        continue
                     if n_nonzero < ROWS_PER_STEP:
-                        n = _step_sparse(tables, word, weights, narrow, n_columns, count_max)
+                        n = _step_sparse(tables, word, weights, narrow[b - b_first], n_columns, count_max)
                     else:
-                        n = _step_dense(tables, word, weights, narrow, n_columns, count_max)
+                        n = _step_dense(tables, word, weights, narrow[b - b_first], n_columns, count_max)
                     n_conversions += n
                     n_accesses += n > 0
-                factor = pass_factors[p]
-                for c in range(wide.size):
-                    wide[c] += factor * np.int32(narrow[c])
-                    narrow[c] = 0
-        if step + 1 == n_steps or group_of_block[step + 1] != group:
-            factors = scale[group, first:last]
-            for b in range(b_first, b_last):
-                wide, row = sums[b - b_first], out[b, first:last]
-                for c in range(row.size):
-                    row[c] += factors[c] * wide[c]
+                if (block - begin + 1) % blocks_that_fit == 0 or block + 1 == end:
+                    for b in range(b_last - b_first):
+                        wide, few = sums[b], narrow[b]
+                        for c in range(wide.size):
+                            wide[c] += pass_factors[p] * np.int32(few[c])
+                            few[c] = 0
+        factors = scale[group, first:last]
+        for b in range(b_first, b_last):
+            wide, row = sums[b - b_first], out[b, first:last]
+            for c in range(row.size):
+                row[c] += factors[c] * wide[c]
+        begin = end
     clips[task, 0] = n_accesses
     clips[task, 1] = n_conversions
 
