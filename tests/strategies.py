@@ -4,7 +4,7 @@ Shapes and options are drawn one by one, so that they shrink; the numbers in arr
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -15,25 +15,39 @@ from imcsim.graph import (
     BINARY,
     REAL,
     TERNARY,
+    Abs,
     Add,
+    AddChannels,
     Affine,
     AvgPool,
+    ChannelMix,
+    Clip,
+    Concat,
+    ExtremePool,
     Flatten,
     Graph,
+    HardSwish,
     LayerAttrs,
     LogSoftmax,
     MaxPool,
+    Mean,
+    Mul,
     Op,
+    PRelu,
     Product,
     Quantize,
     RealProduct,
     Relu,
+    Sigmoid,
+    Slice,
+    SpatialAffine,
     Tanh,
     Tensor,
     Threshold,
     signed,
     unsigned,
 )
+from imcsim.graph.offsets import take_apart
 from imcsim.mapping.program import Program, Task
 from imcsim.ternary import PlaneSum, sign_magnitude, ternary
 
@@ -143,6 +157,9 @@ class _Network:
     dyadic: bool
     """All constants are whole multiples of small powers of two, so that float64 never rounds."""
 
+    grouped: bool = True
+    """Whether products may have scales for groups of inputs, and so sums that are not whole."""
+
     ops: list = field(default_factory=list)
     at: Tensor = None
     n_names: int = 0
@@ -158,11 +175,10 @@ class _Network:
         self.at = made
 
     def step(self, kind, step, form=None):
-        keeps_codes = isinstance(step, MaxPool | Flatten)
-        steps = (step,)
-        if not keeps_codes and self.at.format.scale != 1:
-            steps = (Affine(self.at.format.scale, 0.0), step)
-        form = form or (self.at.format if keeps_codes else REAL)
+        steps, now = (step,), self.at.format
+        if not step.keeps_codes and (now.scale != 1 or now.zero):
+            steps = (Affine(now.scale, now.offset), step)
+        form = form or (now if step.keeps_codes else REAL)
         self.op(kind, step.shape(self.at.shape), form, steps=steps)
 
     def numbers(self, n, spread):
@@ -214,12 +230,20 @@ class _Network:
         codes = self.rng.integers(codec.low, codec.high + 1, size=shape)
         per_channel = (shape[0], *(1,) * (len(shape) - 1))
         scale = np.abs(self.factors(per_channel if self.flip() else ())) + 0.25
-        product = Product(kind=kind, weights=codec.plane_sum(codes, scale=scale), **geometry)
-        window = product.shape(source.shape)
-        self.op(kind, window, REAL, product=product)
-        scale = product.weights.scale.reshape(-1) * source.format.scale
-        scale, offset = (scale[0], 0.0) if scale.size == 1 and self.flip() else (scale, self.numbers(window[0], 1.0))
-        self.op("scale", window, REAL, steps=(Affine(scale, offset),))
+        weights = codec.plane_sum(codes, scale=scale)
+        if self.draw(st.integers(0, 3)) == 0:
+            weights = replace(weights, offset=self.numbers(per_channel if self.flip() else (), 1.0))
+        if self.grouped and self.draw(st.integers(0, 3)) == 0:
+            size = self.draw(st.integers(1, shape[1]))
+            window = shape[2:] if self.flip() else ()
+            group_scale = self.factors((shape[0], -(-shape[1] // size), *window))
+            weights = replace(weights, group_size=size, group_scale=group_scale)
+        product = Product(kind=kind, weights=weights, **geometry)
+        bias = 0.0 if self.flip() else self.numbers(shape[0], 1.0)
+        product, steps = take_apart(product, source, bias)
+        self.op(kind, product.shape(source.shape), REAL, product=product)
+        for step in steps:
+            self.step("scale", step)
 
     def digital(self, earlier):
         """Some steps between a product and what follows."""
@@ -230,6 +254,8 @@ class _Network:
         if same and self.flip():
             other = self.draw(st.sampled_from(same))
             self.step("add", Add(other.name, other.format.scale))
+        for _ in range(self.draw(st.sampled_from([0, 0, 1, 2]))):
+            self.epilogue(earlier)
         if self.flip():
             self.step("relu", Relu())
         if not self.dyadic and self.draw(st.integers(0, 3)) == 0:
@@ -238,6 +264,57 @@ class _Network:
             self.real_product()
         if self.flip():
             self.pool()
+
+    def epilogue(self, earlier):
+        """One of the steps that published quantizers need."""
+        c, *image = self.at.shape
+        n = self.draw(st.integers(1, c))
+        steps = {
+            "prelu": lambda: PRelu(self.factors(c) if self.flip() else 0.25),
+            "clip": lambda: Clip(-1.5, self.draw(st.sampled_from([-1.5, 0.0, 2.0]))),
+            "abs": Abs,
+            "slice": lambda: Slice(c - n, c),
+            "mix": lambda: ChannelMix(self.rng.integers(-2, 3, (n, c)) * (self.rng.random((n, c)) < 0.4)),
+        }
+        if image:
+            tables = [(c, *image), (1, *image), (c, image[0], 1), (c, 1, image[1])]
+            shape, other = (self.draw(st.sampled_from(tables)) for _ in range(2))
+            steps["table"] = lambda: SpatialAffine(self.factors(shape), self.numbers(other, 1.0))
+            kernel = tuple(self.draw(st.integers(1, min(3, size))) for size in image)
+            direction = self.rng.choice([-1, 1], size=c if self.flip() else 1)
+            steps["extreme"] = lambda: ExtremePool(kernel, (1, 1), tuple(k // 2 for k in kernel), direction)
+        if not self.dyadic:
+            steps["sigmoid"], steps["swish"] = Sigmoid, HardSwish
+            steps["mean"] = lambda: Mean("channels")
+        kinds = sorted(steps)
+        for kind, fits in (
+            ("add channels", lambda t: t.shape[1:] == self.at.shape[1:] and t.shape[0] <= c),
+            ("concat", lambda t: t.shape[1:] == self.at.shape[1:] and t.format.is_real),
+            ("mul", lambda t: len(t.shape) == len(self.at.shape) and t.shape[1:] == self.at.shape[1:]
+             and t.shape[0] in (1, c)),
+        ):  # fmt: skip
+            if any(map(fits, earlier)):
+                kinds.append(kind)
+        kind = self.draw(st.sampled_from(kinds))
+        if kind in steps:
+            self.step(kind, steps[kind]())
+        elif kind == "add channels":
+            other = self.draw(
+                st.sampled_from([t for t in earlier if t.shape[1:] == self.at.shape[1:] and t.shape[0] <= c])
+            )
+            first = self.draw(st.integers(0, c - other.shape[0]))
+            self.step("more", AddChannels(other.name, self.factors(other.shape[0]), first))
+        elif kind == "concat":
+            other = self.draw(
+                st.sampled_from([t for t in earlier if t.shape[1:] == self.at.shape[1:] and t.format.is_real])
+            )
+            if not self.at.format.is_real:
+                self.step("numbers", Affine(1.0, 0.0))
+            self.step("concat", Concat(other.name, other.shape[0]))
+        else:
+            fits = [t for t in earlier if len(t.shape) == len(self.at.shape) and t.shape[1:] == self.at.shape[1:]]
+            other = self.draw(st.sampled_from([t for t in fits if t.shape[0] in (1, c)]))
+            self.step("mul", Mul(other.name))
 
     def real_product(self):
         c, *image = self.at.shape
@@ -270,16 +347,21 @@ class _Network:
 
 
 @st.composite
-def graphs(draw, *, dyadic=False, most_layers=3):
-    """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds."""
+def graphs(draw, *, dyadic=False, most_layers=3, grouped=True):
+    """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds.
+
+    *grouped*: products may have scales for groups of inputs.
+    """
     if draw(st.booleans()):
         shape = (draw(st.integers(1, 4)), draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     else:
         shape = (draw(st.integers(1, 40)),)
     start = Tensor("x", shape, REAL)
-    net = _Network(draw, np.random.default_rng(draw(seeds())), dyadic)
+    net = _Network(draw, np.random.default_rng(draw(seeds())), dyadic, grouped)
     net.at = start
     formats = code_formats((1.0, 0.5) if dyadic else (1.0, 0.5, 0.37))
+    zeros = st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 2.0, *([] if dyadic else [0.3])])
+    formats = st.builds(lambda form, zero: replace(form, zero=zero), formats, zeros)
     net.codes(draw(formats))
     earlier = [net.at]
     n_layers = draw(st.integers(1, most_layers))
@@ -290,6 +372,8 @@ def graphs(draw, *, dyadic=False, most_layers=3):
         net.product()
         net.digital(earlier)
         if layer < n_layers - 1 or draw(st.booleans()):
+            if draw(st.booleans()):
+                earlier.append(net.at)
             net.codes(draw(formats))
             earlier.append(net.at)
             if draw(st.integers(0, 3)) == 0 and len(net.at.shape) == 3:

@@ -37,7 +37,7 @@ def count_setup(plan: Plan) -> dict[str, Counter[str]]:
 
 def n_blocks(plan: Plan, layer: LayerPlan) -> int:
     """Blocks that the rows of one group take."""
-    return -(-layer.n_rows // plan.chip.tile.rows_per_access)
+    return layer.n_blocks(plan.chip.tile.rows_per_access)
 
 
 def n_segments(plan: Plan, layer: LayerPlan) -> int:
@@ -84,7 +84,7 @@ def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:
         {
             "psum_buffer.write": bits,
             "psum_buffer.read": bits,
-            "reduce_unit.add": outputs * (layer.psums_per_output - 1) * words,
+            "reduce_unit.add": outputs * layer.adds_per_output * words,
         }
     )
 

@@ -165,7 +165,7 @@ class Clock:
         for shard in round_.shards:
             vectors = layer.vectors_of(shard.replica)
             accesses[shard.tile] += vectors * shard.n_blocks(tile.rows_per_access)
-            psums += vectors * shard.n_columns
+            psums += vectors * shard.n_columns * shard.n_sums
         accesses *= layer.n_passes * layer.accesses_per_pass
         most, total, n_tiles = int(accesses.max()), int(accesses.sum()), int(np.count_nonzero(accesses))
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
@@ -188,7 +188,7 @@ class Clock:
         outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
         bits = outputs * layer.psums_per_output * layer.psum_bits
-        adds = outputs * (layer.psums_per_output - 1) * words
+        adds = outputs * layer.adds_per_output * words
         return [
             self.stage("psum_buffer.read", "psum_buffer.read", layer.n_vectors, bits),
             self.stage("reduce_unit", "reduce_unit.add", layer.n_vectors, adds),

@@ -13,6 +13,7 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.groups import grouped_product_of
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.noise import error_table
 from imcsim.functional.placed import Copies, placed_weights
@@ -153,6 +154,12 @@ def _weights(
     """Return the weights of each layer, as the chip's cells hold them or as they are meant to be."""
     if not plan.chip.tile.has_faults:
         return packed_weights(plan)
+    for op in plan.graph.ops:
+        if op.product is not None and op.product.weights.is_grouped and (only is None or op.name in only):
+            raise ConfigError(
+                f"{op.name}: must have one scale an output on a chip with stuck cells, deviating ADCs or resistive "
+                f"devices, got scales for groups of {op.product.weights.group_size} inputs; leave the imperfection out"
+            )
     placed = placed_weights(plan, instance, _TABLES[plan])
     ideal = packed_weights(plan) if only is not None else {}
     return {
@@ -206,7 +213,8 @@ def _run_batch(
     for op in plan.graph.ops:
         values = tensors[op.input]
         if op.product is not None:
-            done = product_of(
+            compute = grouped_product_of if op.product.weights.is_grouped else product_of
+            done = compute(
                 plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name],
                 looks=occupancy is not None,
             )  # fmt: skip

@@ -137,6 +137,56 @@ def clipped_counts(
     return ClippedCounts(sums[0], sums[1], *clips)
 
 
+@dataclass(frozen=True, eq=False)
+class GroupedProduct:
+    """What the columns read where each group of blocks has a scale of its own."""
+
+    total: NDArray[np.float64]
+    """The scaled sums of the groups, added one after the other (b c)."""
+
+    n_clipped_accesses: int
+    n_clipped_conversions: int
+
+
+def takes_groups(rows_per_access: int, columns_per_tile: int) -> bool:
+    """Whether `grouped_product` can be asked: a block fits one step, and the machine has the instruction."""
+    return _HAS_SHUFFLE and rows_per_access <= ROWS_PER_STEP and columns_per_tile <= MAX_COLUMNS
+
+
+def grouped_product(
+    passes: list[PackedVectors],
+    w: PackedMatrix,
+    *,
+    pass_factors: NDArray[np.int32],
+    group_of_block: NDArray[np.int64],
+    start: NDArray[np.int32],
+    group_factors: NDArray[np.float64],
+    count_max: int,
+    columns_per_tile: int = 256,
+) -> GroupedProduct:
+    """Multiply as `clipped_product` does, and scale the sums of each group of blocks before they are added.
+
+    Args:
+        passes: Vectors, one plane after the other, packed with the same rows_per_access as *w*.
+        w: Weights.
+        pass_factors: What each plane counts for; the sums of a group must stay below 2^31.
+        group_of_block: The group of each block, ascending.
+        start: What the sums of each group begin with (groups c).
+        group_factors: What they count for (groups c).
+        count_max: The largest count an ADC tells apart.
+        columns_per_tile: Columns that one access reads.
+    """
+    assert all((x.n_rows, x.rows_per_access) == (w.n_rows, w.rows_per_access) for x in passes), "packed for each other"
+    steps = [_in_steps(x, w, x.quads_per_block, x.quads_per_block) for x in passes]
+    words, quads = np.stack([words for words, _ in steps], axis=1), steps[0][1]  # b passes steps
+    total = np.zeros((len(words), w.n_columns))
+    limit = min(count_max, ROWS_PER_STEP)
+    clips = _play(
+        _group_task, words, quads, columns_per_tile, limit, total, pass_factors, group_of_block, start, group_factors
+    )
+    return GroupedProduct(total, *clips)
+
+
 def pack_vectors_fast(x: NDArray[np.int8], rows_per_access: int) -> PackedVectors:
     """Pack ternary vectors *x* (b r) as `packing.pack_vectors` does, on all threads."""
     n_vectors, n_rows = x.shape
@@ -607,6 +657,54 @@ def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips,
                     _flush_first(sums[b - b_first], out[b], first, last)
                 else:
                     _flush(sums[b - b_first], out[b], first, last)
+    clips[task, 0] = n_accesses
+    clips[task, 1] = n_conversions
+
+
+@compiled
+def _group_task(task, tables, words, w, tile, chunk, count_max, out, clips, pass_factors, group_of_block, start, scale):
+    """Do the same block after block: the sums of a group, over all passes, are scaled into *out* (b c)."""
+    b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, words.shape[0], w.shape[1])
+    weights = np.zeros((n_columns // LANES, QUADS_PER_STEP, 2, LANES), np.uint8)
+    narrow = np.zeros((b_last - b_first, n_columns), np.int8)
+    sums = np.zeros((b_last - b_first, last - first), np.int32)
+    blocks_that_fit = 127 // count_max  # into a signed byte
+    n_blocks = words.shape[2]
+    n_accesses = n_conversions = begin = 0
+    while begin < n_blocks:
+        group, end = group_of_block[begin], begin + 1
+        while end < n_blocks and group_of_block[end] == group:
+            end += 1
+        sums[:] = start[group, first:last]
+        for p in range(words.shape[1]):
+            for block in range(begin, end):
+                _unpack_step(w, block, first, last, weights)
+                for b in range(b_first, b_last):
+                    word = words[b, p, block]
+                    n_nonzero = np.int64(_popcount(word))
+                    if n_nonzero == 0:
+                        continue
+                    if n_nonzero <= count_max:
+                        _step_exact(tables, word, weights, narrow[b - b_first], n_columns, count_max)
+                        continue
+                    if n_nonzero < ROWS_PER_STEP:
+                        n = _step_sparse(tables, word, weights, narrow[b - b_first], n_columns, count_max)
+                    else:
+                        n = _step_dense(tables, word, weights, narrow[b - b_first], n_columns, count_max)
+                    n_conversions += n
+                    n_accesses += n > 0
+                if (block - begin + 1) % blocks_that_fit == 0 or block + 1 == end:
+                    for b in range(b_last - b_first):
+                        wide, few = sums[b], narrow[b]
+                        for c in range(wide.size):
+                            wide[c] += pass_factors[p] * np.int32(few[c])
+                            few[c] = 0
+        factors = scale[group, first:last]
+        for b in range(b_first, b_last):
+            wide, row = sums[b - b_first], out[b, first:last]
+            for c in range(row.size):
+                row[c] += factors[c] * wide[c]
+        begin = end
     clips[task, 0] = n_accesses
     clips[task, 1] = n_conversions
 

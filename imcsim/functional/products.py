@@ -10,6 +10,7 @@ import numpy as np
 from imcsim.functional.kernels import add_up, count_histograms, pack_patches, pack_vectors_fast
 from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.reading import Reader
+from imcsim.functional.spreading import block_height, spread
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.graph import Op, Product
 from imcsim.mapping.plan import LayerPlan, Plan
@@ -27,11 +28,14 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
         packed = {}
         for layer in plan.layers:
             if layer.is_on_tiles:
-                matrices = matrices_of(plan.op_of[layer.name])
+                matrices, height = matrices_of(plan.op_of[layer.name]), rows
+                if layer.row_groups:
+                    height = block_height(layer.row_groups, rows)
+                    matrices = [spread(matrix, layer.row_groups, height, axis=0) for matrix in matrices]
                 if layer.sense == "n":
-                    packed[layer.name] = [pack_matrix(polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
+                    packed[layer.name] = [pack_matrix(polarities(matrix, axis=0), 2 * height) for matrix in matrices]
                 else:
-                    packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
+                    packed[layer.name] = [pack_matrix(matrix, height) for matrix in matrices]
         _WEIGHTS[plan] = packed
     return _WEIGHTS[plan]
 
@@ -79,18 +83,17 @@ def product_of(
     sums: list[Array] = []
     clips = Clipping()
     occupancy: Occupancy | None = None
-    drives: tuple[Drive, ...] = ("signed",) if layer.accesses_per_pass == 1 else ("positive", "negative")
     for group, packed in enumerate(weights):
-        planes = codec.split(_channels_of(product, codes, group))
+        planes = codec.split(channels_of(product, codes, group))
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as)
+            vectors = pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as)
             found = read(vectors, packed)
             held = packed.copies[0].weights if isinstance(packed, Copies) else packed
             if looks and isinstance(held, PackedMatrix):
-                for drive in drives:
-                    seen = _occupancy(vectors.driven(drive), held, product.n_rows, layer.sense)
+                for drive in drives_of(layer):
+                    seen = occupancy_of(vectors.driven(drive), held, product.n_rows, layer.sense)
                     occupancy = seen if occupancy is None else occupancy + seen
             if codec.n_planes == 1:
                 counted = found.sums
@@ -109,8 +112,8 @@ def product_of(
             counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
         if layer.sense == "n":
             counted = [2 * counted[0] - product.n_rows * sum(codec.factors)]
-        total = _weigh(counted, _minus_of(product, group), plan.graph.tensors[op.input].format.minus)
-        sums.append(_join_planes(total, _factors_of(product, group)))
+        total = weigh(counted, minus_of(product, group), plan.graph.tensors[op.input].format.minus)
+        sums.append(join_planes(total, factors_of(product, group)))
     together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
     out = product.shape(plan.graph.tensors[op.input].shape)
     n_blocks = -(-product.n_rows // plan.chip.tile.rows_per_access)
@@ -121,7 +124,12 @@ def product_of(
     return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
 
 
-def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Occupancy:
+def drives_of(layer: LayerPlan) -> tuple[Drive, ...]:
+    """Return which inputs the accesses of a pass drive, one after the other."""
+    return ("signed",) if layer.accesses_per_pass == 1 else ("positive", "negative")
+
+
+def occupancy_of(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Occupancy:
     """Return how often each count occurs in one vector of each `VECTORS_PER_SAMPLE`, which one being drawn.
 
     The generator depends on the number of vectors alone: looking takes nothing from those who draw what goes wrong.
@@ -137,7 +145,7 @@ def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Oc
     return Occupancy(n, k, len(which) * n_rows * w.n_columns)
 
 
-def _weigh(counted: list[Array], minus_weight: Array, minus_input: float) -> Array:
+def weigh(counted: list[Array], minus_weight: Array, minus_input: float) -> Array:
     """Return ``n - W2 k``, or ``(n1 - W2 k1) - I2 (n2 - W2 k2)``, with W1 = I1 = 1; whole numbers as long as may be."""
     match counted:
         case [difference]:
@@ -151,21 +159,23 @@ def _weigh(counted: list[Array], minus_weight: Array, minus_input: float) -> Arr
     raise AssertionError("no encoding reads so many counts")
 
 
-def _minus_of(product: Product, group: int) -> Array:
+def minus_of(product: Product, group: int) -> Array:
     """Return () or (c): what -1 counts for in the outputs of one group."""
     minus = product.weights.minus.reshape(-1)
     width = product.n_columns
     return minus if minus.size == 1 else minus[group * width : (group + 1) * width]
 
 
-def _channels_of(product: Product, codes: Array, group: int) -> Array:
+def channels_of(product: Product, codes: Array, group: int) -> Array:
+    """Return the codes (b ... c) of the input channels that one group reads."""
     if product.groups == 1:
         return codes
     width = product.weights.shape[1]
     return codes[..., group * width : (group + 1) * width]
 
 
-def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: str) -> PackedVectors:
+def pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: str) -> PackedVectors:
+    """Pack one plane (b c) or (b h w c) as the vectors that the tiles get, as *sense* reads them."""
     padding = product.padding
     if sense == "n":
         if padding != (0, 0):
@@ -185,14 +195,14 @@ def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense:
     )
 
 
-def _factors_of(product: Product, group: int) -> Array:
+def factors_of(product: Product, group: int) -> Array:
     """Return (j 1) or (j c): what each weight plane counts for in the outputs of one group."""
     factors = product.weights.factors.reshape(product.n_planes, -1)
     width = product.n_columns
     return factors if factors.shape[1] == 1 else factors[:, group * width : (group + 1) * width]
 
 
-def _join_planes(total: Array, factors: Array) -> Array:
+def join_planes(total: Array, factors: Array) -> Array:
     """(b, c * j) to (b c): add up the weight planes of each output by their *factors*."""
     if len(factors) == 1 and np.all(factors == 1):
         return total

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from imcsim.functional.reference_epilogue import epilogue_step
 from imcsim.graph import (
     Add,
     Affine,
@@ -61,18 +62,66 @@ def _product(op: Op, x: Array, minus_input: float) -> Array:
     """Return the sums of a layer; where -1 counts for something else than +1, from sums that are whole."""
     product = op.product
     assert product is not None
-    weights, minus = _whole_weights(op), product.weights.minus
+    weights = _whole_weights(op)
     if product.kind == "conv2d":
         (py, px) = product.padding
         x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)), constant_values=product.attrs.pad_value)
 
+    if product.weights.is_grouped:
+        return _grouped_product(op, x, weights, minus_input)
+
     def multiply(x: Array, weights: Array) -> Array:
         return _conv2d(op, x, weights) if x.ndim == 4 else x @ weights.T
 
-    if not product.weights.is_asymmetric and minus_input == 1:
+    return _sums(multiply, x, weights, product.weights.minus.reshape(-1), minus_input)
+
+
+def _grouped_product(op: Op, x: Array, weights: Array, minus_input: float) -> Array:
+    """Add up what each group of inputs gives, scaled, in the order (window, group); (b c ...), padded."""
+    product = op.product
+    assert product is not None
+    size, scales = product.weights.group_size, product.weights.group_scale
+    assert size is not None
+    assert scales is not None
+    n_inputs, n_outputs = weights.shape[1], product.n_columns
+    image = (*x.shape[:2], *(x.shape[2:] or (1, 1)))
+    x, weights = x.reshape(image), weights.reshape(*weights.shape[:2], *product.kernel)
+    scales = scales.reshape(*scales.shape[:2], *(scales.shape[2:] or (1, 1)))
+    (dy, dx), (kh, kw) = product.dilation, product.kernel
+    windows = sliding_window_view(x, (dy * (kh - 1) + 1, dx * (kw - 1) + 1), axis=(2, 3))
+    windows = windows[:, :, :: product.stride[0], :: product.stride[1], ::dy, ::dx]  # b c h' w' kh kw
+    minus = np.broadcast_to(product.weights.minus.reshape(-1), len(weights))
+
+    def multiply(taken: Array, kernel: Array) -> Array:
+        return np.tensordot(taken, kernel, axes=((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2)
+
+    outs = []
+    for g in range(product.groups):
+        outputs = slice(g * n_outputs, (g + 1) * n_outputs)
+        total = np.zeros(1)
+        for y in range(scales.shape[2]):
+            for z in range(scales.shape[3]):
+                rows = slice(None) if scales.shape[2] == 1 else slice(y, y + 1)
+                columns = slice(None) if scales.shape[3] == 1 else slice(z, z + 1)
+                for i, start in enumerate(range(0, n_inputs, size)):
+                    stop = min(start + size, n_inputs)
+                    kernel = weights[outputs, start:stop, rows, columns]
+                    taken = windows[:, g * n_inputs + start : g * n_inputs + stop, :, :, rows, columns]
+                    sums = _sums(multiply, taken, kernel, minus[outputs], minus_input)
+                    total = total + scales[outputs, i, y, z].reshape(-1, 1, 1) * sums
+        outs.append(total)
+    together = np.concatenate(outs, axis=1)
+    return together if product.kind == "conv2d" else together[:, :, 0, 0]
+
+
+def _sums(
+    multiply: Callable[[Array, Array], Array], x: Array, weights: Array, minus: Array, minus_input: float
+) -> Array:
+    """Return what *multiply* makes of *x* and *weights*, where -1 counts for *minus* (1 or c) and *minus_input*."""
+    if minus_input == 1 and np.all(minus == 1):
         return multiply(x, weights)
     plus, less = np.maximum(weights, 0), np.maximum(-weights, 0)
-    weight = minus if minus.ndim == 0 else minus.reshape(1, -1, *(1,) * (x.ndim - 2))
+    weight = minus.reshape(1, -1, *(1,) * (weights.ndim - 2))
     if minus_input == 1:
         return multiply(x, plus) - weight * multiply(x, less)
     above, below = np.maximum(x, 0), np.maximum(-x, 0)
@@ -128,7 +177,9 @@ def _step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
                 reached += seen >= _per_channel(step.thresholds[:, i], x)
             return step.codes[reached].astype(np.float64)
         case Quantize(format=fmt):
-            return np.minimum(np.maximum(np.round(x / fmt.scale), fmt.low), fmt.high)
+            between = fmt.zero - np.floor(fmt.zero)  # halves are those of the numbers where the zero is a code
+            codes = np.round(x / fmt.scale + between) + np.floor(fmt.zero)
+            return np.minimum(np.maximum(codes, fmt.low), fmt.high)
         case MaxPool() | AvgPool():
             return _pool(step, x)
         case Add(other=other, scale=scale):
@@ -138,7 +189,7 @@ def _step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
         case LogSoftmax():
             top = x.max(axis=1, keepdims=True)
             return (x - top) - np.log(np.sum(np.exp(x - top), axis=1, keepdims=True))
-    raise AssertionError(f"no reference for {type(step).__name__}")
+    return epilogue_step(step, x, tensors)
 
 
 def _real_product(step: RealProduct, x: Array) -> Array:

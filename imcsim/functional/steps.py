@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.functional.epilogue import EPILOGUE
 from imcsim.functional.kernels import compiled, share
 from imcsim.graph import (
     Add,
     Affine,
     AvgPool,
     Flatten,
+    Joining,
     LogSoftmax,
     MaxPool,
     Quantize,
@@ -45,7 +47,7 @@ def apply_steps(steps: Sequence[Step], x: Array, tensors: dict[str, Array]) -> A
             part = STEPS[type(step)](step, part, others)
         return part
 
-    names = [step.other for step in steps if isinstance(step, Add)]
+    names = [step.other for step in steps if isinstance(step, Joining)]
     at_once = max(1, MOST_NUMBERS // max(1, prod(x.shape[1:])))
     if len(x) <= at_once:
         return applied(0, len(x))
@@ -167,7 +169,9 @@ def _threshold_rows(x, direction, thresholds, gains, codes):
 
 
 def _quantize(step: Quantize, x: Array, tensors: dict[str, Array]) -> Array:
-    return np.clip(np.rint(x / step.format.scale), step.format.low, step.format.high).astype(np.int32)
+    form = step.format
+    codes = np.rint(x / form.scale + form.zero % 1) + form.zero // 1
+    return np.clip(codes, form.low, form.high).astype(np.int32)
 
 
 def _windows(x: Array, step: MaxPool | AvgPool, fill: float) -> Iterator[Array]:
@@ -234,4 +238,5 @@ STEPS: dict[type[Step], Callable[[Any, Array, dict[str, Array]], Array]] = {
     Add: _add,
     Flatten: _flatten,
     LogSoftmax: _log_softmax,
+    **EPILOGUE,
 }

@@ -18,8 +18,10 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
+from imcsim.graph.epilogue import Abs, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
+from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
 from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
 from imcsim.graph.steps import (
@@ -33,6 +35,7 @@ from imcsim.graph.steps import (
     Relu,
     Shape,
     Step,
+    Tanh,
     Threshold,
 )
 
@@ -86,12 +89,17 @@ def _trace(module: nn.Module, name: str) -> fx.GraphModule:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs the traced module and notes the shape of every tensor."""
+    """Runs the traced module and notes the shape of every tensor, and the numbers of those that no input reaches."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if isinstance(result, TorchTensor):
             n.meta["shape"] = tuple(result.shape)
+            inputs = n.all_input_nodes
+            if n.op == "get_attr" or (
+                n.op in ("call_function", "call_method") and inputs and all("constant" in i.meta for i in inputs)
+            ):
+                n.meta["constant"] = result.detach().double().numpy()
         return result
 
 
@@ -125,7 +133,7 @@ class _UnsupportedError(Exception):
     """The operator at hand is not one that a graph has."""
 
 
-Piece = Product | Step | None
+Piece = Product | Step | tuple[Step, ...] | None
 """What a node becomes; None: nothing, its input passes through."""
 
 
@@ -149,7 +157,11 @@ class _Walk:
                     inputs.append(self._input(node))
             elif node.op == "output":
                 output = node.args[0]
-            elif node.op != "get_attr" and "shape" in node.meta:
+                if isinstance(output, fx.Node) and "constant" in output.meta:
+                    raise GraphError(
+                        f"{output.name}: must read the network's input or what follows from it, got a constant"
+                    )
+            elif "constant" not in node.meta and "shape" in node.meta:
                 self._node(node)
         self._refuse()
         if len(inputs) != 1 or not isinstance(output, fx.Node) or output not in self.tensor_of:
@@ -164,7 +176,8 @@ class _Walk:
 
     def _node(self, node: fx.Node) -> None:
         path, kind = self._who(node)
-        sources = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in self.tensor_of]
+        listed = [part for arg in node.args for part in (arg if isinstance(arg, list | tuple) else [arg])]
+        sources = [arg for arg in listed if isinstance(arg, fx.Node) and arg in self.tensor_of]
         call = _Call(path, node.args, node.kwargs, [_shape(node)])
         try:
             piece = self._piece(node, call, sources)
@@ -186,7 +199,8 @@ class _Walk:
         elif isinstance(piece, Product):
             self._product(node, path, source, piece)
         else:
-            self._step(node, path, source, piece)
+            source = self.tensors[self.tensor_of[sources[0]]]  # a step that joins two may have changed their order
+            self._steps(node, path, source, piece if isinstance(piece, tuple) else (piece,))
 
     def _who(self, node: fx.Node) -> tuple[str, str]:
         if node.op == "call_module":
@@ -217,17 +231,63 @@ class _Walk:
         take = FUNCTIONS.get(node.target)
         if take is None:
             raise _UnsupportedError
-        if take is _add:
-            if len(sources) != 2 or call.kwargs.get("alpha", 1) != 1 or _shape(sources[0]) != _shape(sources[1]):
-                raise _UnsupportedError(" of anything but two tensors of one shape")
-            return self._add(sources)
+        if take is _cat:
+            return self._cat(node, call, sources)
+        if take in _ARITHMETIC:
+            if len(sources) == 1:
+                return _with_constant(take, call)
+            if len(sources) != 2 or call.kwargs.get("alpha", 1) != 1:
+                raise _UnsupportedError(" of anything but two tensors, or one and a constant")
+            return self._two(take, call, sources)
         return take(call)
 
-    def _add(self, sources: list[fx.Node]) -> Add:
-        # The op that makes the later tensor takes the addition, so that the earlier one is there to read.
+    def _two(self, take: Any, call: _Call, sources: list[fx.Node]) -> Piece:
+        if take is _div:
+            raise _UnsupportedError(" by a tensor")
+        # The op that makes the later tensor takes the step, so that the earlier one is there to read.
+        is_first = {node: i for i, node in reversed(list(enumerate(sources)))}
         sources.sort(key=lambda node: self._made_at(self.tensor_of[node]), reverse=True)
+        shapes = [_shape(node) for node in sources]
+        if take is _mul and shapes[0] != shapes[1]:
+            sources.sort(key=lambda node: prod(_shape(node)), reverse=True)  # the smaller one is spread over the larger
+            if len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]:
+                raise _UnsupportedError(" of tensors of which neither is spread over the other")
+        elif shapes[0] != shapes[1]:
+            raise _UnsupportedError(" of anything but two tensors of one shape")
         other = self.tensors[self.tensor_of[sources[1]]]
-        return Add(other.name, other.format.scale)
+        form = other.format
+        if take is _mul:
+            if form.zero:
+                raise _UnsupportedError(" by codes whose zero is not code 0")
+            scaled = Affine(np.array(form.scale), np.array(0.0))
+            return Mul(other.name) if form.scale == 1 else (Mul(other.name), scaled)
+        turns = take is _sub and is_first[sources[0]] == 1 and sources[0] is not sources[1]  # earlier less later
+        sign = -1.0 if take is _sub and not turns else 1.0
+        steps: tuple[Step, ...] = (Add(other.name, sign * form.scale),)
+        if turns:
+            steps = (Affine(np.array(-1.0), np.array(0.0)), *steps)
+        if form.zero:
+            steps = (*steps, Affine(np.array(1.0), np.array(sign * form.offset)))
+        return steps if len(steps) > 1 else steps[0]
+
+    def _cat(self, node: fx.Node, call: _Call, sources: list[fx.Node]) -> Piece:
+        ndim = len(call.shapes[-1])
+        if call.get(1, "dim", 0) not in (1, 1 - ndim) or len(sources) != len(call.get(0, "tensors")):
+            raise _UnsupportedError(" of anything but channels that follow from the network's input")
+        tensors = [self.tensors[self.tensor_of[source]] for source in sources]
+        if any(tensor.format != tensors[0].format for tensor in tensors):
+            tensors = [self._as_numbers(tensor, f"{node.name}.{i}") for i, tensor in enumerate(tensors)]
+            self.tensor_of[node] = tensors[0].name  # so that the step reads the numbers, not the codes
+            sources[0] = node
+        return tuple(Concat(tensor.name, tensor.shape[0]) for tensor in tensors[1:]) or None
+
+    def _as_numbers(self, tensor: Tensor, name: str) -> Tensor:
+        if tensor.format.is_real:
+            return tensor
+        numbers = Tensor(name, tensor.shape, REAL)
+        step = Affine(np.array(tensor.format.scale), np.array(tensor.format.offset))
+        self._emit(Op(name=self._op_name(name), input=tensor.name, output=numbers, steps=(step,)))
+        return numbers
 
     def _made_at(self, tensor: str) -> int:
         return next((i for i, op in enumerate(self.ops) if op.output.name == tensor), -1)
@@ -238,33 +298,37 @@ class _Walk:
                 f"{path}: its input must be quantized, got real numbers; put a quantized activation before it "
                 "(imcsim.quant)"
             )
-        if np.any(product.weights.offset != 0):
-            raise GraphError(f"{path}: weights must be planes without an offset, got an offset")
-        shape = product.shape(source.shape)
-        scale = product.weights.scale.reshape(-1) * source.format.scale
         bias = getattr(self.module.get_submodule(path), "bias", None)
-        offset = np.zeros(1) if bias is None else bias.detach().double().numpy()
+        try:
+            product, steps = take_apart(product, source, 0.0 if bias is None else bias.detach().double().numpy())
+        except GraphError as error:
+            raise GraphError(f"{path}: {error}") from None
+        shape = product.shape(source.shape)
         name = self._op_name(path)
         total = Tensor(f"{name}.sum", shape, REAL)
         self._emit(Op(name=name, input=source.name, output=total, product=product))
-        if scale.size == 1 and offset.size == 1:
-            scale, offset = scale.reshape(()), offset.reshape(())
-        self._emit(Op(name=f"{name}.scale", input=total.name, output=Tensor(node.name, shape, REAL),
-                      steps=(Affine(scale, offset),)))  # fmt: skip
+        for what, step in zip(("scale", "border"), steps, strict=False):
+            is_last = step is steps[-1]
+            shape = step.shape(shape)
+            made = Tensor(node.name if is_last else f"{name}.{what}", shape, REAL)
+            self._emit(Op(name=f"{name}.{what}", input=total.name, output=made, steps=(step,)))
+            total = made
         self.tensor_of[node] = node.name
 
-    def _step(self, node: fx.Node, path: str, source: Tensor, step: Step) -> None:
-        keeps_codes = isinstance(step, MaxPool | Flatten)
-        steps: tuple[Step, ...] = (step,)
-        if not keeps_codes and source.format.scale != 1:
-            steps = (Affine(np.array(source.format.scale), np.array(0.0)), step)
-        fmt: Format = REAL
-        if isinstance(step, Threshold | Quantize):
-            fmt = step.format
-        elif keeps_codes:
-            fmt = source.format
-        output = Tensor(node.name, step.shape(source.shape), fmt)
-        self._emit(Op(name=self._op_name(path), input=source.name, output=output, steps=steps))
+    def _steps(self, node: fx.Node, path: str, source: Tensor, steps: tuple[Step, ...]) -> None:
+        form = source.format
+        if not all(step.keeps_codes for step in steps) and (form.scale != 1 or form.zero):
+            steps = (Affine(np.array(form.scale), np.array(form.offset)), *steps)
+        shape: Shape = source.shape
+        fmt: Format = form
+        for step in steps:
+            shape = step.shape(shape)
+            if isinstance(step, Threshold | Quantize):
+                fmt = step.format
+            elif not step.keeps_codes:
+                fmt = REAL
+        name = self._op_name(path)
+        self._emit(Op(name=name, input=source.name, output=Tensor(node.name, shape, fmt), steps=steps))
         self.tensor_of[node] = node.name
 
     def _emit(self, op: Op) -> None:
@@ -365,10 +429,25 @@ def _nothing(module: nn.Module, call: _Call) -> None:
     return None
 
 
+HARD_SIGMOID = (Affine(np.array(1 / 6), np.array(0.5)), Clip(0.0, 1.0))
+
+
+def _slopes(slope: np.ndarray) -> np.ndarray:
+    return slope.reshape(()) if slope.size == 1 else slope
+
+
 MODULES: dict[type[nn.Module], Callable[[Any, _Call], Piece]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: lambda module, call: Relu(),
+    nn.ReLU6: lambda module, call: Clip(0.0, 6.0),
+    nn.PReLU: lambda module, call: PRelu(_slopes(module.weight.detach().double().numpy())),
+    nn.LeakyReLU: lambda module, call: PRelu(np.array(module.negative_slope)),
+    nn.Hardtanh: lambda module, call: Clip(float(module.min_val), float(module.max_val)),
+    nn.Hardsigmoid: lambda module, call: HARD_SIGMOID,
+    nn.Hardswish: lambda module, call: HardSwish(),
+    nn.Sigmoid: lambda module, call: Sigmoid(),
+    nn.Tanh: lambda module, call: Tanh(),
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
@@ -383,6 +462,106 @@ MODULES: dict[type[nn.Module], Callable[[Any, _Call], Piece]] = {
 
 def _add(call: _Call) -> Piece:
     raise AssertionError("handled where both tensors are known")
+
+
+def _sub(call: _Call) -> Piece:
+    raise AssertionError("handled where both tensors are known")
+
+
+def _mul(call: _Call) -> Piece:
+    raise AssertionError("handled where both tensors are known")
+
+
+def _div(call: _Call) -> Piece:
+    raise AssertionError("handled where both tensors are known")
+
+
+def _cat(call: _Call) -> Piece:
+    raise AssertionError("handled where all tensors are known")
+
+
+_ARITHMETIC = (_add, _sub, _mul, _div)
+
+
+def _with_constant(take: Any, call: _Call) -> Step:
+    """Return a tensor plus, less, times or over a constant as an affine step."""
+    left, right = call.get(0, "input"), call.get(1, "other")
+    is_right = _constant(right) is not None
+    value = _constant(right if is_right else left)
+    if value is None or call.kwargs.get("alpha", 1) != 1 or (take is _div and not is_right):
+        raise _UnsupportedError(" of anything but two tensors, or one and a constant")
+    shape = _shape(left if is_right else right)
+    value = value.reshape((1,) * (len(shape) - value.ndim) + value.shape) if value.ndim <= len(shape) else value
+    if len(value.shape) != len(shape) or value.shape[0] != 1 or call.shapes[-1] != shape:
+        raise _UnsupportedError(" with a constant that differs from sample to sample, or is larger than the tensor")
+    one, zero = np.array(1.0), np.array(0.0)
+    if value.size == 1:
+        value = value.reshape(())
+    elif prod(value.shape[2:]) == 1:
+        value = value.reshape(-1)
+    else:
+        value = value[0]
+    if take is _add:
+        scale, offset = one, value
+    elif take is _sub:
+        scale, offset = (one, -value) if is_right else (-one, value)
+    else:
+        scale, offset = (value if take is _mul else one / value), zero
+    return SpatialAffine(scale, offset) if value.ndim > 1 else Affine(scale, offset)
+
+
+def _constant(value: Any) -> np.ndarray | None:
+    if isinstance(value, fx.Node):
+        return value.meta.get("constant")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return np.array(float(value)) if is_number else None
+
+
+def _negate(call: _Call) -> Affine:
+    return Affine(np.array(-1.0), np.array(0.0))
+
+
+def _prelu(call: _Call) -> PRelu:
+    slope = _constant(call.get(1, "weight"))
+    if slope is None:
+        raise _UnsupportedError(" with slopes that are computed")
+    return PRelu(_slopes(slope))
+
+
+def _clamp(call: _Call) -> Clip:
+    low, high = call.get(1, "min"), call.get(2, "max")
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        raise _UnsupportedError(" without a number as its least and greatest")
+    return Clip(float(low), float(high))
+
+
+def _hardtanh(call: _Call) -> Clip:
+    return Clip(float(call.get(1, "min_val", -1.0)), float(call.get(2, "max_val", 1.0)))
+
+
+def _mean(call: _Call) -> Piece:
+    shape = _shape(call.args[0])
+    dims, keeps = call.get(1, "dim"), call.get(2, "keepdim", False)
+    axes = tuple(sorted(d % len(shape) for d in ((dims,) if isinstance(dims, int) else dims or range(len(shape)))))
+    everything = tuple(range(1, len(shape)))
+    if axes == (2, 3):
+        pool = AvgPool(shape[2:], shape[2:])  # type: ignore[arg-type]
+        return pool if keeps else (pool, Flatten())
+    if not keeps or axes not in ((1,), everything):
+        raise _UnsupportedError(" over anything but channels or whole samples with keepdim, or the image")
+    return Mean("sample") if axes == everything else Mean("channels")
+
+
+def _get_item(call: _Call) -> Slice:
+    shape, index = _shape(call.args[0]), call.args[1]
+    index = index if isinstance(index, tuple) else (index,)
+    whole = [i for i, part in enumerate(index) if part == slice(None)]
+    if len(index) < 2 or not isinstance(index[1], slice) or set(range(len(index))) - set(whole) - {1}:
+        raise _UnsupportedError(" of anything but a range of channels")
+    first, last, stride = index[1].indices(shape[1])
+    if stride != 1 or last <= first:
+        raise _UnsupportedError(" of anything but a range of channels")
+    return Slice(first, last)
 
 
 def _function_max_pool(call: _Call) -> MaxPool:
@@ -428,6 +607,41 @@ FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
     torch.add: _add,
     "add": _add,
     "add_": _add,
+    operator.sub: _sub,
+    operator.isub: _sub,
+    torch.sub: _sub,
+    "sub": _sub,
+    operator.mul: _mul,
+    operator.imul: _mul,
+    torch.mul: _mul,
+    "mul": _mul,
+    operator.truediv: _div,
+    torch.div: _div,
+    "div": _div,
+    operator.neg: _negate,
+    torch.neg: _negate,
+    "neg": _negate,
+    torch.cat: _cat,
+    torch.concat: _cat,
+    operator.getitem: _get_item,
+    torch.abs: lambda call: Abs(),
+    "abs": lambda call: Abs(),
+    torch.mean: _mean,
+    "mean": _mean,
+    torch.clamp: _clamp,
+    "clamp": _clamp,
+    functional.hardtanh: _hardtanh,
+    functional.relu6: lambda call: Clip(0.0, 6.0),
+    functional.prelu: _prelu,
+    functional.leaky_relu: lambda call: PRelu(np.array(float(call.get(1, "negative_slope", 0.01)))),
+    functional.hardsigmoid: lambda call: HARD_SIGMOID,
+    functional.hardswish: lambda call: HardSwish(),
+    functional.sigmoid: lambda call: Sigmoid(),
+    torch.sigmoid: lambda call: Sigmoid(),
+    "sigmoid": lambda call: Sigmoid(),
+    functional.tanh: lambda call: Tanh(),
+    torch.tanh: lambda call: Tanh(),
+    "tanh": lambda call: Tanh(),
     functional.relu: lambda call: Relu(),
     torch.relu: lambda call: Relu(),
     "relu": lambda call: Relu(),

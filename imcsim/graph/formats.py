@@ -1,6 +1,7 @@
 """What the numbers of a tensor are between two ops: whole-number codes with a scale, or real numbers."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from imcsim.errors import GraphError
@@ -25,7 +26,7 @@ Serial = Literal["bit", "trit"]
 
 @dataclass(frozen=True)
 class Format:
-    """The numbers of a tensor: ``scale * code``, or real numbers that live on the digital side only.
+    """The numbers of a tensor: ``scale * (code - zero)``, or real numbers that live on the digital side only.
 
     >>> Format("unsigned", 2, scale=0.5).n_passes
     2
@@ -42,12 +43,23 @@ class Format:
     minus: float = 1.0
     """For ternary codes: -1 stands for ``-minus * scale``; other than 1 it makes the encoding asymmetric."""
 
+    zero: float = 0.0
+    """Which code stands for 0, perhaps one between two codes: a zero point, or ``-beta / gamma`` of RTN.
+
+    Tiles multiply codes; what the zero adds is a correction of the product (`imcsim.graph.offsets`).
+    """
+
     def __post_init__(self) -> None:
         fixed = {"binary": 1, "ternary": 2}
         if self.kind in fixed and self.bits != fixed[self.kind]:
             raise GraphError(f"format: {self.kind} codes take {fixed[self.kind]} bits, got {self.bits}")
         if self.minus != 1 and (self.kind != "ternary" or not self.minus > 0):
             raise GraphError(f"format: minus must be 1, or above 0 for ternary codes, got {self.minus} for {self.kind}")
+        if not isfinite(self.zero) or (self.zero and (self.kind == "real" or self.minus != 1)):
+            raise GraphError(
+                f"format: zero must be finite, and 0 for real numbers and asymmetric codes, got {self.zero} for "
+                f"{self.kind}"
+            )
         if not 1 <= self.bits <= 64:
             raise GraphError(f"format: bits must be from 1 to 64, got {self.bits}")
 
@@ -55,6 +67,17 @@ class Format:
     def is_real(self) -> bool:
         """Whether the tensor holds real numbers, which no tile can take."""
         return self.kind == "real"
+
+    @property
+    def offset(self) -> float:
+        """What code 0 stands for."""
+        return -self.scale * self.zero if self.zero else 0.0
+
+    @property
+    def zero_code(self) -> int | None:
+        """The code that stands for 0 exactly, or None where there is none."""
+        is_code = self.zero == round(self.zero) and self.low <= self.zero <= self.high
+        return round(self.zero) if is_code else None
 
     @property
     def low(self) -> int:

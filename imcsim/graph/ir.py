@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from imcsim.errors import GraphError
-from imcsim.graph.formats import Format
-from imcsim.graph.steps import Add, Flatten, MaxPool, Quantize, Shape, Step, Threshold, window_shape
+from imcsim.graph.formats import REAL, Format
+from imcsim.graph.steps import Joining, Quantize, Shape, Step, Threshold, window_shape
 from imcsim.records import Record
 from imcsim.ternary import PlaneSum
 
@@ -45,7 +45,7 @@ class LayerAttrs:
     """What differs silently between published codes and must be said (quantizers.md B.4)."""
 
     pad_value: int = 0
-    """Code that the padding of a convolution brings in: -1, 0 or +1."""
+    """Code that the padding of a convolution brings in: any code of the input's format."""
 
     sign_zero: int = 1
     """Code of an input of exactly 0 under a sign activation."""
@@ -75,6 +75,39 @@ class Product(Record):
             raise GraphError(f"{self.kind}: weights must have {ndim} axes, got shape {self.weights.shape}")
         if self.groups < 1 or self.weights.shape[0] % self.groups:
             raise GraphError(f"{self.kind}: groups must divide the {self.weights.shape[0]} outputs, got {self.groups}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the sums of whole-number codes are whole numbers."""
+        return self.weights.is_whole and not self.weights.is_grouped
+
+    @cached_property
+    def row_groups(self) -> tuple[int, ...]:
+        """Rows of each input group, in the order in which tiles hold them; one group where inputs share a scale.
+
+        Each has blocks of its own, since its sums are scaled before they are added to those of others.
+        """
+        weights = self.weights
+        if weights.group_size is None:
+            return (self.n_rows,)
+        n_inputs, size, window = weights.shape[1], weights.group_size, prod(self.kernel)
+        sizes = [min(size, n_inputs - start) for start in range(0, n_inputs, size)]
+        return tuple(sizes * window) if self.splits_window else tuple(n * window for n in sizes)
+
+    @property
+    def splits_window(self) -> bool:
+        """Whether each position of the window has input groups of its own."""
+        scale = self.weights.group_scale
+        return scale is not None and prod(scale.shape[2:]) > 1
+
+    @cached_property
+    def group_factors(self) -> np.ndarray:
+        """What the sums of each input group count for: float64 (row groups, c_out), in the order of `row_groups`."""
+        scale = self.weights.group_scale
+        assert scale is not None, "asked of grouped weights alone"
+        return np.ascontiguousarray(
+            np.moveaxis(scale.reshape(*scale.shape[:2], -1), (2, 1), (0, 1)).reshape(-1, len(scale))
+        )
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -112,7 +145,8 @@ class Product(Record):
         """The weights as tiles hold them: int8 (j g r c), plane after plane, group after group.
 
         The rows of a convolution run over (kh, kw, c_in / groups): one kernel position after the other, so that
-        neighbouring rows come from one pixel.
+        neighbouring rows come from one pixel. Where inputs are grouped over the whole window, one input group comes
+        after the other, each in that order.
         """
         planes = self.weights.planes
         planes = planes.reshape(len(planes), self.groups, self.n_columns, *planes.shape[2:])
@@ -120,7 +154,12 @@ class Product(Record):
             planes = planes.transpose(0, 1, 4, 5, 3, 2)  # j g c i kh kw -> j g kh kw i c
         else:
             planes = planes.transpose(0, 1, 3, 2)
-        return np.ascontiguousarray(planes.reshape(len(planes), self.groups, self.n_rows, self.n_columns))
+        matrix = planes.reshape(len(planes), self.groups, self.n_rows, self.n_columns)
+        if self.weights.group_size is not None and not self.splits_window:
+            rows = np.arange(self.n_rows).reshape(-1, self.weights.shape[1])  # window, input
+            cuts = range(self.weights.group_size, self.weights.shape[1], self.weights.group_size)
+            matrix = matrix[:, :, np.concatenate([part.ravel() for part in np.split(rows, cuts, axis=1)])]
+        return np.ascontiguousarray(matrix)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -139,7 +178,7 @@ class Op(Record):
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of all tensors that the op reads."""
-        return (self.input, *(step.other for step in self.steps if isinstance(step, Add)))
+        return (self.input, *(step.other for step in self.steps if isinstance(step, Joining)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,26 +213,36 @@ class Graph(Record):
     def _walk(op: Op, tensors: dict[str, Tensor]) -> tuple[Shape, Format | None]:
         source = tensors[op.input]
         shape, fmt = source.shape, None
+        now = source.format if op.product is None else REAL
         try:
             if op.product is not None:
                 source.format.codec()  # a tile takes codes
                 shape = op.product.shape(shape)
+                if np.any(op.product.weights.offset != 0):
+                    raise GraphError(
+                        f"{op.product.kind}: weights must be planes without an offset, got an offset; take it apart "
+                        "with imcsim.graph.offsets"
+                    )
                 pad = op.product.attrs.pad_value
                 if pad and not source.format.low <= pad <= source.format.high:
                     raise GraphError(f"{op.product.kind}: padding must bring in a code of {source.format}, got {pad}")
             asymmetric = source.format.minus != 1 and op.product is None
             for step in op.steps:
+                if isinstance(step, Joining):
+                    step.require_fit(shape, tensors[step.other].shape)
+                    other = tensors[step.other].format
+                    if step.keeps_codes and other != now and not (other.is_real and now.is_real):
+                        raise GraphError(
+                            f"{type(step).__name__.lower()}: must get numbers of one format, got {now} and {other}; "
+                            "make real numbers of codes first"
+                        )
                 shape = step.shape(shape)
-                if asymmetric and not isinstance(step, MaxPool | Flatten):
+                if asymmetric and not step.keeps_codes:
                     raise GraphError("asymmetric codes must go to products alone, got a digital step behind them")
-                if isinstance(step, Add) and tensors[step.other].shape != shape:
-                    raise GraphError(
-                        f"add: must get shapes that are equal, got {shape} and {tensors[step.other].shape}"
-                    )
                 if isinstance(step, Threshold | Quantize):
-                    fmt = step.format
-                elif not isinstance(step, MaxPool | Flatten):  # the others make real numbers of codes
-                    fmt = None
+                    fmt = now = step.format
+                elif not step.keeps_codes:  # these make real numbers of codes
+                    fmt, now = None, REAL
         except GraphError as error:
             raise GraphError(f"{op.name}: {error}") from None
         return shape, fmt

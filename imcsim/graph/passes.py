@@ -11,6 +11,7 @@ from math import ceil
 
 import numpy as np
 
+from imcsim.graph.epilogue import ExtremePool, OnesColumn, SpatialAffine
 from imcsim.graph.ir import Graph, Op
 from imcsim.graph.steps import Affine, Flatten, MaxPool, Relu, Step, Threshold
 
@@ -46,8 +47,8 @@ def fold_into_thresholds(graph: Graph) -> Graph:
     """Fold affine steps and ReLUs into the thresholds that follow them; where none follows, join affine steps.
 
     A batch norm ``a * x + b`` before a threshold ``t`` becomes the threshold ``(t - b) / |a|`` in the direction of a.
-    Max pools move behind thresholds, which never fall. Behind a product with whole-number factors the
-    thresholds are rounded up to whole numbers, which changes no comparison.
+    Max pools move behind thresholds; in channels where codes fall as the numbers rise they become min pools. Behind a
+    product with whole-number factors the thresholds are rounded up to whole numbers, which changes no comparison.
     """
     return graph.replace_ops(
         tuple(_fold_op(op, is_symmetric=graph.tensors[op.input].format.minus == 1) for op in graph.ops)
@@ -56,7 +57,7 @@ def fold_into_thresholds(graph: Graph) -> Graph:
 
 def _fold_op(op: Op, *, is_symmetric: bool) -> Op:
     steps = list(op.steps)
-    sums_are_whole = op.product is not None and op.product.weights.is_whole and is_symmetric
+    sums_are_whole = op.product is not None and op.product.is_whole and is_symmetric
     at = 0
     while at + 1 < len(steps):
         folded = _fold_pair(steps[at], steps[at + 1], is_whole=sums_are_whole and at == 0)
@@ -83,9 +84,26 @@ def _fold_pair(first: Step, second: Step, *, is_whole: bool) -> list[Step] | Non
             return [replace(second, thresholds=reached)]
         case MaxPool(), Threshold() if np.all(second.direction == 1):
             return [second, first]
+        case MaxPool() | ExtremePool(), Threshold():  # where codes fall as the numbers rise, the greatest has the least
+            turned = second.direction * (first.direction if isinstance(first, ExtremePool) else np.int8(1))
+            return [second, ExtremePool(first.kernel, first.stride, first.padding, turned)]
+        case OnesColumn(), Affine(scale=scale, offset=offset):
+            return [
+                OnesColumn(scale * first.scale, scale * first.ones_scale, scale * first.offset + offset, first.groups)
+            ]
+        case SpatialAffine(), Affine():
+            scale, offset = _over_image(second.scale), _over_image(second.offset)
+            return [SpatialAffine(scale * first.scale, scale * first.offset + offset)]
+        case Affine(), SpatialAffine(scale=scale, offset=offset):
+            return [SpatialAffine(scale * _over_image(first.scale), scale * _over_image(first.offset) + offset)]
         case Flatten(), Threshold() if len(second.thresholds) == 1 and len(second.direction) == 1:
             return [second, first]
     return None
+
+
+def _over_image(values: np.ndarray) -> np.ndarray:
+    """One number, or one per channel as a table (c 1 1)."""
+    return values.reshape(-1, 1, 1) if values.ndim else values
 
 
 def _fold_affine(affine: Affine, threshold: Threshold, *, is_whole: bool) -> Threshold:

@@ -5,7 +5,7 @@ function unit does it is said in `imcsim.mapping.digital`, how it is computed in
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -19,9 +19,23 @@ Shape = tuple[int, ...]
 class Step(Record):
     """One digital operation on the numbers of a tensor."""
 
+    keeps_codes: ClassVar[bool] = False
+    """Whether codes that go in come out as codes of the same format; the others make real numbers of them."""
+
     def shape(self, shape: Shape) -> Shape:
         """Return the shape that comes out for numbers of *shape* (without the batch)."""
         return shape
+
+
+class Joining(Step):
+    """A step that reads a second tensor of the graph, which must be made before."""
+
+    other: str
+    """Name of the second tensor."""
+
+    def require_fit(self, shape: Shape, other: Shape) -> None:
+        """Raise GraphError unless a second tensor of shape *other* meets numbers of *shape*."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +156,9 @@ class Threshold(Step):
 
 @dataclass(frozen=True, eq=False)
 class Quantize(Step):
-    """Numbers to codes on an even grid: ``clip(round(x / format.scale), low, high)``, halves to even.
+    """Numbers to codes on an even grid: ``clip(round(x / format.scale) + format.zero, low, high)``, halves to even.
 
-    For grids with too many levels to be thresholds, such as 8 bits.
+    For grids with too many levels to be thresholds, such as 8 bits. A zero between two codes is added before rounding.
     """
 
     format: Format
@@ -157,6 +171,7 @@ class MaxPool(Step):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
+    keeps_codes: ClassVar[bool] = True
 
     def shape(self, shape: Shape) -> Shape:
         """(c h w) to (c h' w')."""
@@ -177,7 +192,7 @@ class AvgPool(Step):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Step):
+class Add(Joining):
     """Add another tensor of the same shape: ``x + scale * other``."""
 
     other: str
@@ -185,10 +200,17 @@ class Add(Step):
 
     scale: float = 1.0
 
+    def require_fit(self, shape: Shape, other: Shape) -> None:
+        """Raise GraphError unless the shapes are equal."""
+        if other != shape:
+            raise GraphError(f"add: must get shapes that are equal, got {shape} and {other}")
+
 
 @dataclass(frozen=True, eq=False)
 class Flatten(Step):
     """(c h w) to (c * h * w), channel after channel."""
+
+    keeps_codes: ClassVar[bool] = True
 
     def shape(self, shape: Shape) -> Shape:
         """(c h w) to (c * h * w)."""

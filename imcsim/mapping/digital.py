@@ -5,17 +5,32 @@ from collections.abc import Iterator
 from math import prod
 
 from imcsim.graph import (
+    Abs,
     Add,
+    AddChannels,
     Affine,
     AvgPool,
+    ChannelMix,
+    Clip,
+    Concat,
+    ExtremePool,
     Flatten,
     Graph,
+    HardSwish,
+    Joining,
     LogSoftmax,
     MaxPool,
+    Mean,
+    Mul,
+    OnesColumn,
     Op,
+    PRelu,
     Quantize,
     RealProduct,
     Relu,
+    Sigmoid,
+    Slice,
+    SpatialAffine,
     Step,
     Tanh,
     Threshold,
@@ -25,32 +40,43 @@ from imcsim.graph.steps import Shape
 LANES = ("relu", "vpe", "spe", "qu")
 
 
-def lane_work(step: Step, before: Shape) -> dict[str, int]:
-    """Return the element operations of *step* on one sample of shape *before*, by lane.
+def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
+    """Return the element operations of *step* on one sample of shape *before*, by lane; *other*: its second tensor's.
 
     A window of k numbers takes k - 1 comparisons, or k - 1 additions and one scaling. One threshold step or one
-    multiply-add is one operation of a lane, as its energy in the chip file says.
+    multiply-add is one operation of a lane, as its energy in the chip file says; so is a multiply with the choice
+    whether it is taken.
     """
     n_before, n_after = prod(before), prod(step.shape(before))
     match step:
-        case Affine() | Add():
+        case Affine() | Add() | Mul() | PRelu() | SpatialAffine():
             return {"vpe": n_after}
+        case Clip() | OnesColumn():  # two comparisons, two multiply-adds
+            return {"vpe": 2 * n_after}
+        case HardSwish():  # a sum, two comparisons, a scaling and a product
+            return {"vpe": 5 * n_after}
+        case AddChannels():
+            return {"vpe": prod(other)}
+        case Mean():
+            return {"vpe": n_before}
+        case ChannelMix(n_terms=n_terms):
+            return {"vpe": n_terms * prod(before[1:])}
         case RealProduct(weights=weights):
             return {"vpe": n_after * prod(weights.shape[1:])}
-        case Tanh():
+        case Tanh() | Sigmoid():
             return {"spe": n_after}
-        case Relu():
+        case Relu() | Abs():
             return {"relu": n_after}
         case Threshold() | Quantize():
             return {"qu": n_after}
-        case MaxPool(kernel=kernel):
+        case MaxPool(kernel=kernel) | ExtremePool(kernel=kernel):
             return {"vpe": n_after * (prod(kernel) - 1)} if prod(kernel) > 1 else {}
         case AvgPool(kernel=kernel):
             return {"vpe": n_after * prod(kernel)}
         case LogSoftmax():
             # an exponential for each number and a logarithm; an addition and a subtraction for each number
             return {"spe": n_before + 1, "vpe": 2 * n_before}
-        case Flatten():
+        case Flatten() | Concat() | Slice():  # numbers are written where they belong
             return {}
     raise AssertionError(f"no lane for {type(step).__name__}")
 
@@ -68,8 +94,11 @@ def walk_steps(op: Op, graph: Graph) -> Iterator[tuple[Step, Shape]]:
 def digital_work(op: Op, graph: Graph) -> dict[str, int]:
     """Return the element operations of all steps of *op* on one sample, by lane in the order of first use."""
     work: Counter[str] = Counter()
+    if op.product is not None and op.product.weights.is_grouped:  # the sums of each input group are scaled and added
+        work["vpe"] += prod(op.product.shape(graph.tensors[op.input].shape)) * len(op.product.row_groups)
     for step, shape in walk_steps(op, graph):
-        work.update(lane_work(step, shape))
+        other = graph.tensors[step.other].shape if isinstance(step, Joining) else ()
+        work.update(lane_work(step, shape, other))
     return {lane: n for lane, n in work.items() if n}
 
 

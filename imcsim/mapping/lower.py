@@ -140,7 +140,7 @@ class _Writer:
             streams=psums,
         )  # fmt: skip
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
-        adds = layer.n_vectors * layer.n_groups * layer.n_outputs * (layer.psums_per_output - 1) * words
+        adds = layer.n_vectors * layer.n_groups * layer.n_outputs * layer.adds_per_output * words
         issue = self.issue(layer, "issue.reduce", 1)
         return [
             self.task(layer, "reduce", "reduce_unit", layer.n_vectors, "reduce_unit.add",
@@ -184,7 +184,7 @@ class _Writer:
 
     def write_psums(self, layer: LayerPlan, r: int, round_: Round, counted: list[str]) -> str:
         """Write the psums that one round leaves in the psum buffer."""
-        n_psums = sum(layer.vectors_of(s.replica) * s.n_columns for s in round_.shards)
+        n_psums = sum(layer.vectors_of(s.replica) * s.n_columns * s.n_sums for s in round_.shards)
         return self.task(
             layer, f"psums.round{r}", "psum_buffer.write", layer.n_vectors, "psum_buffer.write",
             count=n_psums * layer.psum_bits, streams=counted,

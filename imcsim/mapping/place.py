@@ -1,6 +1,6 @@
 """A graph and a chip to a plan: split, replicate, assign to rounds."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -54,7 +54,13 @@ def place(
     else:
         packed = _pack_rounds(on_tiles, splits, chip)
     placed = {
-        layer.name: replace(layer, n_row_chunks=split.n_row_chunks, n_replicas=split.n_replicas, rounds=rounds)
+        layer.name: replace(
+            layer,
+            n_row_chunks=split.n_row_chunks,
+            n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
+            n_replicas=split.n_replicas,
+            rounds=rounds,
+        )
         for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
     }
     return Plan(
@@ -83,6 +89,7 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         n_vectors=graph.n_vectors(op) * n_samples,
         n_groups=product.groups,
         n_rows=product.n_rows,
+        row_groups=product.row_groups if product.weights.is_grouped else (),
         n_columns=product.n_columns * product.n_planes,
         n_weight_planes=product.n_planes,
         n_passes=codec.n_planes,
@@ -94,14 +101,18 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
 
 
 def _is_dense(product: Product, source: Format) -> bool:
-    """Whether every product of the layer is +1 or -1, so that n + k is the number of rows: binary on both sides."""
+    """Whether every product of the layer is +1 or -1, so that n + k is the number of rows: binary on both sides.
+
+    Asymmetric weights are not: what they weigh differently must be counted apart.
+    """
     is_padded = product.padding != (0, 0) and product.attrs.pad_value == 0
-    return source.kind == "binary" and product.weights.zero_fraction == 0 and not is_padded
+    weights = product.weights
+    return source.kind == "binary" and weights.zero_fraction == 0 and not weights.is_asymmetric and not is_padded
 
 
 def _psum_bits(product: Product, factors: Iterable[int], tile: Tile) -> int:
     """Bits of the largest sum of a psum: every block at its largest count, every pass."""
-    n_blocks = -(-product.n_rows // tile.rows_per_access)
+    n_blocks = -(-max(product.row_groups) // tile.rows_per_access)
     largest = n_blocks * min(tile.count_max, tile.rows_per_access) * sum(abs(f) for f in factors)
     return (2 * largest).bit_length()
 
@@ -138,13 +149,13 @@ def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split
 
 
 def _least_split(layer: LayerPlan, tile: Tile) -> Split:
-    return Split(-(-layer.n_rows // tile.n_rows), 1)
+    return Split(-(-layer.n_blocks(tile.rows_per_access) // tile.n_blocks), 1)
 
 
 def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     """Yield the splits worth trying: as many chunks of rows as blocks allow, as many copies as tiles allow."""
     tile = chip.tile
-    n_blocks = -(-layer.n_rows // tile.rows_per_access)
+    n_blocks = layer.n_blocks(tile.rows_per_access)
     least = _least_split(layer, tile).n_row_chunks
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
@@ -158,7 +169,7 @@ def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
 def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     tile = chip.tile
     interval = max(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
-    n_blocks = -(-layer.n_rows // tile.rows_per_access)
+    n_blocks = layer.n_blocks(tile.rows_per_access)
     pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile))
     pieces_per_tile = -(-pieces * split.n_replicas // chip.n_tiles)
     accesses = -(-layer.n_vectors // split.n_replicas) * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
@@ -237,11 +248,26 @@ def _segments(layer: LayerPlan, tile: Tile) -> list[tuple[int, int]]:
     return [(start, min(start + width, layer.n_columns)) for start in range(0, layer.n_columns, width)]
 
 
-def _chunks(layer: LayerPlan, n_chunks: int, tile: Tile) -> list[tuple[int, int]]:
-    """Rows of each chunk: whole blocks, as even as they can be."""
-    n_blocks = -(-layer.n_rows // tile.rows_per_access)
-    cuts = [i * n_blocks // n_chunks * tile.rows_per_access for i in range(n_chunks)] + [layer.n_rows]
-    return list(pairwise(cuts))
+def _chunks(layer: LayerPlan, n_chunks: int, tile: Tile) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Rows of each chunk, and how they fall into input groups: whole blocks, as even as they can be."""
+    n_blocks = layer.n_blocks(tile.rows_per_access)
+    cuts = [i * n_blocks // n_chunks for i in range(n_chunks)] + [n_blocks]
+    if not layer.row_groups:
+        rows = [cut * tile.rows_per_access for cut in cuts[:-1]] + [layer.n_rows]
+        return [(start, stop, ()) for start, stop in pairwise(rows)]
+    blocks = [  # input group and rows of each
+        (group, min(tile.rows_per_access, n_rows - start))
+        for group, n_rows in enumerate(layer.row_groups)
+        for start in range(0, n_rows, tile.rows_per_access)
+    ]
+    chunks, row = [], 0
+    for first, last in pairwise(cuts):
+        sizes: Counter[int] = Counter()
+        for group, n_rows in blocks[first:last]:
+            sizes[group] += n_rows
+        chunks.append((row, row + sizes.total(), tuple(sizes.values())))
+        row += sizes.total()
+    return chunks
 
 
 def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]:
@@ -249,9 +275,9 @@ def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]
     for group in range(layer.n_groups):
         for column_start, column_stop in _segments(layer, tile):
             yield [
-                Shard(layer.name, group, replica, *rows, column_start, column_stop, tile=-1, block=-1, column=-1)
+                Shard(layer.name, group, replica, start, stop, column_start, column_stop, -1, -1, -1, row_groups)
                 for replica in range(split.n_replicas)
-                for rows in _chunks(layer, split.n_row_chunks, tile)
+                for start, stop, row_groups in _chunks(layer, split.n_row_chunks, tile)
             ]
 
 

@@ -20,6 +20,15 @@ from imcsim.ternary import Codec
 Style = Literal["spatial", "temporal"]
 
 
+def blocks_of_groups(row_groups: tuple[int, ...], rows_per_access: int) -> int:
+    """Return how many blocks *row_groups* take, each in blocks of its own.
+
+    >>> blocks_of_groups((4, 4, 17), 16)
+    4
+    """
+    return sum(-(-n_rows // rows_per_access) for n_rows in row_groups)
+
+
 @dataclass(frozen=True)
 class Shard:
     """The part of a layer's weight planes that sits in one tile, in one replica."""
@@ -42,6 +51,9 @@ class Shard:
     column: int
     """First column of the tile that it fills."""
 
+    row_groups: tuple[int, ...] = ()
+    """Rows of each input group in it, which has blocks and sums of its own; none: one group."""
+
     @property
     def n_rows(self) -> int:
         """Rows of weights."""
@@ -52,9 +64,14 @@ class Shard:
         """Columns of weights."""
         return self.column_stop - self.column_start
 
+    @property
+    def n_sums(self) -> int:
+        """Sums that it gives of each of its columns."""
+        return max(1, len(self.row_groups))
+
     def n_blocks(self, rows_per_access: int) -> int:
-        """Blocks that it fills, the last one perhaps in part."""
-        return -(-self.n_rows // rows_per_access)
+        """Blocks that it fills, the last one of each input group perhaps in part."""
+        return blocks_of_groups(self.row_groups or (self.n_rows,), rows_per_access)
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,9 @@ class LayerPlan:
     n_rows: int = 0
     """Inputs of one group."""
 
+    row_groups: tuple[int, ...] = ()
+    """Rows of each input group that has a scale of its own, and so blocks of its own; none: all rows are added up."""
+
     n_columns: int = 0
     """Outputs of one group times weight planes."""
 
@@ -102,6 +122,9 @@ class LayerPlan:
 
     n_row_chunks: int = 0
     """Into how many chunks of rows a group is cut; each gives a psum of its own."""
+
+    n_row_sums: int = 0
+    """How many sums of its rows each column gives: one a chunk, or one for each input group in it."""
 
     n_replicas: int = 0
     psum_bits: int = 0
@@ -126,8 +149,17 @@ class LayerPlan:
 
     @property
     def psums_per_output(self) -> int:
-        """Psums that the reduce unit adds up for one output."""
-        return self.n_row_chunks * self.n_weight_planes
+        """Psums that the reduce unit gets for one output."""
+        return self.n_row_sums * self.n_weight_planes
+
+    @property
+    def adds_per_output(self) -> int:
+        """Additions of the reduce unit for one output; the sums of input groups are added where they are scaled."""
+        return self.psums_per_output - max(1, len(self.row_groups))
+
+    def n_blocks(self, rows_per_access: int) -> int:
+        """Blocks that the rows of one group take."""
+        return blocks_of_groups(self.row_groups or (self.n_rows,), rows_per_access)
 
     def vectors_of(self, replica: int) -> int:
         """How many of the vectors one copy of the layer takes."""

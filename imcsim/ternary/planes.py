@@ -41,6 +41,16 @@ class PlaneSum(Record):
     Other than 1 it makes the encoding asymmetric, {-minus, 0, 1} times the scale; the operand has one plane then.
     """
 
+    group_size: int | None = None
+    """How many consecutive inputs of an output share a scale (FGQ); None: all of them."""
+
+    group_scale: Array | None = None
+    """float64, (c g) or (c g ...): what each of the g groups of inputs of an output counts for, on top of the scale.
+
+    Further axes are those behind the inputs, each whole or 1: a convolution's (c g kh kw) has groups of their own at
+    each position of its window, (c g) or (c g 1 1) has groups over the whole window.
+    """
+
     def __post_init__(self) -> None:
         planes = np.asarray(self.planes)
         if planes.ndim < 1 or len(planes) == 0:
@@ -62,6 +72,35 @@ class PlaneSum(Record):
             raise ConfigError(f"minus: must be above 0, got {self.minus.min()}; the sign is that of the plane")
         if self.is_asymmetric and len(planes) > 1:
             raise ConfigError(f"minus: must be 1 for an operand of {len(planes)} planes, got {self.minus.flat[0]}")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        if self.group_size is None and self.group_scale is None:
+            return
+        if self.group_size is None or self.group_scale is None:
+            raise ConfigError("group_scale: must come with a group_size, and a group_size with it, got one of the two")
+        shape = self.shape
+        if isinstance(self.group_size, bool) or not isinstance(self.group_size, int) or self.group_size < 1:
+            raise ConfigError(f"group_size: must be a whole number of at least 1, got {self.group_size!r}")
+        if len(shape) < 2:
+            raise ConfigError(f"group_size: must be of an operand with outputs and inputs (c i ...), got shape {shape}")
+        scale = np.asarray(self.group_scale, dtype=np.float64)
+        if scale.ndim == 2:
+            scale = scale.reshape(*scale.shape, *(1,) * (len(shape) - 2))
+        groups = (shape[0], -(-shape[1] // self.group_size))
+        if scale.shape[:2] != groups or scale.shape[2:] not in (shape[2:], (1,) * (len(shape) - 2)):
+            raise ConfigError(
+                f"group_scale: must be one for each output and group {groups}, each also for each position of the "
+                f"window {shape[2:]} or for all of them, got shape {np.shape(self.group_scale)}"
+            )
+        if not np.all(np.isfinite(scale)):
+            raise ConfigError(f"group_scale: must be finite, got {scale[~np.isfinite(scale)].flat[0]}")
+        object.__setattr__(self, "group_scale", frozen_array(scale, np.float64))
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether groups of inputs have scales of their own."""
+        return self.group_size is not None
 
     @property
     def is_asymmetric(self) -> bool:
@@ -97,7 +136,14 @@ class PlaneSum(Record):
 
     def to_numbers(self) -> Array:
         """Return the operand as float64 numbers."""
-        return self.scale * self.to_codes() + self.offset
+        return self.scale * self.scaled_codes() + self.offset
+
+    def scaled_codes(self) -> Array:
+        """Return the operand's codes, each times the scale of its group of inputs: the operand before its scale."""
+        codes = self.to_codes()
+        if self.group_size is None or self.group_scale is None:
+            return codes
+        return codes * np.repeat(self.group_scale, self.group_size, axis=1)[:, : self.shape[1]]
 
 
 def require_ternary(values: Array, where: str) -> None:

@@ -15,7 +15,7 @@ from imcsim.analytic import bounds_ps, estimate
 from imcsim.analytic.counts import count_actions, count_setup
 from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
-from imcsim.graph import REAL, Add, Graph, Op, Product, Quantize, Tensor, unsigned
+from imcsim.graph import REAL, Graph, Joining, Op, Product, Quantize, Tensor, unsigned
 from imcsim.graph.passes import simplify
 from imcsim.mapping.lower import lower
 from imcsim.mapping.place import as_they_are, least_time, place
@@ -90,7 +90,7 @@ def test_every_weight_is_covered_once_in_each_copy(plan):
             covered[shard.group, shard.replica][
                 shard.row_start : shard.row_stop, shard.column_start : shard.column_stop
             ] += 1
-            assert shard.row_start % tile.rows_per_access == 0
+            assert layer.row_groups or shard.row_start % tile.rows_per_access == 0
             assert shard.column_start % layer.n_weight_planes == 0
             assert shard.column_stop % layer.n_weight_planes == 0
         assert len(covered) == layer.n_groups * layer.n_replicas
@@ -150,7 +150,7 @@ def renamed(graph, seed):
     new = {name: f"n{number:03}" for name, number in zip(names, numbers, strict=True)}
 
     def step_of(step):
-        return Add(new[step.other], step.scale) if isinstance(step, Add) else step
+        return replace(step, other=new[step.other]) if isinstance(step, Joining) else step
 
     ops = tuple(
         replace(

@@ -173,29 +173,46 @@ def test_float_weights_are_named_and_the_help_says_to_quantize():
 
 
 def test_operators_that_a_graph_does_not_have_come_as_one_list_with_counts_and_paths():
-    inner = nn.Sequential(nn.Sigmoid(), nn.Softplus())
-    net = nn.Sequential(nn.Sigmoid(), inner, nn.ReLU())
+    inner = nn.Sequential(nn.SELU(), nn.Softplus())
+    net = nn.Sequential(nn.SELU(), inner, nn.ReLU())
     message = (
         r"^net: every operator must be one that a graph has, got 3 that are not: "
-        r"torch\.nn\.Sigmoid x2 \(0, 1\.0\); torch\.nn\.Softplus x1 \(1\.1\)$"
+        r"torch\.nn\.SELU x2 \(0, 1\.0\); torch\.nn\.Softplus x1 \(1\.1\)$"
     )
     with pytest.raises(GraphError, match=message):
         capture(net, image(), name="net")
 
 
 def test_float_weights_and_unknown_operators_come_together():
-    with pytest.raises(GraphError, match=r"^0: weights must be .* \| Sequential: every operator must .*Tanh x1 \(1\)$"):
-        capture(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh()), image())
+    with pytest.raises(GraphError, match=r"^0: weights must be .* \| Sequential: every operator must .*SELU x1 \(1\)$"):
+        capture(nn.Sequential(nn.Conv2d(2, 3, 3), nn.SELU()), image())
 
 
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
-        (lambda net, x: x + 1, r"operator\.add of anything but two tensors of one shape x1 \(add\)"),
-        (lambda net, x: x + x[:, :1], r"operator\.getitem x1 .*operator\.add of anything but two tensors of one shape"),
-        (lambda net, x: torch.add(x, x, alpha=2), r"add of anything but two tensors of one shape x1"),
-        (lambda net, x: x * 2, r"operator\.mul x1 \(mul\)"),
-        (lambda net, x: x.tanh(), r"Tensor\.tanh x1 \(tanh\)"),
+        (lambda net, x: x + x[:, :1], r"operator\.add of anything but two tensors of one shape x1 \(add\)"),
+        (lambda net, x: torch.add(x, x, alpha=2), r"add of anything but two tensors, or one and a constant x1"),
+        (lambda net, x: torch.add(x, 1, alpha=2), r"add of anything but two tensors, or one and a constant x1"),
+        (lambda net, x: 1 / x, r"operator\.truediv of anything but two tensors, or one and a constant x1"),
+        (lambda net, x: x / x, r"operator\.truediv by a tensor x1"),
+        (lambda net, x: x * x[:, :, :1], r"getitem of anything but a range of channels x1"),
+        (lambda net, x: x[:, ::2], r"operator\.getitem of anything but a range of channels x1"),
+        (lambda net, x: x[:, :1] * x.mean(1, keepdim=True).mean((2, 3)), r"mul of tensors of which neither is spread"),
+        (lambda net, x: x + torch.ones_like(x[:1]), r"torch\.ones_like x1"),
+        (lambda net, x: x * net.w, r"mul with a constant that differs from sample to sample"),
+        (lambda net, x: F.prelu(x, x[0, :, 0, 0]), r"prelu with slopes that are computed x1"),
+        (lambda net, x: x.clamp(min=0), r"Tensor\.clamp without a number as its least and greatest x1"),
+        (
+            lambda net, x: x.mean(),
+            r"Tensor\.mean over anything but channels or whole samples with keepdim, or the image",
+        ),
+        (lambda net, x: torch.cat([x, x]), r"cat of anything but channels that follow from the network's input x1"),
+        (
+            lambda net, x: torch.cat([x, net.w[:1]], 1),
+            r"cat of anything but channels that follow from the network's input",
+        ),
+        (lambda net, x: x.erf(), r"Tensor\.erf x1 \(erf\)"),
         (lambda net, x: F.max_pool2d(x, 2, ceil_mode=True), r"max_pool2d with ceil_mode or dilation x1"),
         (lambda net, x: F.avg_pool2d(x, 2, padding=1, count_include_pad=False), r"with ceil_mode, divisor_override or"),
         (lambda net, x: F.adaptive_avg_pool2d(x, 2), r"adaptive_avg_pool2d to anything but one value a channel x1"),
@@ -207,7 +224,7 @@ def test_float_weights_and_unknown_operators_come_together():
 )
 def test_functions_are_refused_with_what_is_wrong_with_them(forward, message):
     with pytest.raises(GraphError, match=message):
-        capture(Calls(forward), image())
+        capture(Calls(forward, w=nn.Parameter(torch.zeros(2, 2, 4, 4))), image())
 
 
 @pytest.mark.parametrize(
@@ -233,16 +250,17 @@ def test_real_numbers_into_a_product_are_refused_with_the_layer():
         capture(nn.Sequential(nn.ReLU(), TernaryConv2d(2, 2, 1)), image())
 
 
-def test_weights_with_an_offset_are_refused():
+def test_weights_whose_offset_differs_between_inputs_are_refused():
     class Shifted(nn.Module):
         def forward(self, x):
             return x[:, :1]
 
         def imc_product(self):
-            planes = PlaneSum(planes=np.ones((1, 1, 2, 1, 1)), factors=[1], offset=0.5)
+            planes = PlaneSum(planes=np.ones((1, 1, 2, 1, 1)), factors=[1], offset=np.ones((1, 2, 1, 1)))
             return Product(kind="conv2d", weights=planes)
 
-    with pytest.raises(GraphError, match=r"^1: weights must be planes without an offset, got an offset$"):
+    message = r"^1: weights: offset must be one number or one for each of the 1 outputs, got shape \(1, 2, 1, 1\)$"
+    with pytest.raises(GraphError, match=message):
         capture(nn.Sequential(TernaryActivation(), Shifted()), image())
 
 

@@ -8,15 +8,23 @@ from imcsim.graph import (
     BINARY,
     REAL,
     TERNARY,
+    Abs,
     Add,
     Affine,
     AvgPool,
+    Clip,
+    ExtremePool,
     Flatten,
     Graph,
+    HardSwish,
     MaxPool,
+    Mean,
+    OnesColumn,
     Op,
+    PRelu,
     Product,
     Relu,
+    SpatialAffine,
     Tensor,
     Threshold,
     unsigned,
@@ -131,10 +139,14 @@ def test_a_relu_stays_before_a_threshold_that_looks_down():
     assert steps_of(simplify(chain(Relu(), down))) == [Relu(), down]
 
 
-def test_a_max_pool_moves_behind_a_threshold_that_looks_up_and_stays_before_one_that_looks_down():
+def test_a_max_pool_moves_behind_a_threshold_and_becomes_a_min_pool_where_it_looks_down():
     pool, down = MaxPool((2, 2), (2, 2)), Threshold([[-0.5]], [0, 1], unsigned(1), -1)
     assert steps_of(simplify(chain(pool, HALF))) == [HALF, pool]
-    assert steps_of(simplify(chain(pool, down))) == [pool, down]
+    assert steps_of(simplify(chain(pool, down))) == [down, ExtremePool((2, 2), (2, 2), direction=-1)]
+    assert steps_of(simplify(chain(ExtremePool((2, 2), (2, 2), direction=[-1, 1]), down))) == [
+        down,
+        ExtremePool((2, 2), (2, 2), direction=[1, -1]),
+    ]
 
 
 def test_a_batch_norm_behind_a_max_pool_folds_and_then_the_pool_moves():
@@ -142,7 +154,26 @@ def test_a_batch_norm_behind_a_max_pool_folds_and_then_the_pool_moves():
     up = Threshold([[-0.25, 0.25], [-0.5, 0.5]], [-1, 0, 1], TERNARY, [1, 1])
     assert steps_of(simplify(chain(pool, Affine([2.0, 1.0], 0.0), HALF))) == [up, pool]
     down = steps_of(simplify(chain(pool, Affine([-2.0, 1.0], 0.0), HALF)))
-    assert [type(step) for step in down] == [MaxPool, Threshold]
+    assert [type(step) for step in down] == [Threshold, ExtremePool]
+    assert down[0].direction.tolist() == down[1].direction.tolist() == [-1, 1]
+
+
+def test_a_batch_norm_folds_into_tables_over_the_image_and_into_the_use_of_a_ones_column():
+    table, norm = np.arange(32.0).reshape(2, 4, 4), Affine([2.0, -1.0], [0.5, 0.25])
+    over = np.array([2.0, -1.0]).reshape(2, 1, 1)
+    more = np.array([0.5, 0.25]).reshape(2, 1, 1)
+    assert steps_of(simplify(chain(SpatialAffine(table, 1.0), norm))) == [SpatialAffine(table * over, over + more)]
+    assert steps_of(simplify(chain(norm, SpatialAffine(table, 1.0)))) == [SpatialAffine(table * over, table * more + 1)]
+    ones = OnesColumn([1.0, 2.0], 3.0, [0.0, 1.0])
+    assert steps_of(simplify(chain(ones, norm, shape=(3, 4, 4)))) == [
+        OnesColumn([2.0, -2.0], [6.0, -3.0], [0.5, -0.75])
+    ]
+
+
+def test_steps_that_a_threshold_cannot_take_in_stay_before_it():
+    for step in (PRelu(0.25), Clip(-1.0, 1.0), HardSwish(), Abs(), SpatialAffine(np.ones((2, 4, 4))), Mean("channels")):
+        assert steps_of(simplify(chain(step, HALF))) == [step, HALF]
+        assert steps_of(simplify(chain(HALF, step, Affine(2.0, 1.0)))) != [HALF, Affine(2.0, 1.0), step]
 
 
 def test_a_flatten_moves_behind_one_threshold_for_all_and_stays_before_one_for_each():

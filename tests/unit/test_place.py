@@ -2,10 +2,26 @@ import numpy as np
 import pytest
 from strategies import TIM_DNN, plane_sum, variant
 
+from imcsim.analytic.counts import count_actions
 from imcsim.errors import MappingError
-from imcsim.graph import REAL, TERNARY, Add, Affine, Flatten, Graph, Op, Product, Tensor, Threshold, unsigned
+from imcsim.graph import (
+    BINARY,
+    REAL,
+    TERNARY,
+    Add,
+    Affine,
+    Flatten,
+    Graph,
+    Op,
+    Product,
+    Quantize,
+    Tensor,
+    Threshold,
+    unsigned,
+)
 from imcsim.mapping.digital import is_on_host
 from imcsim.mapping.place import Split, as_they_are, place
+from imcsim.ternary import PlaneSum
 
 QUANTIZER = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
 
@@ -175,3 +191,62 @@ def test_flattening_beside_the_input_quantizer_stays_with_the_host():
     op = Op(name="in", input="x", output=Tensor("codes", (4,), unsigned(1)), steps=(quantizer, Flatten()))
     graph = Graph(name="g", input=Tensor("x", (1, 2, 2), REAL), ops=(op,), output="codes")
     assert is_on_host(op, graph)
+
+
+def grouped_plan(chip, group_size, n_inputs=40, n_outputs=3, **options):
+    n_groups = -(-n_inputs // group_size)
+    weights = PlaneSum(
+        planes=np.ones((1, n_outputs, n_inputs)),
+        factors=[1],
+        group_size=group_size,
+        group_scale=np.ones((n_outputs, n_groups)),
+    )
+    form = unsigned(2)
+    ops = (
+        Op(name="q", input="x", output=Tensor("c", (n_inputs,), form), steps=(Quantize(form),)),
+        Op(
+            name="fc",
+            input="c",
+            output=Tensor("y", (n_outputs,), REAL),
+            product=Product(kind="linear", weights=weights),
+        ),
+    )
+    graph = Graph(name="grouped", input=Tensor("x", (n_inputs,), REAL), ops=ops, output="y")
+    return place(graph, chip, policy=as_they_are, **options)
+
+
+def test_blocks_do_not_straddle_groups_of_inputs(tiny_chip):
+    # blocks of 4 rows, 5 of them a tile; groups of 10 inputs take 3 blocks of 4, 4 and 2 rows: 12 blocks, 4 a tile
+    plan = grouped_plan(variant(tiny_chip, {"tile.n_rows": 20}), 10)
+    layer = plan.layers[1]
+    shards = layer.rounds[0].shards
+    assert layer.n_blocks(4) == 12
+    assert [(s.row_start, s.row_stop, s.row_groups) for s in shards] == [
+        (0, 14, (10, 4)),
+        (14, 28, (6, 8)),
+        (28, 40, (2, 10)),
+    ]
+    assert [s.n_blocks(4) for s in shards] == [4, 4, 4]
+    assert (layer.psums_per_output, layer.adds_per_output) == (6, 2)  # two groups are cut and added up again
+    counts = count_actions(plan)["fc"]
+    assert counts["tile.access"] == 12 * 2
+    assert counts["psum_buffer.write"] == 6 * 3 * layer.psum_bits
+    assert counts["sfu.vpe"] == 3 * 4  # a multiply-add for each output and group
+
+
+def test_groups_as_large_as_blocks_cost_no_more_accesses(tiny_chip):
+    assert grouped_plan(tiny_chip, 4).layers[1].n_blocks(4) == grouped_plan(tiny_chip, 40).layers[1].n_blocks(4) == 10
+    assert grouped_plan(tiny_chip, 1).layers[1].n_blocks(4) == 40
+
+
+def test_asymmetric_weights_are_not_sensed_as_n_alone(tiny_chip):
+    chip = variant(tiny_chip, {"tile.sense": "n"})
+    for minus, sense in ((1.0, "n"), (0.5, "both")):
+        weights = PlaneSum(planes=np.ones((1, 2, 4)), factors=[1], minus=minus)
+        sign = Threshold([[0.0]], [-1, 1], BINARY)
+        ops = (
+            Op(name="q", input="x", output=Tensor("c", (4,), BINARY), steps=(sign,)),
+            Op(name="fc", input="c", output=Tensor("y", (2,), REAL), product=Product(kind="linear", weights=weights)),
+        )
+        graph = Graph(name="dense", input=Tensor("x", (4,), REAL), ops=ops, output="y")
+        assert place(graph, chip).layers[1].sense == sense

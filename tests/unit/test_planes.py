@@ -63,3 +63,38 @@ def test_what_is_no_sum_of_planes_is_refused(fields, message):
 def test_ternary_numbers_of_any_type_pass():
     for dtype in (np.int8, np.float32, bool):
         require_ternary(np.array([0, 1], dtype=dtype), "x")
+
+
+def test_groups_of_inputs_have_scales_of_their_own():
+    weights = PlaneSum(
+        planes=[[[1, -1, 1, 1, 0]]], factors=[1], scale=2.0, group_size=2, group_scale=[[1.0, 10.0, 5.0]]
+    )
+    assert weights.to_numbers().tolist() == [[2.0, -2.0, 20.0, 20.0, 0.0]]
+    assert weights.to_codes().tolist() == [[1, -1, 1, 1, 0]]
+    assert weights.is_grouped
+    window = PlaneSum(planes=np.ones((1, 1, 2, 1, 2)), factors=[1], group_size=2, group_scale=[[[[1.0, 3.0]]]])
+    assert window.to_numbers().tolist() == [[[[1.0, 3.0]], [[1.0, 3.0]]]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"group_size": 2}, r"group_scale: must come with a group_size, and a group_size with it, got one of the two"),
+        ({"group_size": 0, "group_scale": [[1.0]]}, r"group_size: must be a whole number of at least 1, got 0"),
+        (
+            {"group_size": 2, "group_scale": [[1.0, 2.0]]},
+            r"group_scale: must be one for each output and group \(1, 3\), .* \(\) .*, got shape \(1, 2\)",
+        ),
+        ({"group_size": 2, "group_scale": [[1.0, np.nan, 2.0]]}, r"group_scale: must be finite, got nan"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(groups, message):
+    with pytest.raises(ConfigError, match=message):
+        PlaneSum(planes=np.ones((1, 1, 5)), factors=[1], **groups)
+
+
+def test_a_vector_has_no_groups_of_inputs():
+    with pytest.raises(
+        ConfigError, match=r"group_size: must be of an operand with outputs and inputs .*, got shape \(5,"
+    ):
+        PlaneSum(planes=np.ones((1, 5)), factors=[1], group_size=2, group_scale=[[1.0]])

@@ -1,0 +1,184 @@
+"""The product of a layer whose input groups have scales of their own (FGQ): group after group, each in its own blocks.
+
+The sums of a group are whole numbers, exact whatever the order; its scale is applied once, and the scaled sums of the
+groups are added in the order in which tiles hold them, each rounded to float64.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from imcsim.functional.kernels import grouped_product, takes_groups
+from imcsim.functional.placed import Copies
+from imcsim.functional.products import (
+    Multiplied,
+    channels_of,
+    drives_of,
+    factors_of,
+    join_planes,
+    minus_of,
+    occupancy_of,
+    pack,
+    weigh,
+)
+from imcsim.functional.reading import Reader
+from imcsim.functional.spreading import block_height, spread
+from imcsim.functional.statistics import Clipping, Occupancy
+from imcsim.graph import Op, Product
+from imcsim.mapping.plan import LayerPlan, Plan
+from imcsim.ternary import Codec
+from imcsim.ternary.packing import PackedMatrix, PackedRows, PackedVectors
+
+Array = np.ndarray
+
+
+def grouped_product_of(
+    plan: Plan,
+    op: Op,
+    product: Product,
+    layer: LayerPlan,
+    codes: Array,
+    weights: Sequence[PackedMatrix | Copies],
+    tiles: Reader,
+    *,
+    looks: bool,
+) -> Multiplied:
+    """Return the sums of one layer, float64, as `products.product_of` does for other layers."""
+    codec = plan.codec(op)
+    rows = plan.chip.tile.rows_per_access
+    height = block_height(product.row_groups, rows)
+    out = product.shape(plan.graph.tensors[op.input].shape)
+    pads = codec.split(np.array(product.attrs.pad_value))
+    sums: list[Array] = []
+    clips = Clipping()
+    occupancy: Occupancy | None = None
+    for group, packed in enumerate(weights):
+        assert isinstance(packed, PackedMatrix), "copies that differ are refused"
+        planes = codec.split(channels_of(product, codes, group))
+        passes = [_pack(product, plane, int(pad), height, layer.sense) for plane, pad in zip(planes, pads, strict=True)]
+        if _is_plain(plan, op, layer, codec, tiles) and takes_groups(height, tiles.columns_per_tile):
+            total, found = _at_once(product, group, packed, passes, codec, tiles)
+        else:
+            total, found = _one_by_one(plan, op, layer, group, packed, passes, codec, tiles)
+        sums.append(total)
+        clips += found
+        for vectors in passes if looks else ():
+            for drive in drives_of(layer):
+                seen = occupancy_of(vectors.driven(drive), packed, product.n_rows, layer.sense).upto(rows)
+                occupancy = seen if occupancy is None else occupancy + seen
+    blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups
+    blocks *= layer.n_blocks(rows)
+    clips += Clipping(
+        n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
+    )
+    return Multiplied(np.concatenate(sums, axis=-1).reshape(len(codes), *out[1:], out[0]), clips, occupancy)
+
+
+def _is_plain(plan: Plan, op: Op, layer: LayerPlan, codec: Codec, tiles: Reader) -> bool:
+    """Whether the layer is one plane of symmetric weights, read right, with sums that 32 bits hold."""
+    assert op.product is not None
+    largest = max(op.product.row_groups) * (sum(abs(factor) for factor in codec.factors) + abs(codec.offset))
+    is_one = op.product.n_planes == 1 and bool(np.all(op.product.weights.factors == 1))
+    return layer.sense == "both" and not plan.graph.is_asymmetric(op) and tiles.table is None and not tiles.noise_counts and is_one and (
+        largest < 2**31
+    )  # fmt: skip
+
+
+def _at_once(
+    product: Product, group: int, packed: PackedMatrix, passes: list[PackedVectors], codec: Codec, tiles: Reader
+) -> tuple[Array, Clipping]:
+    width = product.n_columns
+    n_blocks = _n_blocks(product, packed.rows_per_access)
+    found = grouped_product(
+        passes,
+        packed,
+        pass_factors=np.array(codec.factors, np.int32),
+        group_of_block=np.repeat(np.arange(len(n_blocks)), n_blocks),
+        start=np.stack([codec.offset * matrix.sum(axis=0) for matrix in _matrices(product, group)]).astype(np.int32),
+        group_factors=np.ascontiguousarray(product.group_factors[:, group * width : (group + 1) * width]),
+        count_max=tiles.count_max,
+        columns_per_tile=tiles.columns_per_tile,
+    )
+    clips = Clipping(n_clipped_accesses=found.n_clipped_accesses, n_clipped_conversions=found.n_clipped_conversions)
+    return found.total, clips
+
+
+def _one_by_one(
+    plan: Plan,
+    op: Op,
+    layer: LayerPlan,
+    group: int,
+    packed: PackedMatrix,
+    passes: list[PackedVectors],
+    codec: Codec,
+    tiles: Reader,
+) -> tuple[Array, Clipping]:
+    """Do the same for any encoding: a product for each input group."""
+    product = op.product
+    assert product is not None
+    read = tiles.of(
+        sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
+    )
+    width = product.n_columns
+    total = np.zeros((passes[0].n_vectors, width))
+    clips = Clipping()
+    n_blocks = _n_blocks(product, plan.chip.tile.rows_per_access)
+    vectors = [_parts(x, x.codes, n_blocks) for x in passes]
+    for i, (matrix, quads) in enumerate(
+        zip(_matrices(product, group), _parts(packed, packed.codes.T, n_blocks), strict=True)
+    ):
+        height = packed.rows_per_access
+        weights = PackedMatrix(np.ascontiguousarray(quads.T), n_blocks[i] * height, height)
+        counted: list[Array] = []
+        for factor, parts in zip(codec.factors, vectors, strict=True):
+            found = read(PackedVectors(np.ascontiguousarray(parts[i]), n_blocks[i] * height, height), weights)
+            weighted = [sums.astype(np.int64) * factor for sums in found.sums]
+            counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
+            clips += Clipping(
+                n_clipped_accesses=found.n_clipped_accesses,
+                n_clipped_conversions=found.n_clipped_conversions,
+                n_misreads=found.n_misreads,
+            )
+        if codec.offset:
+            ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
+            counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
+        if layer.sense == "n":
+            counted = [2 * counted[0] - product.row_groups[i] * sum(codec.factors)]
+        weighed = weigh(counted, minus_of(product, group), plan.graph.tensors[op.input].format.minus)
+        sums = join_planes(weighed, factors_of(product, group))
+        total += product.group_factors[i, group * width : (group + 1) * width] * sums
+    return total, clips
+
+
+def _n_blocks(product: Product, rows_per_access: int) -> list[int]:
+    return [-(-n_rows // block_height(product.row_groups, rows_per_access)) for n_rows in product.row_groups]
+
+
+def _matrices(product: Product, group: int) -> list[Array]:
+    """Return the weights (r, c * j) of each input group."""
+    matrix = product.matrix[:, group].transpose(1, 2, 0).astype(np.int64)  # r c j
+    cuts = np.cumsum(product.row_groups)[:-1]
+    return np.split(matrix.reshape(len(matrix), -1), cuts)
+
+
+def _parts(packed: PackedRows, codes: Array, n_blocks: list[int]) -> list[Array]:
+    """Return the quads of each input group, of *codes* (... quads)."""
+    return np.split(codes, np.cumsum(n_blocks)[:-1] * packed.quads_per_block, axis=1)
+
+
+def _pack(product: Product, plane: Array, pad: int, height: int, sense: str) -> PackedVectors:
+    """Pack one plane with each input group in blocks of its own, *height* rows each."""
+    weights = product.weights
+    assert weights.group_size is not None
+    n_inputs = weights.shape[1]
+    sizes = [min(weights.group_size, n_inputs - i) for i in range(0, n_inputs, weights.group_size)]
+    if product.splits_window or prod(product.kernel) == 1:
+        return pack(product, spread(plane, sizes, height, axis=-1), pad, height, sense)
+    parts, start = [], 0
+    for size in sizes:  # each over the whole window
+        parts.append(pack(product, plane[..., start : start + size], pad, height, sense))
+        start += size
+    codes = np.concatenate([part.codes for part in parts], axis=1)
+    return replace(parts[0], codes=codes, n_rows=sum(part.n_blocks for part in parts) * parts[0].rows_per_access)
