@@ -202,6 +202,33 @@ def test_stuck_cells_lie_where_the_plan_puts_each_copy():
         assert sample.T.tolist() == [[5, 3], [4, 5], [5, 3]]
 
 
+class Quartered(ChipInstance):
+    """An instance whose only tile has one stuck cell in each quarter but the first, by hand."""
+
+    def stuck_cells(self, spec, tile):
+        stuck = np.full((spec.n_rows, spec.n_columns), FREE, np.int8)
+        stuck[1, 3] = 0  # first block, third and fourth column: output 1
+        stuck[6, 0] = -1  # second block, first two columns: output 0
+        stuck[4, 2] = stuck[7, 2] = -1  # second block, third and fourth column: output 0
+        return stuck
+
+
+def test_copies_in_one_tile_have_the_stuck_cells_and_the_adcs_of_their_own_blocks_and_columns():
+    built = load_chip("tim-dnn", TINY | {"n_tiles": 1, "tile.imperfections.stuck_at_minus_probability": 0.5,
+                                         "tile.imperfections.adc_offset_counts": 1e-9})  # fmt: skip
+    graph = network(np.ones((2, 4), int), n_pixels=4)
+    plan = place(graph, built, policy=lambda layers, chip, style: [Split(1, 4)])
+    shards = plan.layers[1].rounds[0].shards
+    assert {(s.block, s.column) for s in shards} == {(0, 0), (0, 2), (1, 0), (1, 2)}
+    sums = {(0, 0): [4, 4], (0, 2): [4, 3], (1, 0): [2, 4], (1, 2): [0, 4]}
+    found = run(plan, np.ones((1, 4, 4, 1)), instance=Quartered()).outputs[0, :, :, 0].T
+    assert found.tolist() == [sums[s.block, s.column] for s in shards]  # pixel i in copy i
+    _, offset = Quartered().adcs(built.tile, 0)
+    copies = placed_weights(plan, Quartered(), None)["layer"][0].copies
+    for shard, copy in zip(shards, copies, strict=True):  # two columns share a PCU
+        assert copy.strips[0].adcs.offset.tolist() == offset[:, [shard.column // 2] * 2].tolist()
+
+
 def test_two_samples_of_one_inference_take_turns_on_the_copies():
     layer = LayerPlan("layer", 2, n_vectors=6, n_replicas=4)
     turns = layer.replica_of(np.arange(12)).tolist()
