@@ -62,7 +62,7 @@ def run(
     """Return outputs and clipping statistics; *progress* is told how many samples were done, batch after batch."""
     x = checked_input(plan, x)
     weights = packed_weights(plan)
-    tiles = _readers(plan, rng)
+    tiles = readers(plan, rng)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     outputs = []
     for start in range(0, len(x), MAX_BATCH):
@@ -92,7 +92,7 @@ def checked_input(plan: Plan, x: Any) -> Array:
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
-def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
+def readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
     """Return how the tiles read each layer; raises ConfigError for a chip that misreads without a generator."""
     tile = plan.chip.tile
     if plan not in _TABLES:
