@@ -1,5 +1,6 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
+from dataclasses import replace
 from math import prod
 from weakref import WeakKeyDictionary
 
@@ -20,17 +21,21 @@ _WEIGHTS: "WeakKeyDictionary[Plan, dict[str, list[PackedMatrix]]]" = WeakKeyDict
 def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
     """Return the packed weights of each layer, a matrix (r, c * j) a group; kept as long as the plan lives."""
     if plan not in _WEIGHTS:
-        rows = plan.chip.tile.rows_per_access
         packed = {}
         for layer in plan.layers:
             if layer.is_on_tiles:
-                matrices = _matrices(plan.op_of[layer.name])
+                matrices, rows = _matrices(plan.op_of[layer.name]), _rows_of_block(layer.n_rows, plan)
                 if layer.sense == "n":
                     packed[layer.name] = [pack_matrix(_polarities(matrix, axis=0), 2 * rows) for matrix in matrices]
                 else:
                     packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
         _WEIGHTS[plan] = packed
     return _WEIGHTS[plan]
+
+
+def _rows_of_block(n_rows: int, plan: Plan) -> int:
+    """Return the rows of a block that a layer can fill: packing no more saves work, and changes no count."""
+    return min(n_rows, plan.chip.tile.rows_per_access)
 
 
 def _matrices(op: Op) -> list[Array]:
@@ -60,15 +65,18 @@ def product_of(
         sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
     )
     pads = codec.split(np.array(product.attrs.pad_value))
+    rows = _rows_of_block(product.n_rows, plan)
+    whole = np.int32 if layer.psum_bits < 32 else np.int64
     sums: list[Array] = []
     clips = Clipping()
     for group, packed in enumerate(weights):
         planes = codec.split(_channels_of(product, codes, group))
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            found = read(_pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense), packed)
-            weighted = [part.astype(np.int64) * factor for part in found.sums] if codec.n_planes > 1 else found.sums
-            counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
+            found = read(_pack(product, plane, int(pad), rows, layer.sense), packed)
+            if codec.n_planes > 1:
+                found = replace(found, sums=[np.multiply(part, factor, dtype=whole) for part in found.sums])
+            counted = [np.add(a, b, out=a) for a, b in zip(counted, found.sums, strict=True)] if counted else found.sums
             clips += Clipping(
                 n_clipped_accesses=found.n_clipped_accesses,
                 n_clipped_conversions=found.n_clipped_conversions,
