@@ -69,11 +69,13 @@ def codes_of(x: Tensor, form: Format) -> Array:
     array([[0, 1, 3]], dtype=int8)
     """
     codes = torch.sign(x) if form.minus != 1 else torch.round(x / form.scale)
-    is_code = (codes >= form.low) & (codes <= form.high)  # NaN is not
-    if not bool(is_code.all()):
-        raise DataError(f"input: must be {form} codes times {form.scale:g}, got {x[~is_code][0].item():g}")
+    if codes.numel():
+        least, greatest = (each.item() for each in torch.aminmax(codes))
+        if not form.low <= least <= greatest <= form.high:  # NaN is not
+            found = x[~((codes >= form.low) & (codes <= form.high))][0].item()
+            raise DataError(f"input: must be {form} codes times {form.scale:g}, got {found:g}")
     is_small = form.low >= -128 and form.high < 128
-    return codes.movedim(1, -1).contiguous().to(torch.int8 if is_small else torch.int32).cpu().numpy()
+    return codes.movedim(1, -1).to(torch.int8 if is_small else torch.int32).contiguous().cpu().numpy()
 
 
 class _OnTiles:

@@ -29,6 +29,7 @@ def clipping_chips(draw):
     return variant(
         TIM_DNN,
         {
+            "n_tiles": 4,
             "tile.rows_per_access": draw(st.sampled_from([16, 32, 8, 4, 2])),
             "tile.count_max": draw(st.sampled_from([1, 2, 3, 4, 8, 32])),
             "tile.serial": draw(st.sampled_from(["bit", "trit"])),
@@ -37,7 +38,7 @@ def clipping_chips(draw):
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(networks(), clipping_chips(), seeds())
 def test_a_network_for_a_chip_gives_what_the_engine_gives(drawn, chip, seed):
     net, shape = drawn
@@ -110,7 +111,7 @@ def counted_by_hand(codes, weights, conv, factors, rows_per_access, count_max):
     return sums
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(layers(), st.sampled_from([1, 2, 4, 8, 16, 32]), st.integers(1, 5), seeds())
 def test_a_layer_for_a_chip_counts_as_one_counts_by_hand(drawn, rows_per_access, count_max, seed):
     activation, factors, conv = drawn
