@@ -12,7 +12,7 @@ from imcsim.errors import ConfigError, DataError, GraphError, MappingError
 from imcsim.graph import Format
 from imcsim.quant import SignActivation, TernaryActivation, TernaryConv2d, TernaryLinear, UnsignedActivation
 from imcsim.tuning import codes_of
-from imcsim.workloads import find_workload
+from imcsim.workloads import find_workload, module_beside
 
 CLIPPING = {"tile.count_max": 2, "tile.rows_per_access": 4}
 MISREADING = CLIPPING | {"tile.misreads": "table.csv"}
@@ -262,3 +262,13 @@ def test_training_that_runs_away_is_named_with_its_layer():
     tuned[1].weight.data[0, 0] = float("nan")
     with pytest.raises(GraphError, match="1: weights: must be finite numbers, got nan"):
         tuned(torch.ones(1, 2))
+
+
+# --- the report -----------------------------------------------------------------------------------------------------
+
+
+def test_the_intervals_of_the_report_are_those_of_wilson():
+    report = module_beside(__file__, "../../reports/noise_aware.py")
+    assert report.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=5e-5)
+    assert report.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=5e-5)
+    assert report.wilson(9126, 10_000) == pytest.approx((0.9069, 0.9180), abs=5e-5)
