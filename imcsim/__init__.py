@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imcsim.mapping.place import place
     from imcsim.report.page import build_report
     from imcsim.sim import simulate
+    from imcsim.tuning import for_chip
     from imcsim.workloads import load_workload
 
 _HOME = {
@@ -36,6 +37,7 @@ _HOME = {
     "capture": "imcsim.graph.capture",
     "execute": "imcsim.functional.execute",
     "estimate": "imcsim.analytic",
+    "for_chip": "imcsim.tuning",
     "load_chip": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
@@ -57,6 +59,7 @@ __all__ = [
     "capture",
     "estimate",
     "execute",
+    "for_chip",
     "load_chip",
     "load_workload",
     "place",

@@ -105,7 +105,7 @@ def run(
         ConfigError: *only* names something else than a layer on tiles, or the chip draws at reads and *rng* is missing.
     """
     x = checked_input(plan, x)
-    tiles = _readers(plan, rng, only)
+    tiles = readers(plan, rng, only)
     weights = _weights(plan, instance, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
@@ -169,7 +169,7 @@ def _weights(
     }
 
 
-def _readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] | None = None) -> dict[str, Reader]:
+def readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] | None = None) -> dict[str, Reader]:
     """Return how the tiles read each layer; raises ConfigError for a chip that draws without a generator."""
     tile = plan.chip.tile
     on_tiles = [layer.name for layer in plan.layers if layer.is_on_tiles]

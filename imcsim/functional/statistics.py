@@ -53,7 +53,7 @@ class Occupancy(Record):
         return Occupancy(self.n + other.n, self.k + other.k, self.n_rows + other.n_rows)
 
     def upto(self, greatest: int) -> "Occupancy":
-        """Return the same with histograms up to the count *greatest*, for blocks that were packed without empty rows."""
+        """Return the same with histograms up to the count *greatest*: blocks may be packed without their empty rows."""
         more = (0, max(0, greatest + 1 - len(self.n)))
         return Occupancy(np.pad(self.n, more), np.pad(self.k, more), self.n_rows)
 

@@ -70,6 +70,22 @@ def test_each_pass_of_an_activation_is_clipped_by_itself(tiny_chip):
     assert found.total == Clipping(2, 2, 2, 2)
 
 
+@pytest.mark.parametrize("bits", [27, 30])  # psums of 31 bits and of 34
+def test_sums_beyond_32_bits_are_exact(ideal_chip, bits):
+    graph = one_op(product=linear([[[1] * 8, [-1] * 8]]), shape=(8,), first=Quantize(unsigned(bits)))
+    plan = place(graph, ideal_chip)
+    top = 2**bits - 1
+    assert plan.layers[1].psum_bits == bits + 4
+    assert execute(plan, np.full((1, 8), top)).tolist() == [[8 * top, -8 * top]]
+
+
+def test_a_layer_of_fewer_rows_than_a_block_clips_and_counts_its_accesses_as_any_other(tiny_chip):
+    graph = one_op(product=linear(np.ones((1, 1, 3), dtype=int)), shape=(3,))
+    found = run(place(graph, tiny_chip), np.array([[3.0, 3.0, 3.0]]))
+    assert found.outputs.tolist() == [[1 * 2 + 2 * 2]]
+    assert found.total == Clipping(2, 2, 2, 2)
+
+
 def test_each_weight_plane_is_clipped_by_itself(tiny_chip):
     graph = one_op(product=linear(np.ones((2, 1, 4), dtype=int), (1, 2)), shape=(4,))
     found = run(place(graph, tiny_chip), np.array([[1.0, 1.0, 1.0, 1.0]]))

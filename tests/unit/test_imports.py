@@ -15,7 +15,7 @@ ORDER = [
     {"quant", "costs"},
     {"mapping"},
     {"functional", "sim", "analytic"},
-    {"workloads", "report", "accuracy"},
+    {"workloads", "report", "accuracy", "tuning"},
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
@@ -26,7 +26,7 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/"},
+    "torch": {"graph/capture.py", "quant/", "tuning.py"},
     "safetensors": {"quant/"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},

@@ -5,11 +5,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import imcsim
 from imcsim.errors import DataError
 from imcsim.graph import QuantizedActivation, QuantizedProduct
 from imcsim.quant import packed_state
@@ -17,8 +19,9 @@ from imcsim.quant.layers import QuantizedWeights
 from imcsim.quant.training import accuracy
 
 WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
-NAMES = ["digits-ternary-cnn", "fashion-ternary-cnn"]
-SHAPES = {"digits-ternary-cnn": (1, 1, 8, 8), "fashion-ternary-cnn": (1, 1, 28, 28)}
+TUNED = "fashion-ternary-cnn-count4-l32"
+NAMES = ["digits-ternary-cnn", "fashion-ternary-cnn", TUNED]
+SHAPES = {"digits-ternary-cnn": (1, 1, 8, 8), "fashion-ternary-cnn": (1, 1, 28, 28), TUNED: (1, 1, 28, 28)}
 DIGITAL = (nn.MaxPool2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.Flatten, nn.LogSoftmax)
 
 
@@ -109,6 +112,30 @@ def test_fashion_reaches_about_the_accuracy_that_is_written_beside_it():
     some = accuracy(workload.build(), x[:2000], y[:2000])  # all 10,000 take half a minute on a busy machine
     assert some == pytest.approx(record["test_accuracy"], abs=0.015)
     assert record["test_accuracy"] >= 0.90
+
+
+@pytest.mark.skipif(not os.environ.get("IMCSIM_DATA"), reason="IMCSIM_DATA is not set: no Fashion-MNIST here")
+def test_a_network_trained_for_a_chip_does_there_what_is_written_beside_it_and_the_control_does_not():
+    workload, record = load(TUNED), training(TUNED)
+    chip = imcsim.load_chip(workload.CHIP, overrides=workload.CHANGES)
+    x, y = (each[:500] for each in workload.data())
+
+    def accuracy_on_chip(net):
+        plan = imcsim.place(imcsim.capture(net, workload.example_input()), chip)
+        return np.mean(imcsim.execute(plan, x).argmax(axis=1) == y.numpy())
+
+    assert accuracy_on_chip(workload.build()) == pytest.approx(record["test_accuracy_on_chip"], abs=0.05)
+    assert record["test_accuracy_on_chip"] > 0.85
+    assert accuracy_on_chip(workload.start()) < 0.3
+    assert accuracy_on_chip(workload.control()) < 0.3
+
+
+def test_the_control_was_trained_as_long_and_with_the_same_order():
+    record, control = training(TUNED), json.loads((WORKLOADS / TUNED / "control.json").read_text())
+    assert (record["tiles_in_forward_pass"], control["tiles_in_forward_pass"]) == (True, False)
+    assert control["command"] == f"{record['command']} --control"
+    for same in ("seed", "n_epochs", "n_train", "n_validation", "changes", "started_from"):
+        assert record[same] == control[same]
 
 
 def test_fashion_without_a_folder_says_what_to_set(monkeypatch):
