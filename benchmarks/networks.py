@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 

@@ -1,17 +1,17 @@
 """Images a second of a ternary ResNet-18 (32 x 32 images) in `imcsim.execute`, beside PyTorch's float32 inference.
 
-Run as ``python benchmarks/resnet18.py [--threads N ...] [--rounds N] [--no-compile] [--profile]``. PyTorch runs the same
-layers and weights as an ordinary network: ReLU in place of the quantizers, batch norms folded or not, contiguous or
-channels last, as written, frozen by TorchScript, or compiled where a C++ compiler is there; the fastest one of the run
-counts. imcsim runs on `tim-dnn`, where counts clip at 8. All take turns in one run, and before anything is timed imcsim's
-outputs are checked: on an ideal tile they are the reference's bit for bit.
+Run as ``python benchmarks/resnet18.py [--threads N ...] [--rounds N] [--no-compile] [--profile]``. PyTorch runs the
+same layers and weights as an ordinary network: ReLU in place of the quantizers, batch norms folded or not, contiguous
+or channels last, as written, frozen by TorchScript, or compiled where a C++ compiler is there; the fastest one of the
+run counts. imcsim runs on `tim-dnn`, where counts clip at 8. All take turns in one run, and before anything is timed
+imcsim's outputs are checked: on an ideal tile they are the reference's bit for bit.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
 import copy
+import cProfile
 import ctypes
 import platform
 import pstats

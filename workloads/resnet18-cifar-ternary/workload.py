@@ -26,7 +26,9 @@ PAPERS = (
     "He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385",
     "Li, Zhang, Liu, Ternary Weight Networks, 2016, arXiv:1605.04711",
 )
-EIGHT_BIT_LAYERS = "stem takes 8-bit pixels, linear takes 6-bit averages (weights ternary); every other layer takes ternary activations"
+EIGHT_BIT_LAYERS = (
+    "stem takes 8-bit pixels, linear 6-bit averages (weights ternary); all others take ternary activations"
+)
 
 WIDTHS = (64, 128, 256, 512)
 DELTA = 0.5
@@ -79,21 +81,26 @@ def drawn(activations: str, seed: int = 0) -> nn.Module:
             normal = torch.randn(module.weight.shape, generator=generator)
             codes = torch.sign(normal) * (normal.abs() > WEIGHT_DELTA)
             module.restore_codes(codes, torch.tensor((2 / module.weight[0].numel()) ** 0.5))
+    with torch.no_grad():
+        net.linear.bias.normal_(std=0.1, generator=generator)
     hooks = [
         module.register_forward_pre_hook(_measure) for module in net.modules() if isinstance(module, nn.BatchNorm2d)
     ]
     with torch.no_grad():
-        net(images(8, seed + 1))
+        net(images(4, seed + 1))
     for hook in hooks:
         hook.remove()
     return net
 
 
 def _measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-    """Set the statistics of *norm* from what it is about to take; norms before it have theirs already."""
-    values = inputs[0].double()
-    norm.running_mean = values.mean(dim=(0, 2, 3)).float()
-    norm.running_var = values.var(dim=(0, 2, 3), correction=0).float()
+    """Set the statistics of *norm* from what it is about to take; norms before it have theirs already.
+
+    NOTE: numpy adds in one order, whatever the number of torch's threads.
+    """
+    values = inputs[0].double().numpy()
+    norm.running_mean = torch.from_numpy(values.mean(axis=(0, 2, 3))).float()
+    norm.running_var = torch.from_numpy(values.var(axis=(0, 2, 3))).float()
 
 
 class BasicBlock(nn.Module):
