@@ -4,8 +4,9 @@ Run as ``python benchmarks/others.py [--threads N] [--rounds N] [--cpu-time]``. 
 arrays of 256 rows with a converter behind every array. imcsim runs the ternary network on `tim-dnn` and clips the
 counts of every 16 rows; the others take its float twin (ReLU, batch norms folded) at their fastest setting that still
 quantizes inputs and outputs of every array to 8 bits: no noise, fixed ranges. A simulator that cannot be imported is
-left out with a line that says why. ``pip install -e '.[bench]'`` installs aihwkit-lightning; CONTRIBUTING.md says how
-aihwkit is built.
+left out with a line that says why. ``pip install -e '.[bench]'`` installs aihwkit-lightning. aihwkit has no wheel for
+every Python; its source builds with cmake, OpenBLAS and the torch that is there: ``pip install scikit-build pybind11
+cmake ninja && pip install --no-build-isolation --no-deps aihwkit``.
 """
 
 from __future__ import annotations
