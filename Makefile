@@ -22,6 +22,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/tile_matmul.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/whole_run.py
+	$(BIN)/python benchmarks/resnet18.py
+	$(BIN)/python benchmarks/others.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("imcsim needs Python 3.11 or later, got %d.%d; make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
