@@ -6,6 +6,7 @@ back as the model gives them. Sums before the first scale are whole numbers, exa
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,8 +17,10 @@ from imcsim.errors import ConfigError, DataError
 from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
+from imcsim.functional.recurrence import recurrence
 from imcsim.functional.statistics import Clipping
 from imcsim.functional.steps import STEPS
+from imcsim.graph import Cell
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
 
@@ -117,11 +120,18 @@ def _run_batch(
     tensors = {plan.graph.input.name: np.moveaxis(x, 1, -1) if x.ndim == 4 else x}
     layers = {layer.name: layer for layer in plan.layers}
     for op in plan.graph.ops:
-        values = tensors[op.input]
+        values, steps = tensors[op.input], op.steps
         if op.product is not None:
-            values, clips = product_of(plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name])
+            product = partial(
+                product_of, plan, op, op.product, layers[op.name], weights=weights[op.name], tiles=tiles[op.name]
+            )
+            if isinstance(steps[0] if steps else None, Cell):
+                values, clips = recurrence(steps[0], values, op.product.n_hidden, product)  # type: ignore[arg-type]
+                steps = steps[1:]
+            else:
+                values, clips = product(values)
             clipping[op.name] += clips
-        for step in op.steps:
+        for step in steps:
             values = STEPS[type(step)](step, values, tensors)
         tensors[op.output.name] = values
     output = tensors[plan.graph.output]

@@ -54,7 +54,7 @@ def _polarities(values: Array, axis: int) -> Array:
 def product_of(
     plan: Plan, op: Op, product: Product, layer: LayerPlan, codes: Array, weights: list[PackedMatrix], tiles: Reader
 ) -> tuple[Array, Clipping]:
-    """Return the sums (b ... c) of one layer: pass after pass, plane by plane."""
+    """Return the sums (b ... c) of one layer: pass after pass, plane by plane; of a recurrent one for one time step."""
     codec = plan.codec(op)
     read = tiles.of(
         sense=layer.sense, accesses_per_pass=layer.accesses_per_pass, is_asymmetric=plan.graph.is_asymmetric(op)
@@ -83,7 +83,7 @@ def product_of(
         total = _weigh(counted, _minus_of(product, group), plan.graph.tensors[op.input].format.minus)
         sums.append(_join_planes(total, _factors_of(product, group)))
     together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
-    out = product.shape(plan.graph.tensors[op.input].shape)
+    out = product.weights.shape[:1] if product.is_recurrent else product.shape(plan.graph.tensors[op.input].shape)
     n_blocks = -(-product.n_rows // plan.chip.tile.rows_per_access)
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
     clips += Clipping(
@@ -127,7 +127,7 @@ def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense:
             (py, px), padding = padding, (0, 0)
             plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
         plane, pad, rows_per_access = _polarities(plane, axis=-1), 0, 2 * rows_per_access
-    if product.kind == "linear":
+    if product.kind != "conv2d":
         return pack_vectors_fast(plane, rows_per_access)
     return pack_patches(
         np.ascontiguousarray(plane),

@@ -2,7 +2,8 @@
 
 from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, integer, signed, unsigned
 from imcsim.graph.ir import Graph, LayerAttrs, Op, Product, Tensor
-from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
+from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.recurrent import Cell, Embedding, GruCell, LstmCell
 from imcsim.graph.steps import (
     Add,
     Affine,
@@ -25,17 +26,22 @@ __all__ = [
     "Add",
     "Affine",
     "AvgPool",
+    "Cell",
+    "Embedding",
     "Flatten",
     "Format",
     "Graph",
+    "GruCell",
     "LayerAttrs",
     "LogSoftmax",
+    "LstmCell",
     "MaxPool",
     "Op",
     "Product",
     "Quantize",
     "QuantizedActivation",
     "QuantizedProduct",
+    "QuantizedRecurrence",
     "RealProduct",
     "Relu",
     "Step",
