@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from math import prod
 
 from imcsim.graph import (
+    REAL,
     Add,
     Affine,
     AvgPool,
@@ -79,6 +80,18 @@ def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
 def turn_of_state(cell: LstmCell | GruCell) -> int:
     """Return which of the turns of `cell_work` makes the next state."""
     return 2 if isinstance(cell, LstmCell) else 4
+
+
+def state_bits(op: Op) -> int:
+    """Return the bits that the state of a recurrent layer takes between two time steps of one sample; 0 without."""
+    return op.product.n_hidden * REAL.bits if op.product is not None else 0
+
+
+def cell_of(op: Op) -> LstmCell | GruCell:
+    """Return the cell of a recurrent layer."""
+    (cell,) = op.steps
+    assert isinstance(cell, LstmCell | GruCell)
+    return cell
 
 
 def walk_steps(op: Op, graph: Graph) -> Iterator[tuple[Step, Shape]]:
