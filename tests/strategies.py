@@ -20,8 +20,10 @@ from imcsim.graph import (
     AvgPool,
     Flatten,
     Graph,
+    GruCell,
     LayerAttrs,
     LogSoftmax,
+    LstmCell,
     MaxPool,
     Op,
     Product,
@@ -221,6 +223,27 @@ class _Network:
         scale, offset = (scale[0], 0.0) if scale.size == 1 and self.flip() else (scale, self.numbers(window[0], 1.0))
         self.op("scale", window, REAL, steps=(Affine(scale, offset),))
 
+    def recurrence(self):
+        """An LSTM or a GRU whose hidden codes have the format of what goes in."""
+        form, n_inputs, n = self.at.format, self.at.shape[0], self.draw(st.integers(1, 4))
+        bits = self.draw(st.integers(1, 2))
+        codec = ternary() if bits == 1 else sign_magnitude(bits)
+        codes = self.rng.integers(codec.low, codec.high + 1, size=(4 * n, n_inputs + n))
+        cell = self.draw(st.sampled_from([LstmCell, GruCell]))
+        if cell is GruCell:
+            codes[2 * n : 3 * n, n_inputs:] = codes[3 * n :, :n_inputs] = 0
+        product = Product(kind="lstm" if cell is LstmCell else "gru", weights=codec.plane_sum(codes))
+        scale = np.abs(self.factors(4 * n)) * form.scale if self.flip() else np.array(0.5 * form.scale)
+        if form.bits >= 3 and form.kind in ("unsigned", "signed") and self.flip():
+            quantizer = Quantize(form)
+        else:
+            levels = np.arange(form.low, form.high + 1)
+            levels = levels[levels != 0] if form.kind == "binary" else levels
+            limits = np.sort(self.rng.uniform(-0.6, 0.6, size=(n if self.flip() else 1, len(levels) - 1)), axis=1)
+            quantizer = Threshold(limits, levels, form)
+        steps = (cell(scale, self.numbers(4 * n, 1.0), quantizer),)
+        self.op("recurrence", (n, *self.at.shape[1:]), form, product=product, steps=steps)
+
     def digital(self, earlier):
         """Some steps between a product and what follows."""
         if self.flip():
@@ -270,9 +293,15 @@ class _Network:
 
 
 @st.composite
-def graphs(draw, *, dyadic=False, most_layers=3):
-    """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds."""
-    if draw(st.booleans()):
+def graphs(draw, *, dyadic=False, most_layers=3, recurrent=True):
+    """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds.
+
+    *recurrent*: some take sequences and may begin with an LSTM or a GRU.
+    """
+    is_sequence = recurrent and not dyadic and draw(st.integers(0, 3)) == 0
+    if is_sequence:
+        shape = (draw(st.integers(1, 6)), 1, draw(st.integers(1, 9)))
+    elif draw(st.booleans()):
         shape = (draw(st.integers(1, 4)), draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     else:
         shape = (draw(st.integers(1, 40)),)
@@ -282,6 +311,10 @@ def graphs(draw, *, dyadic=False, most_layers=3):
     formats = code_formats((1.0, 0.5) if dyadic else (1.0, 0.5, 0.37))
     net.codes(draw(formats))
     earlier = [net.at]
+    if is_sequence:
+        for _ in range(draw(st.integers(1, 2))):
+            net.recurrence()
+        earlier.append(net.at)
     n_layers = draw(st.integers(1, most_layers))
     for layer in range(n_layers):
         if len(net.at.shape) == 3 and draw(st.integers(0, 3)) == 0:
