@@ -2,8 +2,8 @@
 
 The folder is an argument or the environment variable ``IMCSIM_DATA``; nothing is downloaded. Files are IDX (gzip or
 plain), CIFAR-10's binary batches, in the layouts that torchvision and other loaders leave, npz files of recordings and
-plain text. Networks that others trained are npz files in the folder that ``IMCSIM_MODELS`` names, or in ``models`` beside ``IMCSIM_DATA``. Pickle is
-never read.
+plain text. Networks that others trained are npz files in the folder that ``IMCSIM_MODELS`` names, or in ``models``
+beside ``IMCSIM_DATA``. Pickle is never read.
 """
 
 import gzip

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,7 @@ from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
 from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
+from imcsim.metrics import Metric, classes_of
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
@@ -76,7 +78,9 @@ def run(
     plan = place(graph, chip, n_samples=batch, style=style)
     trace, setup = _simulate(plan, costs, seed, progress) if "simulate" in wants else (None, None)
     estimated = estimate(plan, costs, seed=seed) if "estimate" in wants else None
-    outcome = _execute(plan, *samples, seed=seed, progress=progress) if samples is not None else None
+    outcome = (
+        _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress) if samples is not None else None
+    )
     return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty)
 
 
@@ -85,6 +89,9 @@ class Outcome:
     """What the functional engine gave, beside what an ideal chip gives."""
 
     n_samples: int
+    n_labels: int
+    """One a sample, or one a token."""
+
     n_right_reference: int
     n_right_chip: int
     n_outputs: int
@@ -92,9 +99,11 @@ class Outcome:
     """Outputs that are not the same bits as those of the reference."""
 
     n_different_classes: int
-    """Samples whose greatest output is another one than the reference's."""
+    """Samples, or tokens, whose greatest output is another one than the reference's."""
 
     clipping: "dict[str, Clipping]"
+    perplexity: dict[str, float] | None = None
+    """Of the reference and of the chip, where that is the workload's metric."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +161,7 @@ class Result:
             "basis": shares(leading, "energy_pJ"),
             "basis_area": _area_shares(self.costs),
             "accuracy": self._accuracy(),
+            "perplexity": self._perplexity(),
             "check": self._check(),
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
@@ -194,8 +204,8 @@ class Result:
 
         clips = sum(outcome.clipping.values(), Clipping())
         return {
-            "reference": outcome.n_right_reference / outcome.n_samples,
-            "chip": outcome.n_right_chip / outcome.n_samples,
+            "reference": outcome.n_right_reference / outcome.n_labels,
+            "chip": outcome.n_right_chip / outcome.n_labels,
             "n_samples": outcome.n_samples,
             "n_clipped_accesses": clips.n_clipped_accesses,
             "n_accesses": clips.n_accesses,
@@ -203,6 +213,12 @@ class Result:
             "n_conversions": clips.n_conversions,
             "n_misreads": clips.n_misreads,
         }
+
+    def _perplexity(self) -> dict[str, Any] | None:
+        outcome = self.outcome
+        if outcome is None or outcome.perplexity is None:
+            return None
+        return {**outcome.perplexity, "n_tokens": outcome.n_labels}
 
     def _check(self) -> dict[str, Any] | None:
         if self.outcome is None:
@@ -258,7 +274,7 @@ def layer_record(graph: Graph, op: Op) -> dict[str, Any]:
     weights = op.product.weights
     return record | {
         "n_macs": graph.n_macs(op),
-        "n_weights": int(np.prod(weights.shape)),
+        "n_weights": op.product.n_weights,
         "weight_planes": weights.n_planes,
         "activation_planes": source.format.n_passes,
         "zero_weights": weights.zero_fraction,
@@ -313,13 +329,16 @@ def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None
     return trace, setup
 
 
-def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
+def _execute(
+    plan: Plan, x: np.ndarray, labels: np.ndarray, *, metric: Metric, seed: int, progress: Progress | None
+) -> Outcome:
     from imcsim.functional.execute import run
     from imcsim.functional.reference import reference
     from imcsim.functional.statistics import Clipping
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     right = Counter[str]()
+    losses: dict[str, list[float]] = {"reference": [], "chip": []}
     n_outputs = n_different = n_different_classes = 0
     rng = np.random.default_rng(seed)
     step = 256
@@ -327,13 +346,12 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
         batch, truth = x[start : start + step], labels[start : start + step]
         done = run(plan, batch, rng=rng)
         ideal = reference(plan.graph, batch)
-        if done.outputs.ndim != 2 or truth.shape != (len(batch),):
-            raise DataError(
-                f"{plan.graph.name}: outputs must be scores (b classes) and labels whole numbers (b), got "
-                f"{done.outputs.shape} and {truth.shape}"
-            )
-        found, expected = done.outputs.argmax(axis=1), ideal.argmax(axis=1)
+        metric.require(done.outputs, truth, plan.graph.name)
+        found, expected = classes_of(done.outputs, truth), classes_of(ideal, truth)
         right.update(chip=int(np.sum(found == truth)), reference=int(np.sum(expected == truth)))
+        if metric.loss is not None:
+            losses["chip"].extend(metric.loss(done.outputs, truth))
+            losses["reference"].extend(metric.loss(ideal, truth))
         n_different_classes += int(np.sum(found != expected))
         n_outputs += done.outputs.size
         n_different += int(np.sum(done.outputs != ideal))
@@ -341,7 +359,18 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
             clipping[layer] += clips
         if progress is not None:
             progress("execute", min(start + step, len(x)), len(x))
-    return Outcome(len(x), right["reference"], right["chip"], n_outputs, n_different, n_different_classes, clipping)
+    figures = {side: metric.figure(fsum(values), labels.size) for side, values in losses.items() if values}
+    return Outcome(
+        n_samples=len(x),
+        n_labels=labels.size,
+        n_right_reference=right["reference"],
+        n_right_chip=right["chip"],
+        n_outputs=n_outputs,
+        n_different=n_different,
+        n_different_classes=n_different_classes,
+        clipping=clipping,
+        perplexity=figures or None,
+    )
 
 
 def _totals(rows: list[Row], phase: str = "inference") -> dict[str, float] | None:

@@ -22,7 +22,7 @@ def recurrence(
     n_samples, _, n_steps, n_inputs = x.shape
     step = _STEPS[type(cell)]
     quantize = STEPS[type(cell.quantizer)]
-    dtype = np.int8 if -128 <= cell.format.low and cell.format.high < 128 else np.int32
+    dtype = np.int8 if cell.format.low >= -128 and cell.format.high < 128 else np.int32
     rows = np.zeros((n_samples, n_inputs + n_hidden), dtype)
     state = np.zeros((n_samples, n_hidden))
     outputs = np.zeros((n_samples, 1, n_steps, n_hidden), dtype)

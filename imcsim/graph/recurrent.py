@@ -35,7 +35,7 @@ class Cell(Step):
     def __post_init__(self) -> None:
         for name in ("scale", "offset"):
             values = frozen_array(getattr(self, name), np.float64)
-            if values.ndim > 1 or not np.all(np.isfinite(values)) or values.size % PARTS and values.ndim:
+            if values.ndim > 1 or not np.all(np.isfinite(values)) or (values.ndim and values.size % PARTS):
                 raise GraphError(
                     f"cell.{name}: must be finite, a number or {PARTS} for each hidden unit, got shape {values.shape}"
                 )
@@ -95,7 +95,7 @@ class Embedding(Step):
     """
 
     table: np.ndarray
-    """int8, (v e): the codes of each token."""
+    """int8, or int32 for more than 8 bits, (v e): the codes of each token."""
 
     format: Format
 
@@ -106,9 +106,7 @@ class Embedding(Step):
                 f"embedding: table must be whole numbers (tokens codes), got {values.dtype} of shape {values.shape}"
             )
         if self.format.is_real or values.min() < self.format.low or values.max() > self.format.high:
-            raise GraphError(
-                f"embedding: table must hold codes of {self.format}, got {values.min()} to {values.max()}"
-            )
+            raise GraphError(f"embedding: table must hold codes of {self.format}, got {values.min()} to {values.max()}")
         object.__setattr__(self, "table", frozen_array(values, np.int8 if self.format.bits <= 8 else np.int32))
 
     def shape(self, shape: Shape) -> Shape:

@@ -220,9 +220,7 @@ class _Writer:
             )  # fmt: skip
         return written
 
-    def fetch(
-        self, layer: LayerPlan, what: str, bits: int, n_items: int, after: Iterable[str] | None = None
-    ) -> str:
+    def fetch(self, layer: LayerPlan, what: str, bits: int, n_items: int, after: Iterable[str] | None = None) -> str:
         """Bring a tensor from main memory into the activation buffer."""
         after = self.frontier if after is None else after
         loaded = self.task(layer, what, "main_memory", n_items, "main_memory.read", count=bits, after=after)

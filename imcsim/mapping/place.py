@@ -150,8 +150,8 @@ def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
         pieces = layer.n_groups * n_chunks * len(_segments(layer, tile))
-        n_replicas = 1
-        while n_replicas <= layer.n_vectors // max(1, layer.n_steps) and (n_replicas == 1 or pieces * n_replicas <= chip.n_tiles):
+        n_replicas, most = 1, layer.n_vectors // max(1, layer.n_steps)
+        while n_replicas <= most and (n_replicas == 1 or pieces * n_replicas <= chip.n_tiles):
             yield Split(n_chunks, n_replicas)
             n_replicas *= 2
 
@@ -343,7 +343,7 @@ def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
             if name not in off_chip and name != graph.input.name and made <= i <= last_reader.get(name, made)
         ]
         live.sort(key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
-        held = state_bits(graph.ops[i])
-        while live and (held + sum(tensor.n_bits for tensor in live)) * n_samples > chip.activation_buffer.capacity_bits:
+        left = chip.activation_buffer.capacity_bits - state_bits(graph.ops[i]) * n_samples
+        while live and sum(tensor.n_bits for tensor in live) * n_samples > left:
             off_chip.add(live.pop().name)
     return frozenset(off_chip)

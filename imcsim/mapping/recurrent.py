@@ -2,8 +2,8 @@
 
 A time step reads its input and the hidden codes from the activation buffer, goes through the tiles like a linear layer
 and then through the turns of its cell. The state stays in the activation buffer between two steps, 16 bits a number.
-The input of a step comes from main memory while the step before is at work. Weights that do not fit into the tiles at once are written
-again in every time step.
+The input of a step comes from main memory while the step before is at work. Weights that do not fit into the tiles at
+once are written again in every time step.
 """
 
 from typing import TYPE_CHECKING

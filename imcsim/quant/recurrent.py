@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 
 from imcsim.errors import ConfigError, GraphError
-from imcsim.graph import TERNARY, Cell, Embedding, GruCell, LstmCell, Product, QuantizedActivation, Quantize, Threshold
+from imcsim.graph import TERNARY, Cell, Embedding, GruCell, LstmCell, Product, Quantize, QuantizedActivation, Threshold
 from imcsim.quant.activation import TernaryActivation
 from imcsim.quant.straight import StraightThrough
 from imcsim.quant.ternary import DELTA_FACTOR, TernaryWeights, checked_delta_factor
@@ -211,7 +211,7 @@ class TernaryEmbedding(nn.Module):
 
     def imc_quantizer(self) -> Embedding:
         """Return the table as a step of the graph."""
-        table = self.activation.codes(self.weight.detach())
         if not bool(torch.isfinite(self.weight).all()):
             raise GraphError("weights: must be finite numbers, got others; check the training or the weights file")
+        table = self.activation.codes(self.weight.detach())
         return Embedding(table.cpu().numpy().astype(np.int8), TERNARY)

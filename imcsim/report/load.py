@@ -60,6 +60,14 @@ class Accuracy(Part):
     n_conversions: Number = 0
 
 
+class Perplexity(Part):
+    """Perplexity of the reference and of the chip over the same tokens."""
+
+    reference: NotNegative
+    chip: NotNegative
+    n_tokens: Number
+
+
 class Check(Part):
     """The outputs of `execute` against those of the reference."""
 
@@ -130,6 +138,7 @@ class Summary(Part):
     basis: dict[Basis, Share] | None = None
     basis_area: dict[Basis, Share] | None = None
     accuracy: Accuracy | None = None
+    perplexity: Perplexity | None = None
     check: Check | None = None
     layers: Annotated[tuple[LayerSummary, ...], Field(strict=False)] = ()
     chip_description: str = ""

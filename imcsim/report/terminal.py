@@ -54,6 +54,11 @@ def headlines(summary: Summary) -> list[str]:
             f"accuracy   reference {percent(accuracy.reference, digits=2)}, chip {percent(accuracy.chip, digits=2)} "
             f"({accuracy.n_samples} samples; {clipped} of accesses clipped)"
         )
+    if perplexity := summary.perplexity:
+        lines.append(
+            f"perplexity reference {perplexity.reference:.3f}, chip {perplexity.chip:.3f} "
+            f"({perplexity.n_tokens} tokens)"
+        )
     if check := summary.check:
         found = f"all {check.n_outputs} exact"
         if not check.exact:

@@ -2,8 +2,8 @@
 
     python workloads/shakespeare-ternary-lstm/train.py --seed 0
 
-Takes about half an hour on one core. One seed gives the same weights on one machine; a training that was stopped goes on
-where it was. The first 90 % of the text are for training, of which every 20th window picks the epoch; the rest is
+Takes about half an hour on one core. One seed gives the same weights on one machine; a training that was stopped goes
+on where it was. The first 90 % of the text are for training, of which every 20th window picks the epoch; the rest is
 the test set, used once, at the end, for both networks.
 """
 
