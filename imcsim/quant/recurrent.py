@@ -110,7 +110,7 @@ class TernaryRecurrence(TernaryWeights):
     def imc_recurrence(self) -> tuple[Product, Cell]:
         """Return the product of one time step and its cell."""
         codes, scale = self.checked_codes()
-        quantizer = self.quantizer.eval().imc_quantizer()  # type: ignore[operator]
+        quantizer = self.quantizer.eval().imc_quantizer()
         assert isinstance(quantizer, Threshold | Quantize)
         rows = codes.cpu().numpy()
         scales = np.broadcast_to(scale.detach().cpu().double().numpy().reshape(-1), len(rows))

@@ -145,7 +145,7 @@ def _write(
 def _read(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
 ) -> tuple[list[float], dict[str, Tensor]]:
-    with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(path, framework="pt") as file:
         scores = json.loads(file.metadata()["scores"])
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
 

@@ -307,7 +307,8 @@ def accuracy(summary: Summary) -> Section:
     if perplexity := summary.perplexity:
         paragraphs.append(
             f"Perplexity over {perplexity.n_tokens} tokens: {perplexity.chip:.3f} on the chip, "
-            f"{perplexity.reference:.3f} by the reference. Accuracy is the share of tokens whose greatest probability is the right one's."
+            f"{perplexity.reference:.3f} by the reference. "
+            "Accuracy is the share of tokens whose greatest probability is the right one's."
         )
     if told := summary.accuracy:
         drawn.append(charts.accuracy(told))

@@ -3,8 +3,8 @@
     python workloads/spoken-digits-ternary-gru/train.py --seed 0
 
 Takes about ten minutes on one core. One seed gives the same weights on one machine; a training that was stopped goes
-on where it was. The test set is what the data set's authors recommend (recordings 0 to 4 of each speaker and digit); the epoch
-is picked on recordings 5 to 9, and the test set is used once, at the end, for both networks.
+on where it was. The test set is what the data set's authors recommend (recordings 0 to 4 of each speaker and digit);
+the epoch is picked on recordings 5 to 9, and the test set is used once, at the end, for both networks.
 """
 
 import argparse
