@@ -130,9 +130,9 @@ def page(lines: list[Line], n_samples: int | None) -> str:
     text = [
         "# Recurrent networks on tim-dnn\n",
         f"Made by `{command}` with IMCSIM_DATA set. Accuracy in percent (greater is better), perplexity of the next "
-        "character (less is better). *Float*: a network of the same shape in float32, trained beside the ternary one with "
-        "the same epochs; *ideal*: the ternary network without clipping. Latency and energy are those of one sequence, "
-        "simulated.\n",
+        "character (less is better). *Float*: a network of the same shape in float32, trained beside the ternary one "
+        "with the same epochs; *ideal*: the ternary network without clipping. Latency and energy are those of one "
+        "sequence, simulated.\n",
         "| workload | chip | sequences | metric | float | ternary, ideal | ternary, chip | accesses clipped | "
         "latency of a sequence (µs) | of a time step (ns) | energy (nJ) |",
         "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -146,8 +146,9 @@ def page(lines: list[Line], n_samples: int | None) -> str:
             f"{line.energy_pJ / 1000:.1f} |"
         )
     text += [
-        "\nLayers of HitNet's size, random weights, for time alone. The figure for TiM-DNN's LSTM is recalled, not read: "
-        "about 2 million inferences a second, presumably time steps; what its time step holds besides is not known.\n",
+        "\nLayers of HitNet's size, random weights, for time alone. The figure for TiM-DNN's LSTM is recalled, not "
+        "read: about 2 million inferences a second, presumably time steps; what its time step holds besides is not "
+        "known.\n",
         "| layer | units | steps | latency (µs) | by formula (µs) | a time step (ns) | time steps a second (million) |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]

@@ -92,7 +92,7 @@ class TernaryRecurrence(TernaryWeights):
     def forward(self, x: Tensor) -> Tensor:
         """Return the numbers of the hidden states' codes (b h 1 t) for sequences (b i 1 t)."""
         codes, scale = self._straight_codes()
-        factor = scale.flatten() * self.slope
+        factor = (scale.flatten() * self.slope).expand(len(codes))
         w_x, w_h = codes.split((self.n_inputs, self.n_hidden), dim=1)
         of_inputs = F.linear(x.squeeze(2).permute(2, 0, 1), w_x)  # t b c
         hidden = state = x.new_zeros(len(x), self.n_hidden)

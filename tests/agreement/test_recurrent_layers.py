@@ -58,7 +58,7 @@ def test_with_fine_codes_a_layer_is_that_of_pytorch(ours, theirs):
     with torch.no_grad():
         expected, _ = pytorch_layer(layer, theirs)(x.squeeze(2).permute(2, 0, 1))
     np.testing.assert_allclose(found[:, :, 0], expected.permute(1, 2, 0).numpy(), atol=2e-3)
-    assert expected.abs().max() > 0.5
+    assert expected.abs().max() > 0.3  # not about 0
     assert np.array_equal(executed * op.output.format.scale, found)
 
 

@@ -291,6 +291,9 @@ def test_codes_are_drawn_in_training_and_compared_with_one_half_otherwise():
 def test_gradients_reach_every_parameter():
     torch.manual_seed(0)
     net = nn.Sequential(TernaryEmbedding(5, 6), TernaryLSTM(6, 7), TernaryGRU(7, 4))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(3)  # as it begins, all hidden states are 0
     net(torch.arange(5.0).reshape(1, 1, 1, 5)).sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
@@ -335,13 +338,13 @@ def test_copies_of_a_recurrent_layer_share_samples_and_never_time_steps(tiny_chi
 
 
 def test_weights_are_written_once_where_they_stay_and_in_every_step_where_they_do_not(tiny_chip):
-    graph = big_lstm()  # 11 rows, 20 columns: 2 segments of a tile of 16 columns
+    graph = big_lstm(n_hidden=12)  # 18 rows in 5 of the 8 blocks of a tile; 48 columns, 3 times those of a tile
     for n_tiles, times in ((4, 1), (1, 4)):
         plan = place(graph, tiny_chip.model_copy(update={"n_tiles": n_tiles}), style="temporal")
         (layer,) = (layer for layer in plan.layers if layer.n_steps)
         assert (len(layer.rounds) > 1) == (times > 1)
         counts = count_actions(plan)["rnn"]
-        assert counts["main_memory.read"] == times * 2 * 11 * 20 * layer.n_replicas + 2 * 6 * 4
+        assert counts["main_memory.read"] == times * 2 * 18 * 48 * layer.n_replicas + 2 * 6 * 4
         assert simulate(plan).counts["rnn"] == +Counter(counts)
 
 
