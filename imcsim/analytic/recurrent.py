@@ -108,7 +108,8 @@ class _Steps:
         in_turn = [[*chain, *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
                    for r, chain in enumerate(self.rounds)]  # fmt: skip
         times_of = [(stage, n_steps) for chain in in_turn for stage in chain]
-        times_of += [(stage, n_steps) for stage in (*self.arrive, *self.spill)]
+        aside = (*self.arrive, *self.spill)  # beside the time steps: their lags hold nobody up
+        times_of += [(stage, n_steps) for stage in aside]
         times_of += [(stage, n_steps - 1) for stage in (self.state_read, self.state_write)]
         n_writes = n_steps if len(self.rounds) > 1 else 1
         times_of += [(stage, n_writes) for stages in self.written for stage in stages]
@@ -117,7 +118,8 @@ class _Steps:
         greatest = 0.0
         for stage, times in times_of:
             busy[stage.component] = busy.get(stage.component, 0.0) + times * stage.work_ns
-            held[stage.component] = held.get(stage.component, 0.0) + times * (stage.work_ns + stage.lag_ns)
+            lag_ns = 0.0 if stage.component == "main_memory" and stage in aside else stage.lag_ns
+            held[stage.component] = held.get(stage.component, 0.0) + times * (stage.work_ns + lag_ns)
             greatest += times * (stage.total_work_ns + stage.n_units * stage.lag_ns)
         n_issues = n_steps * (2 * len(self.rounds) + 2 + len(self.turns))
         least = n_steps * sum(max(stage.work_ns for stage in chain) for chain in in_turn)

@@ -78,6 +78,7 @@ class _Writer:
                 actions=Counter({action: count}) if spends is None else spends,
                 after=tuple(after),
                 streams=tuple(streams),
+                is_aside=bool(self.suffix) and what in ("fetch", "spill.write"),
             )
         )
         return name

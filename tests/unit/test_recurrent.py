@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from imcsim.analytic import estimate
 from imcsim.analytic.counts import count_actions
+from imcsim.arch.load import load_chip
 from imcsim.errors import ConfigError, DataError, GraphError
 from imcsim.functional.execute import execute, run
 from imcsim.functional.reference import reference, tensors_of
@@ -325,6 +327,12 @@ def test_the_accesses_of_a_time_step_begin_when_the_codes_of_the_last_are_stored
         assert all(span.start_ps >= stored for span in accesses)
         made = span_of[f"rnn/vpe.2.t{t}"]  # f c + i g needs the state that the last step stored
         assert made.end_ps >= span_of[f"rnn/read.state.t{t}"].end_ps >= span_of[f"rnn/store.state.t{t - 1}"].end_ps
+
+
+def test_what_comes_from_main_memory_ahead_of_time_is_not_what_binds_the_layer():
+    plan = place(big_lstm(n_steps=8), load_chip("tim-dnn"))
+    trace = simulate(plan)
+    assert trace.bound_by["rnn"] == estimate(plan).times["rnn"].bound_by != "main_memory"
 
 
 def test_copies_of_a_recurrent_layer_share_samples_and_never_time_steps(tiny_chip):
