@@ -1,4 +1,4 @@
-"""How long a recurrent layer takes, by formula: the first time steps one by one, the others like the last of those."""
+"""How long a recurrent layer takes, by formula: the first time steps one by one, the others like the last two."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
 from imcsim.mapping.plan import LayerPlan
 
-FIRST_STEPS = 4
+FIRST_STEPS = 6
 """Time steps that are worked out one by one: the first inputs and weights arrive, the next steps find them there."""
 
 
@@ -65,7 +65,10 @@ class _Steps:
             ends.append(self._step(t, arrived))
         more = n_steps - FIRST_STEPS
         if more > 0:
-            passed = more * (ends[-1] - ends[-2])
+            # In pairs: where a step waits for main memory, which goes on when the step before the last has ended, long
+            # and short steps take turns.
+            pairs, odd = divmod(more, 2)
+            passed = pairs * (ends[-1] - ends[-3]) + odd * (ends[-2] - ends[-3])
             clock.now_ns += passed
             if len(self.written) > 1:
                 clock.memory_free_ns += passed

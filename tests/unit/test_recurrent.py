@@ -335,6 +335,12 @@ def test_what_comes_from_main_memory_ahead_of_time_is_not_what_binds_the_layer()
     assert trace.bound_by["rnn"] == estimate(plan).times["rnn"].bound_by != "main_memory"
 
 
+@pytest.mark.parametrize("n_steps", [1, 2, 7, 12, 13])
+def test_the_formula_follows_steps_that_wait_for_main_memory(n_steps):
+    plan = place(one_lstm(n_steps), load_chip("tim-dnn"))  # a step is shorter than the latency of main memory
+    assert estimate(plan).latency_ns == pytest.approx(simulate(plan, burst=1).latency_ns, rel=0.05)
+
+
 def test_copies_of_a_recurrent_layer_share_samples_and_never_time_steps(tiny_chip):
     chip = tiny_chip.model_copy(update={"n_tiles": 64})
     for n_samples in (1, 3):
