@@ -9,27 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from imcsim.errors import DataError
 from imcsim.functional.execute import run
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.statistics import Clipping
 from imcsim.intervals import TANGO, WILSON, Interval, paired_interval, wilson_interval
 from imcsim.mapping.plan import Plan
+from imcsim.metrics import METRICS, classes_of
 
 Array = np.ndarray
 
 
 def is_right(outputs: Array, labels: Array, where: str) -> Array:
-    """Return whether the greatest score of each sample is that of its label: bool (b).
+    """Return whether the greatest score is that of the label, for each sample or each token of a sequence: bool (n).
 
-    Raises DataError, naming *where*, when *outputs* are not scores (b classes) or *labels* not one a sample.
+    Raises DataError, naming *where*, unless *outputs* and *labels* are what some metric takes: (b classes) and (b), or
+    (b v 1 t) and (b t).
     """
-    if outputs.ndim != 2 or labels.shape != (len(outputs),):
-        raise DataError(
-            f"{where}: outputs must be scores (b classes) and labels whole numbers (b), got "
-            f"{outputs.shape} and {labels.shape}"
-        )
-    return np.asarray(outputs.argmax(axis=1) == labels)
+    if not any(metric.fits(outputs.shape, labels.shape) for metric in METRICS.values()):
+        METRICS["accuracy"].require(outputs, labels, where)
+    return np.asarray(classes_of(outputs, labels) == labels).reshape(-1)
 
 
 @dataclass(frozen=True)

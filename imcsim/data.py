@@ -1,9 +1,9 @@
 """Data sets as arrays: scikit-learn's digits from the installed package, larger sets from a folder; trained networks.
 
 The folder is an argument or the environment variable ``IMCSIM_DATA``; nothing is downloaded. Files are IDX (gzip or
-plain) and CIFAR-10's binary batches, in the layouts that torchvision and other loaders leave. Networks that others
-trained are npz files in the folder that ``IMCSIM_MODELS`` names, or in ``models`` beside ``IMCSIM_DATA``. Pickle is
-never read.
+plain), CIFAR-10's binary batches, in the layouts that torchvision and other loaders leave, npz files of recordings and
+plain text. Networks that others trained are npz files in the folder that ``IMCSIM_MODELS`` names, or in ``models``
+beside ``IMCSIM_DATA``. Pickle is never read.
 """
 
 import gzip
@@ -150,6 +150,45 @@ def load_cifar10(split: Split, folder: str | Path | None = None) -> tuple[Array,
         return _read_cifar_npz(archive, split)
     batches = [_read_cifar_batch(_found(places, [name], "CIFAR-10")) for name in names]
     return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
+
+
+def load_spoken_digits(split: Split, folder: str | Path | None = None) -> tuple[list[Array], Array]:
+    """Return the Free Spoken Digit Dataset: recordings int16 (n), 8 kHz, and labels int64.
+
+    As its authors recommend, recordings 0 to 4 of each speaker and digit are the test set (300), the others the
+    training set (2700); each in the order speaker, digit, number. Reads ``fsdd/fsdd_8khz_int16.npz``: all samples end
+    to end (audio), where each recording begins (offsets), its digit (labels), speaker and number (index).
+    Source: Jackson et al., github.com/Jakobovski/free-spoken-digit-dataset.
+    """
+    _require_split(split)
+    path = _found([find_data(folder) / "fsdd"], ["fsdd_8khz_int16.npz"], "Free Spoken Digit Dataset")
+    arrays = _read_npz(path, ("audio", "offsets", "labels", "speaker", "index"))
+    offsets, labels, index = arrays["offsets"], arrays["labels"].astype(np.int64), arrays["index"]
+    n = len(labels)
+    fits = offsets.shape == (n + 1,) and arrays["speaker"].shape == index.shape == (n,) and offsets[0] == 0
+    if not fits or np.any(np.diff(offsets) <= 0) or offsets[-1] != len(arrays["audio"]):
+        raise DataError(f"{path}: offsets must cut the {len(arrays['audio'])} samples into {n} recordings, got others")
+    order = np.lexsort((index, labels, arrays["speaker"]))
+    picked = [i for i in order if (index[i] < 5) == (split == "test")]
+    return [arrays["audio"][offsets[i] : offsets[i + 1]] for i in picked], labels[picked]
+
+
+def load_shakespeare(split: Split, folder: str | Path | None = None) -> tuple[Array, str]:
+    """Return Tiny Shakespeare: characters as numbers int64 (n), and the characters that they stand for.
+
+    The first 90 % are the training set, the rest the test set; numbers follow the order of the 65 characters.
+    Source: Karpathy, github.com/karpathy/char-rnn, data/tinyshakespeare.
+    """
+    _require_split(split)
+    root = find_data(folder)
+    path = _found([root / "tinyshakespeare", root], ["input.txt"], "Tiny Shakespeare")
+    content = np.frombuffer(_read_bytes(path), dtype=np.uint8)
+    if content.size < 10 or content.max() > 127:
+        raise DataError(f"{path}: must be a text of ASCII characters, got {content.size} bytes of something else")
+    letters, tokens = np.unique(content, return_inverse=True)
+    cut = int(0.9 * len(tokens))
+    part = tokens[:cut] if split == "train" else tokens[cut:]
+    return part.astype(np.int64), "".join(map(chr, letters))
 
 
 def read_idx(path: str | Path) -> Array:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
 from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
+from imcsim.metrics import Metric, classes_of
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
@@ -84,7 +86,9 @@ def run(
     graph = workload.graph()
     costs = price(chip)
     plan = place(graph, chip, n_samples=batch, style=style)
-    outcome = _execute(plan, *samples, seed=seed, progress=progress) if samples is not None else None
+    outcome = (
+        _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress) if samples is not None else None
+    )
     seen = outcome.occupancy if outcome is not None else {}
     activity = {layer: relative_energy(chip, counts.n, counts.k) for layer, counts in seen.items()}
     trace, setup = _simulate(plan, costs, activity, seed, progress) if "simulate" in wants else (None, None)
@@ -104,8 +108,10 @@ def run(
 class Outcome:
     """What the functional engine gave, beside what an ideal chip gives."""
 
+    n_samples: int
+
     right_reference: np.ndarray
-    """Whether the reference gets each sample right: bool (b)."""
+    """Whether the reference gets each label right, one a sample or one a token: bool (n)."""
 
     chip: "Verdicts"
     n_outputs: int
@@ -113,14 +119,17 @@ class Outcome:
     """Outputs that are not the same bits as those of the reference."""
 
     n_different_classes: int
-    """Samples whose greatest output is another one than the reference's."""
+    """Samples, or tokens, whose greatest output is another one than the reference's."""
 
     clipping: "dict[str, Clipping]"
     occupancy: "dict[str, Occupancy]"
 
+    perplexity: dict[str, float] | None = None
+    """Of the reference and of the chip, where that is the workload's metric."""
+
     @property
-    def n_samples(self) -> int:
-        """How many samples were executed."""
+    def n_labels(self) -> int:
+        """How many labels there were: one a sample, or one a token."""
         return len(self.right_reference)
 
 
@@ -180,6 +189,7 @@ class Result:
             "basis": shares(leading, "energy_pJ"),
             "basis_area": _area_shares(self.costs),
             "accuracy": self._accuracy(),
+            "perplexity": self._perplexity(),
             "check": self._check(),
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
@@ -233,6 +243,12 @@ class Result:
             "n_conversions": clips.n_conversions,
             "n_misreads": clips.n_misreads,
         }
+
+    def _perplexity(self) -> dict[str, Any] | None:
+        outcome = self.outcome
+        if outcome is None or outcome.perplexity is None:
+            return None
+        return {**outcome.perplexity, "n_tokens": outcome.n_labels}
 
     def _check(self) -> dict[str, Any] | None:
         if self.outcome is None:
@@ -301,7 +317,7 @@ def layer_record(graph: Graph, op: Op) -> dict[str, Any]:
     weights = op.product.weights
     return record | {
         "n_macs": graph.n_macs(op),
-        "n_weights": int(np.prod(weights.shape)),
+        "n_weights": op.product.n_weights,
         "weight_planes": weights.n_planes,
         "activation_planes": source.format.n_passes,
         "zero_weights": weights.zero_fraction,
@@ -374,7 +390,9 @@ def _simulate(
     return trace, setup
 
 
-def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
+def _execute(
+    plan: Plan, x: np.ndarray, labels: np.ndarray, *, metric: Metric, seed: int, progress: Progress | None
+) -> Outcome:
     from imcsim.accuracy import Verdicts, is_random, is_right
     from imcsim.functional.execute import run
     from imcsim.functional.instance import ChipInstance
@@ -382,19 +400,22 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
     from imcsim.functional.statistics import Clipping, Occupancy
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
-    right_reference, right_chip = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    right: dict[str, list[np.ndarray]] = {"reference": [], "chip": []}
+    losses: dict[str, list[float]] = {"reference": [], "chip": []}
     occupancy: dict[str, Occupancy] = {}
     n_outputs = n_different = n_different_classes = 0
     rng, instance = np.random.default_rng(seed), ChipInstance(seed)
     step = max(1, 256 // plan.n_samples) * plan.n_samples  # whole inferences
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
-        part = slice(start, start + len(batch))
         done = run(plan, batch, rng=rng, instance=instance)
         ideal = reference(plan.graph, batch)
-        right_chip[part] = is_right(done.outputs, truth, plan.graph.name)
-        right_reference[part] = is_right(ideal, truth, plan.graph.name)
-        n_different_classes += int(np.sum(done.outputs.argmax(axis=1) != ideal.argmax(axis=1)))
+        metric.require(done.outputs, truth, plan.graph.name)
+        for side, outputs in (("chip", done.outputs), ("reference", ideal)):
+            right[side].append(is_right(outputs, truth, plan.graph.name))
+            if metric.loss is not None:
+                losses[side].extend(metric.loss(outputs, truth))
+        n_different_classes += int(np.sum(classes_of(done.outputs, truth) != classes_of(ideal, truth)))
         n_outputs += done.outputs.size
         n_different += int(np.sum(done.outputs != ideal))
         for layer, clips in done.clipping.items():
@@ -403,8 +424,20 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
             occupancy[layer] = occupancy[layer] + seen if layer in occupancy else seen
         if progress is not None:
             progress("execute", min(start + step, len(x)), len(x))
-    chip = Verdicts(right_chip, sum(clipping.values(), Clipping()), is_random(plan))
-    return Outcome(right_reference, chip, n_outputs, n_different, n_different_classes, clipping, occupancy)
+    verdicts = {side: np.concatenate(parts) for side, parts in right.items()}
+    chip = Verdicts(verdicts["chip"], sum(clipping.values(), Clipping()), is_random(plan))
+    figures = {side: metric.figure(fsum(values), labels.size) for side, values in losses.items() if values}
+    return Outcome(
+        n_samples=len(x),
+        right_reference=verdicts["reference"],
+        chip=chip,
+        n_outputs=n_outputs,
+        n_different=n_different,
+        n_different_classes=n_different_classes,
+        clipping=clipping,
+        occupancy=occupancy,
+        perplexity=figures or None,
+    )
 
 
 def _totals(rows: list[Row], phase: str = "inference") -> dict[str, float] | None:

@@ -43,14 +43,14 @@ def for_chip(
     Raises:
         GraphError: The network is not one that a chip can take.
         MappingError: One of its layers does not fit the tiles.
-        ConfigError: The chip misreads, and *rng* is None; or its cells, ADCs or devices differ from instance to instance.
+        ConfigError: The chip misreads, and *rng* is None; or its cells, ADCs or devices differ between instances.
 
     A call of the copy raises GraphError or DataError, with the layer's name, for weights or inputs that are no numbers.
     """
     if chip.tile.has_faults:
         raise ConfigError(
-            "for_chip: must get a chip without stuck cells, deviating ADCs and resistive devices, which differ from one "
-            f"instance to the next, got {chip.name} with some; train with misreads or noise in their place"
+            "for_chip: must get a chip without stuck cells, deviating ADCs and resistive devices, which differ between "
+            f"instances, got {chip.name} with some; train with misreads or noise in their place"
         )
     graph = capture(module, example_input)
     reader_of = readers(place(graph, chip), rng)

@@ -4,7 +4,8 @@
 place of both, ``graph()``, a `Graph` made directly, for which torch is never imported. Where there is a trained
 network, it offers ``data(folder)``, its test set as inputs (n ...) and labels (n), and perhaps ``expected(folder)``,
 outputs that others published, by which the network is checked. It may name its data set (`DATASET`), describe itself
-(`DESCRIPTION`) and say which layers take 8 bits (`EIGHT_BIT_LAYERS`).
+(`DESCRIPTION`), say which layers take 8 bits (`EIGHT_BIT_LAYERS`) and name what its outputs are judged by (`METRIC`:
+accuracy, or perplexity of log-probabilities (n v 1 t) against labels (n t)).
 """
 
 import difflib
@@ -22,6 +23,7 @@ import numpy as np
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.graph import Graph
 from imcsim.graph.passes import simplify
+from imcsim.metrics import METRICS, Metric
 from imcsim.shipped import shipped_folder
 
 
@@ -46,6 +48,14 @@ class Workload:
     def description(self) -> str:
         """What the workload is, in a line."""
         return str(getattr(self.module, "DESCRIPTION", "")) or (self.module.__doc__ or "").split("\n")[0]
+
+    @property
+    def metric(self) -> Metric:
+        """What the outputs are judged by; raises ConfigError for a name that is none."""
+        name = getattr(self.module, "METRIC", "accuracy")
+        if name not in METRICS:
+            raise ConfigError(f"{self.path}: METRIC: must be {' or '.join(METRICS)}, got {name!r}")
+        return METRICS[name]
 
     def graph(self) -> Graph:
         """Return the network as a graph, its steps joined and its batch norms folded."""

@@ -26,9 +26,11 @@ from imcsim.graph import (
     ExtremePool,
     Flatten,
     Graph,
+    GruCell,
     HardSwish,
     LayerAttrs,
     LogSoftmax,
+    LstmCell,
     MaxPool,
     Mean,
     Mul,
@@ -245,6 +247,27 @@ class _Network:
         for step in steps:
             self.step("scale", step)
 
+    def recurrence(self):
+        """An LSTM or a GRU whose hidden codes have the format of what goes in."""
+        form, n_inputs, n = self.at.format, self.at.shape[0], self.draw(st.integers(1, 4))
+        bits = self.draw(st.integers(1, 2))
+        codec = ternary() if bits == 1 else sign_magnitude(bits)
+        codes = self.rng.integers(codec.low, codec.high + 1, size=(4 * n, n_inputs + n))
+        cell = self.draw(st.sampled_from([LstmCell, GruCell]))
+        if cell is GruCell:
+            codes[2 * n : 3 * n, n_inputs:] = codes[3 * n :, :n_inputs] = 0
+        product = Product(kind="lstm" if cell is LstmCell else "gru", weights=codec.plane_sum(codes))
+        scale = np.abs(self.factors(4 * n)) * form.scale if self.flip() else np.array(0.5 * form.scale)
+        if form.bits >= 3 and form.kind in ("unsigned", "signed") and self.flip():
+            quantizer = Quantize(form)
+        else:
+            levels = np.arange(form.low, form.high + 1)
+            levels = levels[levels != 0] if form.kind == "binary" else levels
+            limits = np.sort(self.rng.uniform(-0.6, 0.6, size=(n if self.flip() else 1, len(levels) - 1)), axis=1)
+            quantizer = Threshold(limits, levels, form)
+        steps = (cell(scale, self.numbers(4 * n, 1.0), quantizer),)
+        self.op("recurrence", (n, *self.at.shape[1:]), form, product=product, steps=steps)
+
     def digital(self, earlier):
         """Some steps between a product and what follows."""
         if self.flip():
@@ -347,12 +370,16 @@ class _Network:
 
 
 @st.composite
-def graphs(draw, *, dyadic=False, most_layers=3, grouped=True):
+def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
     """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds.
 
-    *grouped*: products may have scales for groups of inputs.
+    *grouped*: products may have scales for groups of inputs. *recurrent*: some take sequences and may begin with an
+    LSTM or a GRU.
     """
-    if draw(st.booleans()):
+    is_sequence = recurrent and not dyadic and draw(st.integers(0, 3)) == 0
+    if is_sequence:
+        shape = (draw(st.integers(1, 6)), 1, draw(st.integers(1, 9)))
+    elif draw(st.booleans()):
         shape = (draw(st.integers(1, 4)), draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     else:
         shape = (draw(st.integers(1, 40)),)
@@ -364,6 +391,10 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True):
     formats = st.builds(lambda form, zero: replace(form, zero=zero), formats, zeros)
     net.codes(draw(formats))
     earlier = [net.at]
+    if is_sequence:
+        for _ in range(draw(st.integers(1, 2))):
+            net.recurrence()
+        earlier.append(net.at)
     n_layers = draw(st.integers(1, most_layers))
     for layer in range(n_layers):
         if len(net.at.shape) == 3 and draw(st.integers(0, 3)) == 0:

@@ -5,6 +5,8 @@ quantizers.md B.2: accesses = vectors x activation planes x ceil(rows / L) x cei
 
 from collections import Counter
 
+from imcsim.graph.recurrent import PARTS
+from imcsim.mapping.digital import cell_of, cell_work, state_bits
 from imcsim.mapping.plan import LayerPlan, Plan
 
 BITS_PER_CELL = 2
@@ -17,8 +19,8 @@ def count_actions(plan: Plan) -> dict[str, Counter[str]]:
     for layer in plan.layers:
         if plan.is_on_host(layer):
             continue
-        spent = _digital(plan, layer)
-        if layer.is_on_tiles:
+        spent = _recurrent(plan, layer) if layer.n_steps else _digital(plan, layer)
+        if layer.is_on_tiles and not layer.n_steps:
             spent.update(_accesses(plan, layer))
             spent.update(_reduction(plan, layer))
             spent["scheduler.issue"] += len(layer.rounds) + (layer.psums_per_output > 1)
@@ -101,6 +103,22 @@ def _weights(plan: Plan, layer: LayerPlan) -> Counter[str]:
     )
 
 
+def _recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    """Everything that a recurrent layer spends: each time step issues anew, and reads and stores the state."""
+    op, n = plan.op_of[layer.name], layer.n_samples
+    n_turns = len(cell_work(cell_of(op), layer.n_outputs // PARTS))
+    spent = _accesses(plan, layer) + _reduction(plan, layer)
+    spent.update({f"sfu.{lane}": work for lane, work in plan.lane_work(layer).items()})
+    spent["scheduler.issue"] += layer.n_steps * (len(layer.rounds) + (layer.psums_per_output > 1) + n_turns)
+    state = (layer.n_steps - 1) * state_bits(op) * n
+    spent.update({"activation_buffer.read": state, "activation_buffer.write": state})
+    spent.update(_to_and_from_memory(plan, layer))
+    if plan.style == "temporal":  # once where the weights of all rounds stay in the tiles
+        for _ in range(1 if len(layer.rounds) == 1 else layer.n_steps):
+            spent.update(_weights(plan, layer))
+    return spent
+
+
 def _digital(plan: Plan, layer: LayerPlan) -> Counter[str]:
     op = plan.op_of[layer.name]
     spent: Counter[str] = Counter()
@@ -114,7 +132,15 @@ def _digital(plan: Plan, layer: LayerPlan) -> Counter[str]:
     for i, tensor in enumerate(sources):
         if i > 0 or not layer.is_on_tiles:
             spent["activation_buffer.read"] += tensor.n_bits * layer.n_samples
-    for tensor in dict.fromkeys(sources):
+    spent.update(_to_and_from_memory(plan, layer))
+    return spent
+
+
+def _to_and_from_memory(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    """What brings inputs from main memory, stores the output, and takes it to main memory."""
+    op = plan.op_of[layer.name]
+    spent: Counter[str] = Counter()
+    for tensor in dict.fromkeys(plan.graph.tensors[name] for name in op.inputs):
         if tensor.name in plan.off_chip:
             spent["main_memory.read"] += tensor.n_bits * layer.n_samples
             spent["activation_buffer.write"] += tensor.n_bits * layer.n_samples

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from imcsim.analytic.counts import count_actions, count_setup
+from imcsim.analytic.recurrent import recurrent_time
 from imcsim.analytic.timing import Clock, LayerTime
 from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
@@ -86,5 +87,9 @@ def estimate(
     """
     costs = costs or price(plan.chip)
     clock = Clock(plan, costs)
-    times = {layer.name: clock.layer(layer) for layer in plan.layers if not plan.is_on_host(layer)}
+    times = {
+        layer.name: recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)
+        for layer in plan.layers
+        if not plan.is_on_host(layer)
+    }
     return Estimate(plan, costs, count_actions(plan), times, seed, activity)

@@ -126,7 +126,7 @@ class Clock:
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
             full = [*chain, *(self._reduce(layer) if last else []), *(tail if last else [])]
-            begin = self.now_ns + _alone(issue)
+            begin = self.now_ns + alone_ns(issue)
             if written:
                 begin = max(begin, self._written_ns(layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
@@ -136,7 +136,7 @@ class Clock:
             stages.append([*(arrive if r == 0 else []), *full])
         if not chains:
             full = [*arrive, *side, *tail]
-            self.now_ns += _alone(issue) + chain_ns(full)
+            self.now_ns += alone_ns(issue) + chain_ns(full)
             stages.append(full)
         else:
             stages.append(side)
@@ -152,7 +152,7 @@ class Clock:
             held[stage.component] = held.get(stage.component, 0.0) + stage.work_ns + stage.lag_ns
         everything = [stage for chain in [*chains, *written] for stage in chain]
         n_issues = 2 * len(layer.rounds) + 2 + len(self.plan.lane_work(layer))
-        greatest = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * _alone(issue)
+        greatest = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * alone_ns(issue)
         # A layer's sums flow only after the layer before has stored its own: the longest stage of each round counts.
         least = sum(max((s.work_ns for s in chain), default=0.0) for chain in chains[: max(1, len(layer.rounds))])
         return LayerTime(self.now_ns - start, busy, held, least, greatest)
@@ -228,10 +228,11 @@ class Clock:
         tiles = list(round_.tiles)
         free = self.tile_free_ns[tiles].max() if self.plan.chip.double_buffered else self.now_ns
         issue = self.stage("scheduler", "scheduler.issue", 1, 1)
-        begin = max(float(free) + _alone(issue), self.memory_free_ns)
+        begin = max(float(free) + alone_ns(issue), self.memory_free_ns)
         self.memory_free_ns = begin + stages[0].work_ns
         return begin + chain_ns(stages)
 
 
-def _alone(stage: Stage) -> float:
+def alone_ns(stage: Stage) -> float:
+    """Return the time of a stage by itself, its results included."""
     return stage.work_ns + stage.lag_ns

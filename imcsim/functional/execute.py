@@ -6,6 +6,7 @@ back as the model gives them. Sums before the first scale are whole numbers, exa
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -19,9 +20,10 @@ from imcsim.functional.noise import error_table
 from imcsim.functional.placed import Copies, placed_weights
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
+from imcsim.functional.recurrence import recurrence
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
-from imcsim.graph import Op
+from imcsim.graph import Cell, Op
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
 
@@ -211,21 +213,26 @@ def _run_batch(
     layers = {layer.name: layer for layer in plan.layers}
     last_reader = {name: op.name for op in plan.graph.ops for name in op.inputs}
     for op in plan.graph.ops:
-        values = tensors[op.input]
+        values, steps = tensors[op.input], op.steps
         if op.product is not None:
+            looks, layer, reader = occupancy is not None, layers[op.name], tiles[op.name]
             compute = grouped_product_of if op.product.weights.is_grouped else product_of
-            done = compute(
-                plan, op, op.product, layers[op.name], values, weights[op.name], tiles[op.name],
-                looks=occupancy is not None,
-            )  # fmt: skip
-            values = done.sums
+            cell = steps[0] if steps else None
+            if isinstance(cell, Cell):  # a product after the other, each of all samples
+                reader = replace(reader, layer=layer.one_step)
+                product = partial(product_of, plan, op, op.product, layer, weights=weights[op.name], tiles=reader)
+                values, done = recurrence(cell, values, op.product.n_hidden, partial(product, looks=looks))
+                steps = steps[1:]
+            else:
+                done = compute(plan, op, op.product, layer, values, weights[op.name], reader, looks=looks)
+                values = done.sums
             clipping[op.name] += done.clipping
             if occupancy is not None and done.occupancy is not None:
                 seen = occupancy.get(op.name)
                 occupancy[op.name] = done.occupancy if seen is None else seen + done.occupancy
             if observe is not None:
-                observe(op, "sums", values)
-        values = apply_steps(op.steps, values, tensors)
+                observe(op, "sums", done.sums)
+        values = apply_steps(steps, values, tensors)
         if observe is not None:
             observe(op, "outputs", values)
         tensors[op.output.name] = fed.get(op.output.name, values)

@@ -72,7 +72,10 @@ def product_of(
     *,
     looks: bool,
 ) -> Multiplied:
-    """Return the sums of one layer, pass after pass, plane by plane; *looks* says whether at the occupancy too."""
+    """Return the sums of one layer, pass after pass, plane by plane; of a recurrent one for one time step.
+
+    *looks* says whether to look at the occupancy of the bitlines too.
+    """
     codec = plan.codec(op)
     has_devices = plan.chip.tile.resistive is not None and isinstance(weights[0], Copies)
     packed_as = "both" if has_devices else layer.sense  # each device has its own conductance
@@ -115,7 +118,7 @@ def product_of(
         total = weigh(counted, minus_of(product, group), plan.graph.tensors[op.input].format.minus)
         sums.append(join_planes(total, factors_of(product, group)))
     together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
-    out = product.shape(plan.graph.tensors[op.input].shape)
+    out = product.weights.shape[:1] if product.is_recurrent else product.shape(plan.graph.tensors[op.input].shape)
     n_blocks = -(-product.n_rows // plan.chip.tile.rows_per_access)
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
     clips += Clipping(
@@ -182,7 +185,7 @@ def pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: 
             (py, px), padding = padding, (0, 0)
             plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
         plane, pad, rows_per_access = polarities(plane, axis=-1), 0, 2 * rows_per_access
-    if product.kind == "linear":
+    if product.kind != "conv2d":
         return pack_vectors_fast(plane, rows_per_access)
     return pack_patches(
         np.ascontiguousarray(plane),

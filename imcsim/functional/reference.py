@@ -17,6 +17,8 @@ from imcsim.graph import (
     Add,
     Affine,
     AvgPool,
+    Cell,
+    Embedding,
     Flatten,
     Graph,
     LogSoftmax,
@@ -48,6 +50,11 @@ def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None]
     tensors = {graph.input.name: np.asarray(x, dtype=np.float64)}
     for op in graph.ops:
         y = tensors[op.input]
+        if op.product is not None and op.product.is_recurrent:
+            tensors[op.output.name], sums = _recurrent(op, y)
+            if observe is not None:
+                observe(op, "sums", sums)
+            continue
         if op.product is not None:
             y = _product(op, y, graph.tensors[op.input].format.minus)
             if observe is not None:
@@ -130,6 +137,35 @@ def _sums(
     )
 
 
+def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
+    """(b i 1 t) to codes (b h 1 t) and sums (b 4h 1 t): those over the inputs of all time steps at once."""
+    (cell,) = op.steps
+    assert isinstance(cell, Cell)
+    weights = _whole_weights(op)
+    n_hidden = len(weights) // 4
+    w_x, w_h = weights[:, :-n_hidden], weights[:, -n_hidden:]
+    of_inputs = np.einsum("ci,bit->tbc", w_x, x[:, :, 0, :])
+    h = state = np.zeros((len(x), n_hidden))
+    outputs, sums = np.zeros((len(x), n_hidden, 1, len(of_inputs))), np.zeros((len(x), len(weights), 1, len(of_inputs)))
+    for t, now in enumerate(of_inputs):
+        sums[:, :, 0, t] = now + h @ w_h.T
+        z = cell.scale * sums[:, :, 0, t] + cell.offset  # b 4h
+        z1, z2, z3, z4 = (z[:, part * n_hidden : (part + 1) * n_hidden] for part in range(4))
+        if cell.kind == "lstm":
+            state = _sigmoid(z2) * state + _sigmoid(z1) * np.tanh(z3)
+            real = _sigmoid(z4) * np.tanh(state)
+        else:
+            new = np.tanh(z3 + _sigmoid(z1) * z4)
+            real = state = new + _sigmoid(z2) * (state - new)
+        h = _step(cell.quantizer, real, {})
+        outputs[:, :, 0, t] = h
+    return outputs, sums
+
+
+def _sigmoid(x: Array) -> Array:
+    return (1 + np.tanh(x / 2)) / 2  # the form that a lane works out: another one differs in the last bit
+
+
 def _whole_weights(op: Op) -> Array:
     assert op.product is not None
     weights = op.product.weights
@@ -186,6 +222,8 @@ def _step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
             return x + scale * tensors[other]
         case Flatten():
             return x.reshape(len(x), prod(x.shape[1:]))
+        case Embedding(table=table):
+            return table[x[:, 0].astype(int)].transpose(0, 3, 1, 2).astype(np.float64)
         case LogSoftmax():
             top = x.max(axis=1, keepdims=True)
             return (x - top) - np.log(np.sum(np.exp(x - top), axis=1, keepdims=True))

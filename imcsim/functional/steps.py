@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.errors import DataError
 from imcsim.functional.epilogue import EPILOGUE
 from imcsim.functional.kernels import compiled, share
 from imcsim.graph import (
     Add,
     Affine,
     AvgPool,
+    Embedding,
     Flatten,
     Joining,
     LogSoftmax,
@@ -226,6 +228,16 @@ def _log_softmax(step: LogSoftmax, x: Array, tensors: dict[str, Array]) -> Array
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def _embedding(step: Embedding, x: Array, tensors: dict[str, Array]) -> Array:
+    tokens = x[..., 0].astype(np.int64)
+    wrong = (tokens != x[..., 0]) | (tokens < 0) | (tokens >= len(step.table))
+    if np.any(wrong):
+        raise DataError(
+            f"input: must be tokens, whole numbers from 0 to {len(step.table) - 1}, got {x[..., 0][wrong].flat[0]}"
+        )
+    return step.table[tokens]
+
+
 STEPS: dict[type[Step], Callable[[Any, Array, dict[str, Array]], Array]] = {
     Affine: _affine,
     RealProduct: _real_product,
@@ -239,4 +251,5 @@ STEPS: dict[type[Step], Callable[[Any, Array, dict[str, Array]], Array]] = {
     Flatten: _flatten,
     LogSoftmax: _log_softmax,
     **EPILOGUE,
+    Embedding: _embedding,
 }

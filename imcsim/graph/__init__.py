@@ -18,7 +18,8 @@ from imcsim.graph.epilogue import (
 )
 from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, integer, signed, unsigned
 from imcsim.graph.ir import Graph, LayerAttrs, Op, Product, Tensor
-from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
+from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.recurrent import Cell, Embedding, GruCell, LstmCell
 from imcsim.graph.steps import (
     Add,
     Affine,
@@ -44,17 +45,21 @@ __all__ = [
     "AddChannels",
     "Affine",
     "AvgPool",
+    "Cell",
     "ChannelMix",
     "Clip",
     "Concat",
+    "Embedding",
     "ExtremePool",
     "Flatten",
     "Format",
     "Graph",
+    "GruCell",
     "HardSwish",
     "Joining",
     "LayerAttrs",
     "LogSoftmax",
+    "LstmCell",
     "MaxPool",
     "Mean",
     "Mul",
@@ -65,6 +70,7 @@ __all__ = [
     "Quantize",
     "QuantizedActivation",
     "QuantizedProduct",
+    "QuantizedRecurrence",
     "RealProduct",
     "Relu",
     "Sigmoid",

@@ -23,7 +23,8 @@ from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
-from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct
+from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import (
     Add,
     Affine,
@@ -73,7 +74,7 @@ def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | Non
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        is_ours = isinstance(m, QuantizedProduct | QuantizedActivation)
+        is_ours = isinstance(m, QuantizedProduct | QuantizedActivation | QuantizedRecurrence)
         return is_ours or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -133,7 +134,15 @@ class _UnsupportedError(Exception):
     """The operator at hand is not one that a graph has."""
 
 
-Piece = Product | Step | tuple[Step, ...] | None
+@dataclass(frozen=True)
+class Recurrence:
+    """A recurrent layer: its product and its cell."""
+
+    product: Product
+    cell: Cell
+
+
+Piece = Product | Recurrence | Step | tuple[Step, ...] | None
 """What a node becomes; None: nothing, its input passes through."""
 
 
@@ -198,6 +207,8 @@ class _Walk:
             self.tensor_of[node] = source.name
         elif isinstance(piece, Product):
             self._product(node, path, source, piece)
+        elif isinstance(piece, Recurrence):
+            self._recurrence(node, path, source, piece.product, piece.cell)
         else:
             source = self.tensors[self.tensor_of[sources[0]]]  # a step that joins two may have changed their order
             self._steps(node, path, source, piece if isinstance(piece, tuple) else (piece,))
@@ -221,6 +232,8 @@ class _Walk:
                 return module.imc_product()
             if isinstance(module, QuantizedActivation):
                 return module.imc_quantizer()
+            if isinstance(module, QuantizedRecurrence):
+                return Recurrence(*module.imc_recurrence())
             if isinstance(module, nn.Conv2d | nn.Linear | nn.Conv1d | nn.Conv3d):
                 self.float_layers.append((call.path, str(module.weight.dtype).removeprefix("torch.")))
                 return None
@@ -292,12 +305,18 @@ class _Walk:
     def _made_at(self, tensor: str) -> int:
         return next((i for i, op in enumerate(self.ops) if op.output.name == tensor), -1)
 
+    def _recurrence(self, node: fx.Node, path: str, source: Tensor, product: Product, cell: Cell) -> None:
+        _require_codes(path, source)
+        try:
+            shape = cell.shape(product.shape(source.shape))
+        except GraphError as error:
+            raise GraphError(f"{path}: {error}") from None
+        output = Tensor(node.name, shape, cell.format)
+        self._emit(Op(name=self._op_name(path), input=source.name, output=output, product=product, steps=(cell,)))
+        self.tensor_of[node] = node.name
+
     def _product(self, node: fx.Node, path: str, source: Tensor, product: Product) -> None:
-        if source.format.is_real:
-            raise GraphError(
-                f"{path}: its input must be quantized, got real numbers; put a quantized activation before it "
-                "(imcsim.quant)"
-            )
+        _require_codes(path, source)
         bias = getattr(self.module.get_submodule(path), "bias", None)
         try:
             product, steps = take_apart(product, source, 0.0 if bias is None else bias.detach().double().numpy())
@@ -323,7 +342,7 @@ class _Walk:
         fmt: Format = form
         for step in steps:
             shape = step.shape(shape)
-            if isinstance(step, Threshold | Quantize):
+            if isinstance(step, Threshold | Quantize | Embedding):
                 fmt = step.format
             elif not step.keeps_codes:
                 fmt = REAL
@@ -354,6 +373,14 @@ class _Walk:
             problems.append(f"{self.name}: every operator must be one that a graph has, got {n} that are not: {listed}")
         if problems:
             raise GraphError(" | ".join(problems))
+
+
+def _require_codes(path: str, source: Tensor) -> None:
+    if source.format.is_real:
+        raise GraphError(
+            f"{path}: its input must be quantized, got real numbers; put a quantized activation before it "
+            "(imcsim.quant)"
+        )
 
 
 def _kind_of(module: nn.Module) -> str:
@@ -420,8 +447,9 @@ def _log_softmax(module: nn.LogSoftmax, call: _Call) -> LogSoftmax:
 
 
 def _softmax_over(call: _Call, dim: int | None) -> LogSoftmax:
-    if len(call.shapes[-1]) != 2 or dim not in (1, -1):
-        raise _UnsupportedError(" over anything but the channels of (b c)")
+    n_axes = len(call.shapes[-1])
+    if dim is None or n_axes not in (2, 4) or dim % n_axes != 1:
+        raise _UnsupportedError(" over anything but the channels of (b c) or (b c h w)")
     return LogSoftmax()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from imcsim.errors import GraphError
 from imcsim.graph.formats import REAL, Format
+from imcsim.graph.recurrent import PARTS, Cell, Embedding
 from imcsim.graph.steps import Joining, Quantize, Shape, Step, Threshold, window_shape
 from imcsim.records import Record
 from imcsim.ternary import PlaneSum
@@ -56,12 +57,13 @@ class LayerAttrs:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Product(Record):
-    """A convolution or a linear map whose weights are planes: what tiles do."""
+    """A convolution, a linear map or the map of a recurrent layer, whose weights are planes: what tiles do."""
 
-    kind: Literal["conv2d", "linear"]
+    kind: Literal["conv2d", "linear", "lstm", "gru"]
+    """lstm, gru: one vector a time step of (i 1 t), its rows the input's codes and then the h of the hidden state."""
 
     weights: PlaneSum
-    """conv2d: (c_out, c_in / groups, kh, kw); linear: (c_out, c_in)."""
+    """conv2d: (c_out, c_in / groups, kh, kw); linear: (c_out, c_in); lstm, gru: (4 h, i + h), `recurrent` says how."""
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -70,11 +72,45 @@ class Product(Record):
     attrs: LayerAttrs = LayerAttrs()
 
     def __post_init__(self) -> None:
-        ndim = {"conv2d": 4, "linear": 2}[self.kind]
+        ndim = 4 if self.kind == "conv2d" else 2
         if len(self.weights.shape) != ndim:
             raise GraphError(f"{self.kind}: weights must have {ndim} axes, got shape {self.weights.shape}")
+        if self.is_recurrent:
+            self._check_recurrent()
         if self.groups < 1 or self.weights.shape[0] % self.groups:
             raise GraphError(f"{self.kind}: groups must divide the {self.weights.shape[0]} outputs, got {self.groups}")
+
+    def _check_recurrent(self) -> None:
+        n_columns, n_rows = self.weights.shape
+        is_plain = self.groups == 1 and not self.weights.is_asymmetric and not self.weights.is_grouped
+        if n_columns % PARTS or n_rows <= self.n_hidden or not is_plain:
+            raise GraphError(
+                f"{self.kind}: weights must be symmetric, (4 h, i + h), in one group with one scale an output, got "
+                f"shape {self.weights.shape}"
+            )
+        a, b = (slice(part * self.n_hidden, (part + 1) * self.n_hidden) for part in (2, 3))
+        planes, n_inputs = self.weights.planes, n_rows - self.n_hidden
+        if self.kind == "gru" and (np.any(planes[:, a, n_inputs:]) or np.any(planes[:, b, :n_inputs])):
+            raise GraphError(
+                "gru: weights must be 0 where the candidate's sum over the input meets the hidden state, and the other "
+                "way round, got others"
+            )
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether each vector holds what came of the vector before."""
+        return self.kind in ("lstm", "gru")
+
+    @property
+    def n_hidden(self) -> int:
+        """Hidden units; 0 where there is no recurrence."""
+        return self.weights.shape[0] // PARTS if self.is_recurrent else 0
+
+    @property
+    def n_weights(self) -> int:
+        """Weights, without those of a GRU that are 0 whatever was learned."""
+        n_fixed = self.n_hidden * self.n_rows if self.kind == "gru" else 0
+        return prod(self.weights.shape) - n_fixed
 
     @property
     def is_whole(self) -> bool:
@@ -135,6 +171,11 @@ class Product(Record):
             if shape != (self.weights.shape[1],):
                 raise GraphError(f"linear: must get {self.weights.shape[1]} inputs, got shape {shape}")
             return (self.weights.shape[0],)
+        if self.is_recurrent:
+            n_inputs = self.n_rows - self.n_hidden
+            if len(shape) != 3 or shape[:2] != (n_inputs, 1):
+                raise GraphError(f"{self.kind}: must get a sequence ({n_inputs} 1 t), got shape {shape}")
+            return (self.weights.shape[0], *shape[1:])
         if len(shape) != 3 or shape[0] != self.weights.shape[1] * self.groups:
             raise GraphError(f"conv2d: must get {self.weights.shape[1] * self.groups} channels, got shape {shape}")
         window = window_shape(shape, self.kernel, self.stride, self.padding, self.dilation)
@@ -146,7 +187,7 @@ class Product(Record):
 
         The rows of a convolution run over (kh, kw, c_in / groups): one kernel position after the other, so that
         neighbouring rows come from one pixel. Where inputs are grouped over the whole window, one input group comes
-        after the other, each in that order.
+        after the other, each in that order. Those of a recurrent layer are the input's, then the hidden state's.
         """
         planes = self.weights.planes
         planes = planes.reshape(len(planes), self.groups, self.n_columns, *planes.shape[2:])
@@ -196,6 +237,8 @@ class Graph(Record):
             for name in op.inputs:
                 if name not in shapes:
                     raise GraphError(f"{op.name}: must read a tensor that was made before, got {name!r}")
+            if op.input != self.input.name and any(isinstance(step, Embedding) for step in op.steps):
+                raise GraphError(f"{op.name}: embedding must read the network's input, got {op.input!r}")
             if op.output.name in shapes:
                 raise GraphError(f"{op.name}: tensor {op.output.name!r} is made twice; names must differ")
             shape, fmt = self._walk(op, shapes)
@@ -226,6 +269,7 @@ class Graph(Record):
                 pad = op.product.attrs.pad_value
                 if pad and not source.format.low <= pad <= source.format.high:
                     raise GraphError(f"{op.product.kind}: padding must bring in a code of {source.format}, got {pad}")
+            _check_whole_op(op, source.format)
             asymmetric = source.format.minus != 1 and op.product is None
             for step in op.steps:
                 if isinstance(step, Joining):
@@ -239,7 +283,7 @@ class Graph(Record):
                 shape = step.shape(shape)
                 if asymmetric and not step.keeps_codes:
                     raise GraphError("asymmetric codes must go to products alone, got a digital step behind them")
-                if isinstance(step, Threshold | Quantize):
+                if isinstance(step, Threshold | Quantize | Cell | Embedding):
                     fmt = now = step.format
                 elif not step.keeps_codes:  # these make real numbers of codes
                     fmt, now = None, REAL
@@ -266,13 +310,36 @@ class Graph(Record):
         """Multiply-accumulates of one sample in *op*, one per pair of weight and activation, whatever their planes."""
         if op.product is None:
             return 0
-        return op.product.n_rows * prod(op.product.shape(self.tensors[op.input].shape))
+        return op.product.n_weights * self.n_vectors(op)
 
     def n_vectors(self, op: Op) -> int:
-        """Input vectors that one sample sends through the tiles: output positions of a convolution, 1 for linear."""
+        """Input vectors that one sample sends through the tiles: output positions, time steps, 1 for linear."""
         assert op.product is not None
         return prod(op.product.shape(self.tensors[op.input].shape)[1:])
 
     def replace_ops(self, ops: tuple[Op, ...]) -> "Graph":
         """Return the same graph with other ops."""
         return replace(self, ops=ops)
+
+
+def _check_whole_op(op: Op, source: Format) -> None:
+    """Raise GraphError where a cell or an embedding is not the one step of its op."""
+    kind = op.product.kind if op.product is not None and op.product.is_recurrent else None
+    cells = [step for step in op.steps if isinstance(step, Cell | Embedding)]
+    if kind is None and not cells:
+        return
+    if len(op.steps) != 1 or not cells:
+        raise GraphError(f"{kind or 'embedding'}: its op must have one step alone, got {len(op.steps)}")
+    step = cells[0]
+    if isinstance(step, Embedding):
+        if op.product is not None:
+            raise GraphError("embedding: must come without a product, got one")
+    elif source.zero:
+        raise GraphError(f"{kind}: must get codes whose zero is code 0, got {source.zero:g}")
+    elif step.kind != kind:
+        raise GraphError(f"cell: must follow a product of its kind, {step.kind}, got {kind or 'none'}")
+    elif step.format != source:
+        raise GraphError(
+            f"cell: its codes must have the format of the layer's input, {source} of scale {source.scale}, got "
+            f"{step.format} of scale {step.format.scale}"
+        )

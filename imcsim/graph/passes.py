@@ -13,6 +13,7 @@ import numpy as np
 
 from imcsim.graph.epilogue import ExtremePool, OnesColumn, SpatialAffine
 from imcsim.graph.ir import Graph, Op
+from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import Affine, Flatten, MaxPool, Relu, Step, Threshold
 
 
@@ -34,6 +35,7 @@ def join_steps(graph: Graph) -> Graph:
             op.product is None
             and maker is not None
             and readers[op.input] == 1
+            and not any(isinstance(step, Cell | Embedding) for step in (*ops[maker].steps, *op.steps))
             and (ops[maker] is before or len(op.inputs) == 1)
         )
         if can_join and maker is not None:

@@ -7,6 +7,7 @@ latent weights, noise) is its own affair: these methods say what it computes at 
 from typing import Protocol, runtime_checkable
 
 from imcsim.graph.ir import Product
+from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import Quantize, Threshold
 
 
@@ -25,8 +26,20 @@ class QuantizedProduct(Protocol):
 
 @runtime_checkable
 class QuantizedActivation(Protocol):
-    """An activation function that gives codes."""
+    """An activation function that gives codes, or a table of codes for tokens."""
 
-    def imc_quantizer(self) -> Threshold | Quantize:
+    def imc_quantizer(self) -> Threshold | Quantize | Embedding:
         """Return the activation as a step from real numbers to codes; its format's scale is what code 1 stands for."""
+        ...
+
+
+@runtime_checkable
+class QuantizedRecurrence(Protocol):
+    """A recurrent layer: (b i 1 t) to (b h 1 t), step by step in time, from a state of 0."""
+
+    def imc_recurrence(self) -> tuple[Product, Cell]:
+        """Return the product of one time step and the cell that follows it.
+
+        The cell's scale holds that of the weights and that of the codes; its codes have the format of the input's.
+        """
         ...

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from math import prod
 
 from imcsim.graph import (
+    REAL,
     Abs,
     Add,
     AddChannels,
@@ -13,12 +14,15 @@ from imcsim.graph import (
     ChannelMix,
     Clip,
     Concat,
+    Embedding,
     ExtremePool,
     Flatten,
     Graph,
+    GruCell,
     HardSwish,
     Joining,
     LogSoftmax,
+    LstmCell,
     MaxPool,
     Mean,
     Mul,
@@ -74,11 +78,46 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
         case AvgPool(kernel=kernel):
             return {"vpe": n_after * prod(kernel)}
         case LogSoftmax():
-            # an exponential for each number and a logarithm; an addition and a subtraction for each number
-            return {"spe": n_before + 1, "vpe": 2 * n_before}
-        case Flatten() | Concat() | Slice():  # numbers are written where they belong
+            # an exponential for each number and a logarithm for each place; an addition and a subtraction a number
+            return {"spe": n_before + prod(before[1:]), "vpe": 2 * n_before}
+        case LstmCell() | GruCell():
+            work: Counter[str] = Counter()
+            for lane, n in cell_work(step, n_after):
+                work[lane] += n
+            return dict(work)
+        case Flatten() | Concat() | Slice() | Embedding():  # numbers are written where they belong, tokens looked up
             return {}
     raise AssertionError(f"no lane for {type(step).__name__}")
+
+
+def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
+    """Return what the lanes do in turn for *n_hidden* hidden units of one time step: (lane, element operations).
+
+    A multiply-add is one operation of a vPE, a sigmoid or a tanh one of an SPE.
+    """
+    match cell:
+        case LstmCell():  # scale and bias; four gates; c = f c + i g; tanh(c); times o; codes
+            turns = [("vpe", 4), ("spe", 4), ("vpe", 2), ("spe", 1), ("vpe", 1), ("qu", 1)]
+        case GruCell():  # scale and bias; r and z; a + r b; tanh; h = n + z (h - n); codes
+            turns = [("vpe", 4), ("spe", 2), ("vpe", 1), ("spe", 1), ("vpe", 2), ("qu", 1)]
+    return [(lane, n * n_hidden) for lane, n in turns]
+
+
+def turn_of_state(cell: LstmCell | GruCell) -> int:
+    """Return which of the turns of `cell_work` makes the next state."""
+    return 2 if isinstance(cell, LstmCell) else 4
+
+
+def state_bits(op: Op) -> int:
+    """Return the bits that the state of a recurrent layer takes between two time steps of one sample; 0 without."""
+    return op.product.n_hidden * REAL.bits if op.product is not None else 0
+
+
+def cell_of(op: Op) -> LstmCell | GruCell:
+    """Return the cell of a recurrent layer."""
+    (cell,) = op.steps
+    assert isinstance(cell, LstmCell | GruCell)
+    return cell
 
 
 def walk_steps(op: Op, graph: Graph) -> Iterator[tuple[Step, Shape]]:
@@ -103,11 +142,11 @@ def digital_work(op: Op, graph: Graph) -> dict[str, int]:
 
 
 def is_on_host(op: Op, graph: Graph) -> bool:
-    """Whether the host does *op* before it hands the input over: a quantizer right behind the network's input.
+    """Whether the host does *op* before it hands the input over: a quantizer or a table right behind the input.
 
     Flattening beside it moves no number and costs nothing.
     """
     if op.input != graph.input.name or op.product is not None:
         return False
     work = [step for step in op.steps if not isinstance(step, Flatten)]
-    return len(work) == 1 and isinstance(work[0], Threshold | Quantize)
+    return len(work) == 1 and isinstance(work[0], Threshold | Quantize | Embedding)

@@ -13,6 +13,7 @@ from typing import Literal
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, Round
 from imcsim.mapping.program import Program, Task
+from imcsim.mapping.recurrent import write_recurrence
 from imcsim.units import PS_PER_NS
 
 Phase = Literal["inference", "setup"]
@@ -44,7 +45,8 @@ class _Writer:
     def __init__(self, plan: Plan, costs: CostTable) -> None:
         self.plan, self.costs = plan, costs
         self.tasks: list[Task] = []
-        self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before
+        self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before, or the time step
+        self.suffix = ""  # of the tasks of one time step
         self.readers_of_tile: dict[int, str] = {}  # last accesses of each tile
 
     # one task
@@ -64,7 +66,7 @@ class _Writer:
     ) -> str:
         """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
         timing = self.costs.timings[action]
-        name = f"{layer.name}/{what}"
+        name = f"{layer.name}/{what}{self.suffix}"
         self.tasks.append(
             Task(
                 name,
@@ -76,6 +78,7 @@ class _Writer:
                 actions=Counter({action: count}) if spends is None else spends,
                 after=tuple(after),
                 streams=tuple(streams),
+                is_aside=bool(self.suffix) and what in ("fetch", "spill.write"),
             )
         )
         return name
@@ -86,6 +89,9 @@ class _Writer:
         plan = self.plan
         op = plan.op_of[layer.name]
         if plan.is_on_host(layer):
+            return
+        if layer.n_steps:
+            write_recurrence(self, layer)
             return
         lanes = plan.lane_work(layer)
         tensors = [plan.graph.tensors[name] for name in op.inputs]
@@ -117,15 +123,16 @@ class _Writer:
                         layer, lane, f"sfu.{lane}", n_items, f"sfu.{lane}", count=n, after=[issue], streams=source
                     )
                 ]
-        self.store(layer, n_items, source)
+        self.store(layer, n_items, source, op.output.n_bits * layer.n_samples)
 
-    def product(self, layer: LayerPlan, arrived: list[str]) -> list[str]:
-        """Write the rounds of a layer; return the tasks that hand out its sums."""
+    def product(self, layer: LayerPlan, arrived: list[str], *, is_resident: bool = False) -> list[str]:
+        """Write the rounds of a layer, *is_resident*: without its weights; return the tasks that hand out its sums."""
         needs_reduction = layer.psums_per_output > 1
         psums: list[str] = []
         source: list[str] = []
         for r, round_ in enumerate(layer.rounds):
-            written = self.write_weights(layer, r, round_) if self.plan.style == "temporal" else []
+            is_written = self.plan.style == "temporal" and not is_resident
+            written = self.write_weights(layer, r, round_) if is_written else []
             gate = [*self.frontier, *psums, *source]
             issue = self.issue(layer, f"issue.{r}", 1, after=gate)
             counted = self.accesses(layer, r, round_, issue, arrived if r == 0 else [], written)
@@ -214,24 +221,28 @@ class _Writer:
             )  # fmt: skip
         return written
 
-    def fetch(self, layer: LayerPlan, what: str, bits: int, n_items: int) -> str:
+    def fetch(self, layer: LayerPlan, what: str, bits: int, n_items: int, after: Iterable[str] | None = None) -> str:
         """Bring a tensor from main memory into the activation buffer."""
-        loaded = self.task(layer, what, "main_memory", n_items, "main_memory.read", count=bits, after=self.frontier)
+        after = self.frontier if after is None else after
+        loaded = self.task(layer, what, "main_memory", n_items, "main_memory.read", count=bits, after=after)
         return self.task(layer, f"{what}.fill", "activation_buffer.write", n_items, "activation_buffer.write",
                          count=bits, streams=[loaded])  # fmt: skip
 
-    def store(self, layer: LayerPlan, n_items: int, source: list[str]) -> None:
-        """Put the layer's output into the activation buffer, and into main memory where the buffer cannot hold it."""
+    def store(self, layer: LayerPlan, n_items: int, source: list[str], bits: int) -> str:
+        """Put the layer's output into the activation buffer, and into main memory where the buffer cannot hold it.
+
+        Return the task after which it is in the buffer.
+        """
         output = self.plan.op_of[layer.name].output
-        bits = output.n_bits * layer.n_samples
-        last = self.task(layer, "store", "activation_buffer.write", n_items, "activation_buffer.write",
-                         count=bits, streams=source)  # fmt: skip
+        stored = last = self.task(layer, "store", "activation_buffer.write", n_items, "activation_buffer.write",
+                                  count=bits, streams=source)  # fmt: skip
         if output.name in self.plan.off_chip:
             out = self.task(layer, "spill", "activation_buffer.read", n_items, "activation_buffer.read",
                             count=bits, streams=[last])  # fmt: skip
             last = self.task(layer, "spill.write", "main_memory", n_items, "main_memory.write",
                              count=bits, streams=[out])  # fmt: skip
         self.frontier = (last,)
+        return stored
 
     def issue(self, layer: LayerPlan, what: str, n: int, after: Iterable[str] | None = None) -> str:
         """Issue *n* instructions; one sets a unit, or all tiles of a round, going for a whole burst."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from imcsim.arch.spec import Chip, Tile
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
-from imcsim.mapping.digital import is_on_host
+from imcsim.mapping.digital import is_on_host, state_bits
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style
 
 
@@ -87,6 +87,7 @@ def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         op.name,
         n_samples,
         n_vectors=graph.n_vectors(op) * n_samples,
+        n_steps=graph.n_vectors(op) if product.is_recurrent else 0,
         n_groups=product.groups,
         n_rows=product.n_rows,
         row_groups=product.row_groups if product.weights.is_grouped else (),
@@ -160,8 +161,8 @@ def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
         pieces = layer.n_groups * n_chunks * len(_segments(layer, tile))
-        n_replicas = 1
-        while n_replicas <= layer.n_vectors and (n_replicas == 1 or pieces * n_replicas <= chip.n_tiles):
+        n_replicas, most = 1, layer.n_vectors // max(1, layer.n_steps)
+        while n_replicas <= most and (n_replicas == 1 or pieces * n_replicas <= chip.n_tiles):
             yield Split(n_chunks, n_replicas)
             n_replicas *= 2
 
@@ -172,11 +173,12 @@ def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     n_blocks = layer.n_blocks(tile.rows_per_access)
     pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile))
     pieces_per_tile = -(-pieces * split.n_replicas // chip.n_tiles)
-    accesses = -(-layer.n_vectors // split.n_replicas) * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
+    n_together = max(1, layer.n_steps)
+    n_vectors = -(-layer.n_vectors // n_together // split.n_replicas) * n_together
+    accesses = n_vectors * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
     reduce = layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns / chip.reduce_unit.n_adders
-    return max(
-        accesses * layer.n_passes * layer.accesses_per_pass * interval, reduce * chip.reduce_unit.add.interval_ns
-    )
+    times = (accesses * layer.n_passes * layer.accesses_per_pass * interval, reduce * chip.reduce_unit.add.interval_ns)
+    return sum(times) if layer.n_steps else max(times)  # the next time step waits until the last sum is there
 
 
 def _time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
@@ -346,6 +348,8 @@ def _try(tiles: _Tiles, load: dict[int, int], together: list[Shard], first: int)
 def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
     """Return the tensors that the activation buffer cannot hold: the largest ones of every op that needs too much.
 
+    The state of a recurrent layer lies there too.
+
     The network's input always comes from main memory, as the codes that the host hands over, and its output
     always goes there.
     """
@@ -365,6 +369,7 @@ def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
             if name not in off_chip and name != graph.input.name and made <= i <= last_reader.get(name, made)
         ]
         live.sort(key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
-        while sum(tensor.n_bits for tensor in live) * n_samples > chip.activation_buffer.capacity_bits:
+        left = chip.activation_buffer.capacity_bits - state_bits(graph.ops[i]) * n_samples
+        while live and sum(tensor.n_bits for tensor in live) * n_samples > left:
             off_chip.add(live.pop().name)
     return frozenset(off_chip)

@@ -6,7 +6,7 @@ segments of columns that hold all planes of their outputs.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -97,6 +97,9 @@ class LayerPlan:
     n_vectors: int = 0
     """Input vectors that go through each group, all samples together; 0 without a product."""
 
+    n_steps: int = 0
+    """Time steps of a recurrent layer, one after the other: so many of a sample's vectors wait for each other."""
+
     n_groups: int = 0
     n_rows: int = 0
     """Inputs of one group."""
@@ -162,8 +165,15 @@ class LayerPlan:
         return blocks_of_groups(self.row_groups or (self.n_rows,), rows_per_access)
 
     def vectors_of(self, replica: int) -> int:
-        """How many of the vectors one copy of the layer takes."""
-        return self.n_vectors // self.n_replicas + (replica < self.n_vectors % self.n_replicas)
+        """How many of the vectors one copy of the layer takes; all time steps of a sample go to one copy."""
+        together = max(1, self.n_steps)
+        n = self.n_vectors // together
+        return (n // self.n_replicas + (replica < n % self.n_replicas)) * together
+
+    @property
+    def one_step(self) -> "LayerPlan":
+        """One time step of a recurrent layer: a vector a sample."""
+        return replace(self, n_vectors=self.n_samples, n_steps=0)
 
     def replica_of(self, vectors: np.ndarray) -> np.ndarray:
         """Which copy takes each of *vectors* (b), counted from the first of an inference: the copies take turns."""

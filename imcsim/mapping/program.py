@@ -32,6 +32,9 @@ class Task:
     streams: tuple[str, ...] = ()
     """Tasks that feed this one item by item: its i-th of n items needs theirs up to the same share."""
 
+    is_aside: bool = False
+    """Whether it goes on beside the time steps of a recurrent layer, so that its lag holds nobody up."""
+
 
 @dataclass(frozen=True)
 class Program:

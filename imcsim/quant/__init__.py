@@ -12,10 +12,12 @@ from imcsim.quant.activation import (
     UnsignedActivation,
 )
 from imcsim.quant.integer import IntConv2d, IntLinear
+from imcsim.quant.recurrent import BernoulliActivation, TernaryEmbedding, TernaryGRU, TernaryLSTM
 from imcsim.quant.storage import load_packed, packed_state
 from imcsim.quant.ternary import TernaryConv2d, TernaryLinear, ternarize
 
 __all__ = [
+    "BernoulliActivation",
     "InputQuantizer",
     "IntConv2d",
     "IntLinear",
@@ -23,6 +25,9 @@ __all__ = [
     "SignedActivation",
     "TernaryActivation",
     "TernaryConv2d",
+    "TernaryEmbedding",
+    "TernaryGRU",
+    "TernaryLSTM",
     "TernaryLinear",
     "UnsignedActivation",
     "load_packed",

@@ -62,6 +62,14 @@ class Accuracy(Part):
     """Chip less reference; None in a summary of an earlier version."""
 
 
+class Perplexity(Part):
+    """Perplexity of the reference and of the chip over the same tokens."""
+
+    reference: NotNegative
+    chip: NotNegative
+    n_tokens: Number
+
+
 class Check(Part):
     """The outputs of `execute` against those of the reference."""
 
@@ -132,6 +140,7 @@ class Summary(Part):
     basis: dict[Basis, Share] | None = None
     basis_area: dict[Basis, Share] | None = None
     accuracy: Accuracy | None = None
+    perplexity: Perplexity | None = None
     check: Check | None = None
     trials: TrialsSummary | None = None
     layer_errors: LayerErrorsSummary | None = None

@@ -290,6 +290,12 @@ def accuracy(summary: Summary) -> Section:
                               "those of the reference: the chip's clipping and errors, computed exactly.")  # fmt: skip
         if check.n_different_classes is not None:
             paragraphs.append(f"Samples for which another class comes out: {check.n_different_classes}.")
+    if perplexity := summary.perplexity:
+        paragraphs.append(
+            f"Perplexity over {perplexity.n_tokens} tokens: {perplexity.chip:.3f} on the chip, "
+            f"{perplexity.reference:.3f} by the reference. "
+            "Accuracy is the share of tokens whose greatest probability is the right one's."
+        )
     if told := summary.accuracy:
         drawn.append(charts.accuracy(told))
         if told.difference:

@@ -84,6 +84,11 @@ def headlines(summary: Summary) -> list[str]:
             lines.append(f"quantiles  {quantiles_text(trials)}")
     if errors := summary.layer_errors:
         lines.append(f"first difference  {first_difference_text(errors.first_difference)}")
+    if perplexity := summary.perplexity:
+        lines.append(
+            f"perplexity reference {perplexity.reference:.3f}, chip {perplexity.chip:.3f} "
+            f"({perplexity.n_tokens} tokens)"
+        )
     if check := summary.check:
         found = f"all {check.n_outputs} exact"
         if not check.exact:

@@ -62,7 +62,10 @@ class Trace:
     @cached_property
     def bound_by(self) -> dict[str, str]:
         """For each layer the component whose busiest unit holds it longest, its work and the lag of its results."""
-        held = self._of_busiest_unit(lambda span: span.busy_ps + self.program.task_of[span.task].lag_ps)
+        task_of = self.program.task_of
+        held = self._of_busiest_unit(
+            lambda span: span.busy_ps + (0 if task_of[span.task].is_aside else task_of[span.task].lag_ps)
+        )
         return {layer: max(times, key=lambda component: times[component]) for layer, times in held.items()}
 
     def _of_busiest_unit(self, time_ps: Callable[[Span], int]) -> dict[str, dict[str, float]]:

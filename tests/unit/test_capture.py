@@ -218,7 +218,10 @@ def test_float_weights_and_unknown_operators_come_together():
         (lambda net, x: F.adaptive_avg_pool2d(x, 2), r"adaptive_avg_pool2d to anything but one value a channel x1"),
         (lambda net, x: torch.flatten(x), r"flatten of anything but all axes behind the batch x1"),
         (lambda net, x: x.reshape(1, 4, 8), r"Tensor\.reshape from \(2, 4, 4\) to \(4, 8\) x1"),
-        (lambda net, x: F.log_softmax(x, 1), r"log_softmax over anything but the channels of \(b c\) x1"),
+        (
+            lambda net, x: F.log_softmax(x, 2),
+            r"log_softmax over anything but the channels of \(b c\) or \(b c h w\) x1",
+        ),
         (lambda net, x: F.dropout(x), r"dropout that is on in evaluation mode; pass training=self\.training x1"),
     ],
 )
@@ -236,7 +239,7 @@ def test_functions_are_refused_with_what_is_wrong_with_them(forward, message):
         (nn.AdaptiveAvgPool2d(2), r"AdaptiveAvgPool2d to anything but one value a channel x1 \(0\)"),
         (nn.BatchNorm2d(2, track_running_stats=False), r"BatchNorm2d without running statistics x1 \(0\)"),
         (nn.Flatten(0), r"Flatten of anything but all axes behind the batch x1 \(0\)"),
-        (nn.LogSoftmax(dim=1), r"LogSoftmax over anything but the channels of \(b c\) x1 \(0\)"),
+        (nn.LogSoftmax(dim=2), r"LogSoftmax over anything but the channels of \(b c\) or \(b c h w\) x1 \(0\)"),
     ],
 )
 def test_modules_are_refused_with_what_is_wrong_with_them(module, message):

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "imcsim"
 
 ORDER = [
     {"errors", "units", "records", "shipped", "version", "intervals"},
-    {"ternary", "results", "arch", "data"},
+    {"ternary", "results", "metrics", "arch", "data"},
     {"graph", "circuit"},
     {"quant", "costs"},
     {"mapping"},

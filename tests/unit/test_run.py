@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from imcsim.errors import ConfigError, DataError, OutputError
+from imcsim.metrics import METRICS
 from imcsim.results import area_of, energy_of, from_csv, latency_of
 from imcsim.run import Result, require_writable, run, shares
 from imcsim.workloads import Workload
@@ -20,6 +21,10 @@ class Fixed(Workload):
 
     def graph(self):
         return self._graph
+
+    @property
+    def metric(self):
+        return METRICS["accuracy"]
 
     @property
     def has_data(self):

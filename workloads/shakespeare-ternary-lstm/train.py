@@ -1,0 +1,145 @@
+"""Train the language model, ternary and in float, and write weights.safetensors and training.json.
+
+    python workloads/shakespeare-ternary-lstm/train.py --seed 0
+
+Takes about half an hour on one core. One seed gives the same weights on one machine; a training that was stopped goes
+on where it was. The first 90 % of the text are for training, of which every 20th window picks the epoch; the rest is
+the test set, used once, at the end, for both networks.
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from imcsim.quant import packed_state
+from imcsim.quant.sequences import fit_sequences, mean_loss
+from imcsim.quant.training import Labelled
+
+HERE = Path(__file__).resolve().parent
+NAME = HERE.name
+BATCH = 64
+
+
+def main() -> None:
+    """Train, measure, write."""
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.use_deterministic_algorithms(True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    workload = load_workload()
+    train, validation = train_and_validation(workload.split("train", arguments.data))
+    nets, scores = {}, {}
+    makers = {"ternary": workload.network, "float": workload.float_network}
+    for kind in [arguments.only] if arguments.only else makers:
+        torch.manual_seed(arguments.seed)
+        nets[kind] = makers[kind]()
+        scores[kind] = fit_sequences(
+            nets[kind],
+            lambda generator: batches(train, generator),
+            lambda net: -mean_loss(net, in_order(validation)),
+            n_epochs=arguments.epochs,
+            learning_rate=0.004,
+            generator=torch.Generator().manual_seed(arguments.seed),
+            checkpoint=checkpoint_of(arguments.out, kind),
+            say=lambda line, kind=kind: print(f"{kind:8s}{line}", flush=True),
+        )
+    if arguments.only:
+        return
+    test = workload.split("test", arguments.data)
+    found = {kind: math.exp(mean_loss(net, in_order(test))) for kind, net in nets.items()}
+    print(found)
+    write_whole(arguments.out / "weights.safetensors", save(packed_state(nets["ternary"])))
+    record = {
+        "workload": NAME,
+        "dataset": workload.DATASET,
+        "command": f"python workloads/{NAME}/train.py --seed {arguments.seed} --epochs {arguments.epochs} "
+        f"--threads {arguments.threads}",
+        "seed": arguments.seed,
+        "n_epochs": arguments.epochs,
+        "n_train": train[1].numel(),
+        "n_validation": validation[1].numel(),
+        "n_test": test[1].numel(),
+        "validation_perplexity": math.exp(-max(scores["ternary"])),
+        "test_perplexity": found["ternary"],
+        "float_validation_perplexity": math.exp(-max(scores["float"])),
+        "float_test_perplexity": found["float"],
+        "versions": {"imcsim": version("imcsim"), "python": platform.python_version(), "torch": torch.__version__},
+    }
+    write_whole(arguments.out / "training.json", json.dumps(record, indent=2).encode() + b"\n")
+    for kind in nets:
+        checkpoint_of(arguments.out, kind).unlink(missing_ok=True)
+
+
+def checkpoint_of(folder: Path, kind: str) -> Path:
+    """Return the file that a training of one network goes on from."""
+    return folder / f"{kind}.checkpoint"
+
+
+def batches(train: Labelled, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the windows in a new order."""
+    x, labels = train
+    order = torch.randperm(len(x), generator=generator)
+    for picks in order[: len(x) // BATCH * BATCH].split(BATCH):
+        yield x[picks], labels[picks]
+
+
+def in_order(labelled: Labelled) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all windows as they come."""
+    yield from zip(*(part.split(256) for part in labelled), strict=True)
+
+
+def train_and_validation(labelled: Labelled) -> tuple[Labelled, Labelled]:
+    """Return the training set in two parts: every 20th window, from the first, is for validation."""
+    x, labels = labelled
+    held = torch.arange(len(x)) % 20 == 0
+    return (x[~held], labels[~held]), (x[held], labels[held])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order (default 0)")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over the training set (default 6)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of torch; part of what makes a run repeatable (default 1)"
+    )
+    parser.add_argument(
+        "--only", choices=["ternary", "float"], help="train this network alone; a run without --only goes on from there"
+    )
+    parser.add_argument("--data", type=Path, help="folder of data sets (default: $IMCSIM_DATA)")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
+    return parser.parse_args()
+
+
+def load_workload() -> ModuleType:
+    """Return the module ``workload.py`` beside this file, whatever the current folder is."""
+    spec = importlib.util.spec_from_file_location(f"{NAME}.workload", HERE / "workload.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write *content* beside *path*, then put the file there in one step."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+if __name__ == "__main__":
+    main()
