@@ -6,13 +6,14 @@ back as the model gives them. Sums before the first scale are whole numbers, exa
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.device import Counting, counting_on
 from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
@@ -20,6 +21,9 @@ from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
+
+if TYPE_CHECKING:
+    import torch
 
 Array = np.ndarray
 
@@ -49,13 +53,16 @@ class Execution:
         return sum(self.clipping.values(), Clipping())
 
 
-def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None) -> Array:
+def execute(
+    plan: Plan, x: Any, rng: np.random.Generator | None = None, device: "str | torch.device | None" = None
+) -> Array:
     """Return the outputs of *plan* for the inputs *x* (b ...), an array or tensor as the model takes it.
 
-    *rng* is the generator that imperfections are drawn from; a chip without any draws nothing. Raises DataError for
-    an input of another shape or with NaN in it.
+    *rng* is the generator that imperfections are drawn from; a chip without any draws nothing. *device* says
+    where products are counted (`device.counting_on`); the bits are the same. Raises DataError for an input of another
+    shape or with NaN in it, ConfigError for a device that is not there.
     """
-    return run(plan, x, rng=rng, looks=False).outputs
+    return run(plan, x, rng=rng, looks=False, device=device).outputs
 
 
 def run(
@@ -65,6 +72,7 @@ def run(
     rng: np.random.Generator | None = None,
     looks: bool = True,
     progress: Callable[[int], None] | None = None,
+    device: "str | torch.device | None" = None,
 ) -> Execution:
     """Return outputs and statistics.
 
@@ -74,10 +82,11 @@ def run(
         rng: Draws what goes wrong.
         looks: Whether to look at what the bitlines hold, at every `VECTORS_PER_SAMPLE`-th vector.
         progress: Is told how many samples were done, batch after batch.
+        device: Where products are counted, as `device.counting_on` takes it; the compiled kernels by default.
     """
     x = checked_input(plan, x)
     weights = packed_weights(plan)
-    tiles = _readers(plan, rng)
+    tiles = _readers(plan, rng, counting_on(device))
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
     outputs = []
@@ -110,7 +119,7 @@ def checked_input(plan: Plan, x: Any) -> Array:
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
 
 
-def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
+def _readers(plan: Plan, rng: np.random.Generator | None, counting: Counting) -> dict[str, Reader]:
     """Return how the tiles read each layer; raises ConfigError for a chip that misreads without a generator."""
     tile = plan.chip.tile
     if plan not in _TABLES:
@@ -119,7 +128,9 @@ def _readers(plan: Plan, rng: np.random.Generator | None) -> dict[str, Reader]:
     if table is not None and rng is None:
         raise ConfigError("rng: must be a generator for a chip that misreads, got None; numpy.random.default_rng(seed)")
     return {
-        layer.name: Reader(tile.count_max, tile.n_columns // layer.n_weight_planes * layer.n_weight_planes, table, rng)
+        layer.name: Reader(
+            tile.count_max, tile.n_columns // layer.n_weight_planes * layer.n_weight_planes, table, rng, counting
+        )
         for layer in plan.layers
         if layer.is_on_tiles
     }

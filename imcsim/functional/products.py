@@ -6,7 +6,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imcsim.functional.kernels import add_up, count_histograms, pack_patches, pack_vectors_fast
+from imcsim.functional.device import Counting
+from imcsim.functional.kernels import add_up, pack_patches, pack_vectors_fast
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.graph import Op, Product
@@ -102,7 +103,7 @@ def product_of(
             vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense)
             found = read(vectors, packed)
             for drive in drives if looks else ():
-                seen = _occupancy(vectors.driven(drive), packed, product.n_rows, layer.sense)
+                seen = _occupancy(vectors.driven(drive), packed, product.n_rows, layer.sense, tiles.counting)
                 occupancy = seen if occupancy is None else occupancy + seen
             if codec.n_planes == 1:
                 counted = found.sums
@@ -133,7 +134,7 @@ def product_of(
     return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
 
 
-def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Occupancy:
+def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str, counting: Counting) -> Occupancy:
     """Return how often each count occurs in one vector of each `VECTORS_PER_SAMPLE`, which one being drawn.
 
     The generator depends on the number of vectors alone: looking takes nothing from those who draw what goes wrong.
@@ -141,10 +142,10 @@ def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Oc
     first = np.arange(0, x.n_vectors, VECTORS_PER_SAMPLE)
     which = first + np.random.default_rng(x.n_vectors).integers(0, VECTORS_PER_SAMPLE, len(first))
     taken = PackedVectors(x.codes[np.minimum(which, x.n_vectors - 1)], x.n_rows, x.rows_per_access)
-    n, k = count_histograms(taken, w)
+    n, k = counting.count_histograms(taken, w)
     if sense == "n":  # rows are halves of inputs; exchanged, they meet the weights of the other sign
         exchanged = ((taken.codes & np.uint8(5)) << np.uint8(1)) | ((taken.codes & np.uint8(10)) >> np.uint8(1))
-        k, _ = count_histograms(PackedVectors(exchanged, x.n_rows, x.rows_per_access), w)
+        k, _ = counting.count_histograms(PackedVectors(exchanged, x.n_rows, x.rows_per_access), w)
         n, k = n[: x.rows_per_access // 2 + 1], k[: x.rows_per_access // 2 + 1]
     return Occupancy(n, k, len(which) * n_rows * w.n_columns)
 

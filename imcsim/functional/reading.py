@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
-from imcsim.functional.kernels import clipped_counts, clipped_product
+from imcsim.functional.device import COMPILED, Counting
 from imcsim.functional.noise import draw_misreads
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
@@ -37,9 +37,12 @@ class Reader:
     rng: np.random.Generator | None = None
     """Draws the misreads."""
 
+    counting: Counting = COMPILED
+    """What counts: the compiled kernels, or a GPU."""
+
     def difference(self, x: PackedVectors, w: PackedMatrix, *, reads_k: bool = True) -> Counted:
         """One access, n less k: symmetric encodings."""
-        found = clipped_product(x, w, count_max=self.count_max, columns_per_tile=self.columns_per_tile)
+        found = self.counting.clipped_product(x, w, count_max=self.count_max, columns_per_tile=self.columns_per_tile)
         total = found.total
         n_misreads = self._misread(x, w, n=total, k=total, reads_k=reads_k, sign_of_k=-1)
         return Counted([total], found.n_clipped_accesses, found.n_clipped_conversions, n_misreads)
@@ -50,7 +53,7 @@ class Reader:
 
     def both(self, x: PackedVectors, w: PackedMatrix) -> Counted:
         """One access, n and k apart: asymmetric weights, inputs never negative."""
-        found = clipped_counts(x, w, count_max=self.count_max, columns_per_tile=self.columns_per_tile)
+        found = self.counting.clipped_counts(x, w, count_max=self.count_max, columns_per_tile=self.columns_per_tile)
         n_misreads = self._misread(x, w, n=found.plus, k=found.minus)
         return Counted([found.plus, found.minus], found.n_clipped_accesses, found.n_clipped_conversions, n_misreads)
 
