@@ -100,6 +100,12 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Folder of data sets; IMCSIM_DATA by default.")] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where products are counted: cpu, cuda, cuda:NUMBER; auto: a GPU if torch sees one. Same bits."
+        ),
+    ] = "auto",
     trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json, which Perfetto opens.")] = False,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also draw the energy's interval from the chip's stated ranges.")
@@ -128,6 +134,7 @@ def run(
             data=data,
             uncertainty=uncertainty,
             progress=progress,
+            device=device,
         )
     page = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)
     print_run(result.summary, result.rows, _console())

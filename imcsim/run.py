@@ -48,6 +48,7 @@ def run(
     data: str | Path | None = None,
     uncertainty: bool = False,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> "Result":
     """Walk from a workload and a chip to a result.
 
@@ -62,6 +63,7 @@ def run(
         data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
         progress: Is told how far the work is.
+        device: Where products are counted: cpu, which is the default, cuda, cuda:NUMBER or auto; the bits are the same.
     """
     if batch < 1:
         raise ConfigError(f"batch: must be at least 1, got {batch}")
@@ -72,11 +74,15 @@ def run(
         wants.discard("execute")
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
+    if samples is not None:
+        from imcsim.functional.device import counting_on
+
+        counting_on(device)  # what is wrong with it is said before long work
     costs = price(chip)
     plan = place(graph, chip, n_samples=batch, style=style)
     trace, setup = _simulate(plan, costs, seed, progress) if "simulate" in wants else (None, None)
     estimated = estimate(plan, costs, seed=seed) if "estimate" in wants else None
-    outcome = _execute(plan, *samples, seed=seed, progress=progress) if samples is not None else None
+    outcome = _execute(plan, *samples, seed=seed, progress=progress, device=device) if samples is not None else None
     return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty)
 
 
@@ -313,7 +319,9 @@ def _simulate(plan: Plan, costs: CostTable, seed: int, progress: Progress | None
     return trace, setup
 
 
-def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None) -> Outcome:
+def _execute(
+    plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progress: Progress | None, device: str | None
+) -> Outcome:
     from imcsim.functional.execute import run
     from imcsim.functional.reference import reference
     from imcsim.functional.statistics import Clipping
@@ -325,7 +333,7 @@ def _execute(plan: Plan, x: np.ndarray, labels: np.ndarray, *, seed: int, progre
     step = 256
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
-        done = run(plan, batch, rng=rng)
+        done = run(plan, batch, rng=rng, device=device)
         ideal = reference(plan.graph, batch)
         if done.outputs.ndim != 2 or truth.shape != (len(batch),):
             raise DataError(

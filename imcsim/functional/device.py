@@ -1,10 +1,11 @@
 """Where the products are counted: by the compiled kernels, or by torch on a GPU; the bits are the same.
 
-Whatever counts has the three functions of `Counting`, on packed vectors and packed weights. All else - packing, what
-goes wrong with a read, the digital steps - is one code for every device.
+Whatever counts has the functions of `Counting`. All else - what goes wrong with a read, the digital steps - is one
+code for every device.
 """
 
 import re
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,14 +15,30 @@ from numpy.typing import NDArray
 from imcsim.errors import ConfigError
 from imcsim.functional import kernels
 from imcsim.functional.kernels import ClippedCounts, ClippedProduct
-from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix, pack_vectors
+from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix
 
 if TYPE_CHECKING:
     import torch
 
 
 class Counting(Protocol):
-    """What counts n and k of every block; `kernels` says what each function returns."""
+    """What packs vectors and counts n and k of every block; `kernels` says what each function returns."""
+
+    def pack_vectors_fast(self, x: NDArray[np.int8], rows_per_access: int) -> PackedVectors:
+        """Pack ternary vectors (b r)."""
+
+    def pack_patches(
+        self,
+        codes: NDArray[np.int8],
+        *,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        pad_value: int = 0,
+        rows_per_access: int,
+    ) -> PackedVectors:
+        """Pack the patches under a sliding kernel."""
 
     def clipped_product(
         self, x: PackedVectors, w: PackedMatrix, *, count_max: int, columns_per_tile: int = 256
@@ -72,6 +89,37 @@ def counting_on(device: "str | torch.device | None") -> Counting:
     return counting
 
 
+def keeping_sums(counting: Counting) -> Counting:
+    """Return *counting* with sums that stay where they are made until they are `fetched`.
+
+    For those alone who do nothing with the sums of single passes but `add_pass` them: on a device they are tensors.
+    """
+    if counting is COMPILED:
+        return counting
+    from imcsim.functional.torch_kernels import TorchKernels
+
+    return replace(counting, keeps_sums=True) if isinstance(counting, TorchKernels) else counting
+
+
+def add_pass(counted: list[Any], sums: list[Any], factor: int, bound: int) -> list[Any]:
+    """Return *counted*, or zeros where nothing was, plus *factor* times *sums*; no total is beyond *bound*."""
+    is_wide = bound >= 1 << 31
+    if isinstance(sums[0], np.ndarray):
+        counted = counted or [np.zeros(part.shape, np.int64 if is_wide else np.int32) for part in sums]
+        for total, part in zip(counted, sums, strict=True):
+            kernels.add_up(total, part, factor)
+        return counted
+    wide = [part.long() if is_wide else part for part in sums]
+    if not counted:
+        return [part * factor for part in wide]
+    return [total.add_(part, alpha=factor) for total, part in zip(counted, wide, strict=True)]
+
+
+def fetched(sums: list[Any]) -> list[NDArray[Any]]:
+    """Return *sums* as arrays of this machine."""
+    return [part if isinstance(part, np.ndarray) else part.cpu().numpy() for part in sums]
+
+
 @cache
 def _tried(name: str) -> tuple[Counting, str]:
     """Return what counts on a device, and what is wrong with it: GPUs are many, and none is trusted untried."""
@@ -87,13 +135,18 @@ def _tried(name: str) -> tuple[Counting, str]:
 def _difference_from_kernels(counting: Counting) -> str:
     """Return in which function *counting* differs from the kernels for some random numbers, or nothing."""
     rng = np.random.default_rng(0)
-    for rows_per_access, count_max in ((16, 3), (10, 4), (40, 40)):
-        x, w = rng.integers(-1, 2, (70, 90)), rng.integers(-1, 2, (90, 40))
-        packed = pack_vectors(x, rows_per_access), pack_matrix(w, rows_per_access)
+    images, weights = rng.integers(-1, 2, (2, 6, 7, 8), np.int8), rng.integers(-1, 2, (72, 40), np.int8)
+    for rows_per_access, count_max in ((16, 3), (10, 4), (80, 80)):
+        window: dict[str, Any] = {"kernel": (3, 3), "padding": (1, 1), "rows_per_access": rows_per_access}
+        ours, theirs = (where.pack_patches(images, **window) for where in (counting, COMPILED))
+        if not np.array_equal(ours.codes, theirs.codes):
+            return "others from pack_patches"
+        matrix = pack_matrix(weights, rows_per_access)
         for name in ("clipped_product", "clipped_counts", "count_histograms"):
             limits = {} if name == "count_histograms" else {"count_max": count_max, "columns_per_tile": 16}
-            ours, theirs = (_numbers(getattr(where, name)(*packed, **limits)) for where in (counting, COMPILED))
-            if ours != theirs:
+            if _numbers(getattr(counting, name)(ours, matrix, **limits)) != _numbers(
+                getattr(COMPILED, name)(theirs, matrix, **limits)
+            ):
                 return f"others from {name}"
     return ""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
-from imcsim.functional.device import Counting, counting_on
+from imcsim.functional.device import Counting, counting_on, keeping_sums
 from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
@@ -127,6 +127,8 @@ def _readers(plan: Plan, rng: np.random.Generator | None, counting: Counting) ->
     table = _TABLES[plan]
     if table is not None and rng is None:
         raise ConfigError("rng: must be a generator for a chip that misreads, got None; numpy.random.default_rng(seed)")
+    if table is None:  # then nobody changes the sums of single passes
+        counting = keeping_sums(counting)
     return {
         layer.name: Reader(
             tile.count_max, tile.n_columns // layer.n_weight_planes * layer.n_weight_planes, table, rng, counting

@@ -6,8 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imcsim.functional.device import Counting
-from imcsim.functional.kernels import add_up, pack_patches, pack_vectors_fast
+from imcsim.functional.device import Counting, add_pass, fetched
 from imcsim.functional.reading import Reader
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.graph import Op, Product
@@ -33,11 +32,6 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
                     packed[layer.name] = [pack_matrix(matrix, rows) for matrix in matrices]
         _WEIGHTS[plan] = packed
     return _WEIGHTS[plan]
-
-
-def _smallest_int(bound: int) -> type[np.int32] | type[np.int64]:
-    """Return the type that holds sums of up to *bound*."""
-    return np.int32 if bound < 1 << 31 else np.int64
 
 
 def _matrices(op: Op) -> list[Array]:
@@ -100,7 +94,7 @@ def product_of(
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense)
+            vectors = _pack(product, plane, int(pad), plan.chip.tile.rows_per_access, layer.sense, tiles.counting)
             found = read(vectors, packed)
             for drive in drives if looks else ():
                 seen = _occupancy(vectors.driven(drive), packed, product.n_rows, layer.sense, tiles.counting)
@@ -108,14 +102,13 @@ def product_of(
             if codec.n_planes == 1:
                 counted = found.sums
             else:
-                counted = counted or [np.zeros(part.shape, _smallest_int(bound)) for part in found.sums]
-                for total, part in zip(counted, found.sums, strict=True):
-                    add_up(total, part, factor)
+                counted = add_pass(counted, found.sums, factor, bound)
             clips += Clipping(
                 n_clipped_accesses=found.n_clipped_accesses,
                 n_clipped_conversions=found.n_clipped_conversions,
                 n_misreads=found.n_misreads,
             )
+        counted = fetched(counted)
         if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
             matrix = _matrices(op)[group]
             ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
@@ -141,7 +134,7 @@ def _occupancy(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str, count
     """
     first = np.arange(0, x.n_vectors, VECTORS_PER_SAMPLE)
     which = first + np.random.default_rng(x.n_vectors).integers(0, VECTORS_PER_SAMPLE, len(first))
-    taken = PackedVectors(x.codes[np.minimum(which, x.n_vectors - 1)], x.n_rows, x.rows_per_access)
+    taken = x[np.minimum(which, x.n_vectors - 1)]
     n, k = counting.count_histograms(taken, w)
     if sense == "n":  # rows are halves of inputs; exchanged, they meet the weights of the other sign
         exchanged = ((taken.codes & np.uint8(5)) << np.uint8(1)) | ((taken.codes & np.uint8(10)) >> np.uint8(1))
@@ -178,7 +171,9 @@ def _channels_of(product: Product, codes: Array, group: int) -> Array:
     return codes[..., group * width : (group + 1) * width]
 
 
-def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: str) -> PackedVectors:
+def _pack(
+    product: Product, plane: Array, pad: int, rows_per_access: int, sense: str, counting: Counting
+) -> PackedVectors:
     padding = product.padding
     if sense == "n":
         if padding != (0, 0):
@@ -186,8 +181,8 @@ def _pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense:
             plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
         plane, pad, rows_per_access = _polarities(plane, axis=-1), 0, 2 * rows_per_access
     if product.kind == "linear":
-        return pack_vectors_fast(plane, rows_per_access)
-    return pack_patches(
+        return counting.pack_vectors_fast(plane, rows_per_access)
+    return counting.pack_patches(
         np.ascontiguousarray(plane),
         kernel=product.kernel,
         stride=product.stride,

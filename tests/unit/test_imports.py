@@ -24,7 +24,7 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/"},
+    "torch": {"graph/capture.py", "quant/", "functional/torch_kernels.py"},
     "safetensors": {"quant/"},
     "numba": {"functional/kernels.py"},
     "llvmlite": {"functional/kernels.py"},
