@@ -7,7 +7,7 @@ code for every device.
 import re
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from imcsim.functional import kernels
 from imcsim.functional.kernels import ClippedCounts, ClippedProduct
 from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix
 
-if TYPE_CHECKING:
-    import torch
+Device = Any
+"""None, "cpu", "cuda", "cuda:NUMBER", "auto", or a `torch.device`; see `counting_on`."""
 
 
 class Counting(Protocol):
@@ -58,7 +58,7 @@ COMPILED: Counting = kernels
 """The compiled kernels, on all threads of this machine."""
 
 
-def counting_on(device: "str | torch.device | None") -> Counting:
+def counting_on(device: Device) -> Counting:
     """Return what counts on *device*.
 
     Args:

@@ -6,14 +6,14 @@ back as the model gives them. Sums before the first scale are whole numbers, exa
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
-from imcsim.functional.device import Counting, counting_on, keeping_sums
+from imcsim.functional.device import Counting, Device, counting_on, keeping_sums
 from imcsim.functional.noise import error_table
 from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
@@ -21,9 +21,6 @@ from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
 from imcsim.mapping.plan import Plan
 from imcsim.ternary.packing import PackedMatrix
-
-if TYPE_CHECKING:
-    import torch
 
 Array = np.ndarray
 
@@ -53,9 +50,7 @@ class Execution:
         return sum(self.clipping.values(), Clipping())
 
 
-def execute(
-    plan: Plan, x: Any, rng: np.random.Generator | None = None, device: "str | torch.device | None" = None
-) -> Array:
+def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None, device: Device = None) -> Array:
     """Return the outputs of *plan* for the inputs *x* (b ...), an array or tensor as the model takes it.
 
     *rng* is the generator that imperfections are drawn from; a chip without any draws nothing. *device* says
@@ -72,7 +67,7 @@ def run(
     rng: np.random.Generator | None = None,
     looks: bool = True,
     progress: Callable[[int], None] | None = None,
-    device: "str | torch.device | None" = None,
+    device: Device = None,
 ) -> Execution:
     """Return outputs and statistics.
 
