@@ -109,6 +109,12 @@ def run(
         bool, typer.Option("--ablation", help="Also execute with one layer real, and all but one: which one loses.")
     ] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of data sets; IMCSIM_DATA by default.")] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where products are counted: cpu, cuda, cuda:NUMBER; auto: a GPU if torch sees one. Same bits."
+        ),
+    ] = "auto",
     trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json, which Perfetto opens.")] = False,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also draw the energy's interval from the chip's stated ranges.")
@@ -140,6 +146,7 @@ def run(
             explain=explain,
             ablation=ablation,
             progress=progress,
+            device=device,
         )
     page = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)
     print_run(result.summary, result.rows, _console())

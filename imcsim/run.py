@@ -56,6 +56,7 @@ def run(
     explain: bool = False,
     ablation: bool = False,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> "Result":
     """Walk from a workload and a chip to a result.
 
@@ -73,6 +74,7 @@ def run(
         explain: Whether to hold every layer's numbers against the reference's (`imcsim.functional.layer_errors`).
         ablation: Whether to execute twice a layer more, to see which one loses the accuracy (`imcsim.ablation`).
         progress: Is told how far the work is.
+        device: Where products are counted: cpu, which is the default, cuda, cuda:NUMBER or auto; the bits are the same.
     """
     if batch < 1:
         raise ConfigError(f"batch: must be at least 1, got {batch}")
@@ -84,11 +86,15 @@ def run(
     _require_values(workload, engine, "execute" in wants, trials, explain=explain, ablation=ablation)
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
+    if samples is not None:
+        from imcsim.functional.device import counting_on
+
+        counting_on(device)  # what is wrong with it is said before long work
     costs = price(chip)
     plan = place(graph, chip, n_samples=batch, style=style)
-    outcome = (
-        _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress) if samples is not None else None
-    )
+    outcome = None
+    if samples is not None:
+        outcome = _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress, device=device)
     seen = outcome.occupancy if outcome is not None else {}
     activity = {layer: relative_energy(chip, counts.n, counts.k) for layer, counts in seen.items()}
     trace, setup = _simulate(plan, costs, activity, seed, progress) if "simulate" in wants else (None, None)
@@ -391,7 +397,14 @@ def _simulate(
 
 
 def _execute(
-    plan: Plan, x: np.ndarray, labels: np.ndarray, *, metric: Metric, seed: int, progress: Progress | None
+    plan: Plan,
+    x: np.ndarray,
+    labels: np.ndarray,
+    *,
+    metric: Metric,
+    seed: int,
+    progress: Progress | None,
+    device: str | None,
 ) -> Outcome:
     from imcsim.accuracy import Verdicts, is_random, is_right
     from imcsim.functional.execute import run
@@ -408,7 +421,7 @@ def _execute(
     step = max(1, 256 // plan.n_samples) * plan.n_samples  # whole inferences
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
-        done = run(plan, batch, rng=rng, instance=instance)
+        done = run(plan, batch, rng=rng, instance=instance, device=device)
         ideal = reference(plan.graph, batch)
         metric.require(done.outputs, truth, plan.graph.name)
         for side, outputs in (("chip", done.outputs), ("reference", ideal)):

@@ -14,6 +14,7 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.device import COMPILED, Counting, Device, counting_on, keeping_sums
 from imcsim.functional.groups import grouped_product_of
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.noise import error_table
@@ -64,14 +65,22 @@ class Execution:
         return sum(self.clipping.values(), Clipping())
 
 
-def execute(plan: Plan, x: Any, rng: np.random.Generator | None = None, *, instance: ChipInstance = ONE_CHIP) -> Array:
+def execute(
+    plan: Plan,
+    x: Any,
+    rng: np.random.Generator | None = None,
+    device: Device = None,
+    *,
+    instance: ChipInstance = ONE_CHIP,
+) -> Array:
     """Return the outputs of *plan* for the inputs *x* (b ...), an array or tensor as the model takes it.
 
-    *rng* is the generator that misreads and noise are drawn from; a chip without them draws nothing. What is fixed in
-    a chip - stuck cells, deviating ADCs, resistive devices - is that of an *instance*. Raises DataError for an input of
-    another shape or with NaN in it, ConfigError for a chip that draws and gets no generator.
+    *rng* is the generator that misreads and noise are drawn from; a chip without them draws nothing. *device* says
+    where products are counted (`device.counting_on`); the bits are the same. What is fixed in a chip - stuck cells,
+    deviating ADCs, resistive devices - is that of an *instance*. Raises DataError for an input of another shape or with
+    NaN in it, ConfigError for a chip that draws and gets no generator, and for a device that is not there.
     """
-    return run(plan, x, rng=rng, instance=instance, looks=False).outputs
+    return run(plan, x, rng=rng, instance=instance, looks=False, device=device).outputs
 
 
 def run(
@@ -85,6 +94,7 @@ def run(
     only: Collection[str] | None = None,
     observe: Observer | None = None,
     fed: Mapping[str, Array] | None = None,
+    device: Device = None,
 ) -> Execution:
     """Return outputs and statistics.
 
@@ -101,13 +111,15 @@ def run(
         only: Layers that are read as the chip reads; every other one is ideal. All by default.
         observe: Is told the numbers of every op.
         fed: Numbers (b ... c) that ops read in place of what the chip made, by the name of the tensor.
+        device: Where products are counted, as `device.counting_on` takes it; the compiled kernels by default.
 
     Raises:
         DataError: an input of another shape, or with NaN in it.
-        ConfigError: *only* names something else than a layer on tiles, or the chip draws at reads and *rng* is missing.
+        ConfigError: *only* names something else than a layer on tiles, the chip draws at reads and *rng* is missing, or
+            the device is not there.
     """
     x = checked_input(plan, x)
-    tiles = readers(plan, rng, only)
+    tiles = readers(plan, rng, only, counting_on(device))
     weights = _weights(plan, instance, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
@@ -171,7 +183,12 @@ def _weights(
     }
 
 
-def readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] | None = None) -> dict[str, Reader]:
+def readers(
+    plan: Plan,
+    rng: np.random.Generator | None,
+    only: Collection[str] | None = None,
+    counting: Counting = COMPILED,
+) -> dict[str, Reader]:
     """Return how the tiles read each layer; raises ConfigError for a chip that draws without a generator."""
     tile = plan.chip.tile
     on_tiles = [layer.name for layer in plan.layers if layer.is_on_tiles]
@@ -185,6 +202,8 @@ def readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] |
             "rng: must be a generator for a chip that misreads or reads with noise, got None; "
             "numpy.random.default_rng(seed)"
         )
+    if not tile.draws_at_reads and not tile.has_faults:  # then nobody changes the sums of single passes
+        counting = keeping_sums(counting)
     readers = {}
     for layer in plan.layers:
         if layer.is_on_tiles:
@@ -192,10 +211,11 @@ def readers(plan: Plan, rng: np.random.Generator | None, only: Collection[str] |
             if only is None or layer.name in only:
                 noise_counts = tile.imperfections.read_noise_counts
                 readers[layer.name] = Reader(
-                    tile.count_max, columns, table, rng, noise_counts=noise_counts, cells=tile.resistive, layer=layer
-                )
+                    tile.count_max, columns, table, rng, noise_counts=noise_counts, cells=tile.resistive, layer=layer,
+                    counting=counting,
+                )  # fmt: skip
             else:
-                readers[layer.name] = Reader(tile.rows_per_access, columns)  # tells every count apart
+                readers[layer.name] = Reader(tile.rows_per_access, columns, counting=counting)  # ideal
     return readers
 
 

@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 
+from imcsim.functional.device import fetched
 from imcsim.functional.kernels import grouped_product, takes_groups
 from imcsim.functional.placed import Copies
 from imcsim.functional.products import (
@@ -134,7 +135,7 @@ def _one_by_one(
         counted: list[Array] = []
         for factor, parts in zip(codec.factors, vectors, strict=True):
             found = read(PackedVectors(np.ascontiguousarray(parts[i]), n_blocks[i] * height, height), weights)
-            weighted = [sums.astype(np.int64) * factor for sums in found.sums]
+            weighted = [sums.astype(np.int64) * factor for sums in fetched(found.sums)]
             counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
             clips += Clipping(
                 n_clipped_accesses=found.n_clipped_accesses,

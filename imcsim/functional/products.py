@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imcsim.functional.kernels import add_up, count_histograms, pack_patches, pack_vectors_fast
+from imcsim.functional.device import COMPILED, Counting, add_pass, fetched
 from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.reading import Reader
 from imcsim.functional.spreading import block_height, spread
@@ -38,11 +38,6 @@ def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
                     packed[layer.name] = [pack_matrix(matrix, height) for matrix in matrices]
         _WEIGHTS[plan] = packed
     return _WEIGHTS[plan]
-
-
-def _smallest_int(bound: int) -> type[np.int32] | type[np.int64]:
-    """Return the type that holds sums of up to *bound*."""
-    return np.int32 if bound < 1 << 31 else np.int64
 
 
 VECTORS_PER_SAMPLE = 128
@@ -91,24 +86,23 @@ def product_of(
         counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
         bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
-            vectors = pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as)
+            vectors = pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as, tiles.counting)
             found = read(vectors, packed)
             held = packed.copies[0].weights if isinstance(packed, Copies) else packed
             if looks and isinstance(held, PackedMatrix):
                 for drive in drives_of(layer):
-                    seen = occupancy_of(vectors.driven(drive), held, product.n_rows, layer.sense)
+                    seen = occupancy_of(vectors.driven(drive), held, product.n_rows, layer.sense, tiles.counting)
                     occupancy = seen if occupancy is None else occupancy + seen
             if codec.n_planes == 1:
                 counted = found.sums
             else:
-                counted = counted or [np.zeros(part.shape, _smallest_int(bound)) for part in found.sums]
-                for total, part in zip(counted, found.sums, strict=True):
-                    add_up(total, part, factor)
+                counted = add_pass(counted, found.sums, factor, bound)
             clips += Clipping(
                 n_clipped_accesses=found.n_clipped_accesses,
                 n_clipped_conversions=found.n_clipped_conversions,
                 n_misreads=found.n_misreads,
             )
+        counted = fetched(counted)
         if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
             matrix = matrices_of(op)[group]
             ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
@@ -132,18 +126,20 @@ def drives_of(layer: LayerPlan) -> tuple[Drive, ...]:
     return ("signed",) if layer.accesses_per_pass == 1 else ("positive", "negative")
 
 
-def occupancy_of(x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str) -> Occupancy:
+def occupancy_of(
+    x: PackedVectors, w: PackedMatrix, n_rows: int, sense: str, counting: Counting = COMPILED
+) -> Occupancy:
     """Return how often each count occurs in one vector of each `VECTORS_PER_SAMPLE`, which one being drawn.
 
     The generator depends on the number of vectors alone: looking takes nothing from those who draw what goes wrong.
     """
     first = np.arange(0, x.n_vectors, VECTORS_PER_SAMPLE)
     which = first + np.random.default_rng(x.n_vectors).integers(0, VECTORS_PER_SAMPLE, len(first))
-    taken = PackedVectors(x.codes[np.minimum(which, x.n_vectors - 1)], x.n_rows, x.rows_per_access)
-    n, k = count_histograms(taken, w)
+    taken = x[np.minimum(which, x.n_vectors - 1)]
+    n, k = counting.count_histograms(taken, w)
     if sense == "n":  # rows are halves of inputs; exchanged, they meet the weights of the other sign
         exchanged = ((taken.codes & np.uint8(5)) << np.uint8(1)) | ((taken.codes & np.uint8(10)) >> np.uint8(1))
-        k, _ = count_histograms(PackedVectors(exchanged, x.n_rows, x.rows_per_access), w)
+        k, _ = counting.count_histograms(PackedVectors(exchanged, x.n_rows, x.rows_per_access), w)
         n, k = n[: x.rows_per_access // 2 + 1], k[: x.rows_per_access // 2 + 1]
     return Occupancy(n, k, len(which) * n_rows * w.n_columns)
 
@@ -177,7 +173,9 @@ def channels_of(product: Product, codes: Array, group: int) -> Array:
     return codes[..., group * width : (group + 1) * width]
 
 
-def pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: str) -> PackedVectors:
+def pack(
+    product: Product, plane: Array, pad: int, rows_per_access: int, sense: str, counting: Counting = COMPILED
+) -> PackedVectors:
     """Pack one plane (b c) or (b h w c) as the vectors that the tiles get, as *sense* reads them."""
     padding = product.padding
     if sense == "n":
@@ -186,8 +184,8 @@ def pack(product: Product, plane: Array, pad: int, rows_per_access: int, sense: 
             plane = np.pad(plane, ((0, 0), (py, py), (px, px), (0, 0)), constant_values=pad)
         plane, pad, rows_per_access = polarities(plane, axis=-1), 0, 2 * rows_per_access
     if product.kind != "conv2d":
-        return pack_vectors_fast(plane, rows_per_access)
-    return pack_patches(
+        return counting.pack_vectors_fast(plane, rows_per_access)
+    return counting.pack_patches(
         np.ascontiguousarray(plane),
         kernel=product.kernel,
         stride=product.stride,

@@ -17,7 +17,7 @@ from imcsim.arch.spec import Resistive
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Conductances, Sums, analog_counts, correct_levels, draw_reads
-from imcsim.functional.kernels import clipped_counts, clipped_product
+from imcsim.functional.device import COMPILED, Counting
 from imcsim.functional.noise import draw_misreads
 from imcsim.functional.placed import Copies, Copy, Strip
 from imcsim.mapping.plan import LayerPlan
@@ -62,6 +62,9 @@ class Reader:
     first_sample: int = 0
     """Place of the first vector's sample among the inputs, which inference after inference takes in turn."""
 
+    counting: Counting = COMPILED
+    """What counts: the compiled kernels, or a GPU."""
+
     def difference(self, x: PackedVectors, w: PackedMatrix | Copies, *, reads_k: bool = True) -> Counted:
         """One access, n less k: symmetric encodings."""
         return self._by_copy(partial(self._difference, reads_k=reads_k), x, w)
@@ -93,7 +96,9 @@ class Reader:
         if isinstance(copy.weights, Conductances):
             found = self._analog(x, copy, copy.weights, reads_k=reads_k)
             return Counted([found.sums[0] - found.sums[1]], *_added(found))
-        exact = clipped_product(x, copy.weights, count_max=self.count_max, columns_per_tile=self.columns_per_tile)
+        exact = self.counting.clipped_product(
+            x, copy.weights, count_max=self.count_max, columns_per_tile=self.columns_per_tile
+        )
         total = exact.total
         n_misreads = self._corrected(x, copy, n=total, k=total, reads_k=reads_k, sign_of_k=-1)
         return Counted([total], exact.n_clipped_accesses, exact.n_clipped_conversions, n_misreads)
@@ -101,7 +106,9 @@ class Reader:
     def _both(self, x: PackedVectors, copy: Copy) -> Counted:
         if isinstance(copy.weights, Conductances):
             return self._analog(x, copy, copy.weights, reads_k=True)
-        exact = clipped_counts(x, copy.weights, count_max=self.count_max, columns_per_tile=self.columns_per_tile)
+        exact = self.counting.clipped_counts(
+            x, copy.weights, count_max=self.count_max, columns_per_tile=self.columns_per_tile
+        )
         n_misreads = self._corrected(x, copy, n=exact.plus, k=exact.minus)
         return Counted([exact.plus, exact.minus], exact.n_clipped_accesses, exact.n_clipped_conversions, n_misreads)
 

@@ -79,7 +79,7 @@ class PackedVectors(PackedRows):
         codes = self.codes & np.uint8(15) if which == "positive" else self.codes >> np.uint8(4)
         return PackedVectors(codes, self.n_rows, self.rows_per_access)
 
-    def __getitem__(self, vectors: slice) -> PackedVectors:
+    def __getitem__(self, vectors: slice | NDArray[np.int64]) -> PackedVectors:
         return PackedVectors(self.codes[vectors], self.n_rows, self.rows_per_access)
 
 

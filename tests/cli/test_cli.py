@@ -362,3 +362,14 @@ def test_a_wheel_brings_chips_and_workloads(tmp_path):
     ).stdout.strip()  # fmt: skip
     assert Path(where).is_relative_to(place)
     assert (Path(where) / "digits-ternary-cnn" / "weights.safetensors").is_file()
+
+
+def test_a_device_is_chosen_or_refused_in_one_line(tmp_path):
+    name = workload(tmp_path)
+    no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
+    done = imcsim(tmp_path, "run", name, "--engine", "execute", "--device", "cuda", "--out", "out", **no_gpu)
+    assert (done.returncode, done.stderr) == (
+        1, "imcsim: device: cuda needs a GPU that torch sees, got none; leave it out\n"
+    )  # fmt: skip
+    done = imcsim(tmp_path, "run", name, "--engine", "execute", "--device", "auto", "--out", "out", **no_gpu)
+    assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/", "tuning.py"},
+    "torch": {"graph/capture.py", "quant/", "tuning.py", "functional/torch_kernels.py"},
     "safetensors": {"quant/"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
