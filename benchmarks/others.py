@@ -1,12 +1,14 @@
 """Images a second of `imcsim.execute` on a ResNet-18 (32 x 32 images), beside other simulators of in-memory hardware.
 
-Run as ``python benchmarks/others.py [--threads N] [--rounds N] [--cpu-time]``. Each simulator runs the same layers on
-arrays of 256 rows with a converter behind every array. imcsim runs the ternary network on `tim-dnn` and clips the
-counts of every 16 rows; the others take its float twin (ReLU, batch norms folded) at their fastest setting that still
-quantizes inputs and outputs of every array to 8 bits: no noise, fixed ranges. A simulator that cannot be imported is
-left out with a line that says why. ``pip install -e '.[bench]'`` installs aihwkit-lightning. aihwkit has no wheel for
-every Python; its source builds with cmake, OpenBLAS and the torch that is there: ``pip install scikit-build pybind11
-cmake ninja && pip install --no-build-isolation --no-deps aihwkit``.
+Run as ``python benchmarks/others.py [--threads N] [--rounds N] [--rows N] [--cpu-time]``. Each simulator runs the same
+layers on arrays of 256 rows with a converter behind every array. imcsim runs the ternary network on `tim-dnn` and clips
+the counts of every 16 rows; the others take its float twin (ReLU, batch norms folded) and quantize inputs and outputs
+of every array to 8 bits, at the fastest setting that does so (no noise, fixed ranges), and aihwkit also as it comes
+(noise, ranges found for each vector). A simulator that cannot be imported is left out with a line that says why.
+
+``pip install -e '.[bench]'`` installs aihwkit-lightning. aihwkit has no wheel for every Python; its source builds with
+a C++ compiler, OpenBLAS's headers and the torch that is there: ``pip install scikit-build pybind11 cmake ninja mypy``
+and then ``pip install --no-build-isolation --no-deps aihwkit``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 import numba
@@ -29,34 +32,34 @@ from torch import Tensor, nn
 
 WANTED = 8.0
 """Images a second over those of each other simulator; what the project has set itself."""
-N_ROWS = 256
 RESOLUTION = 1 / (2**8 - 2)
 """One step of a converter of 8 bits, as both kits write it."""
 
 
-def aihwkit(net: nn.Module, *, is_ideal: bool) -> nn.Module:
+def aihwkit(net: nn.Module, n_rows: int, *, is_ideal: bool, as_it_comes: bool = False) -> nn.Module:
     from aihwkit.nn.conversion import convert_to_analog
     from aihwkit.simulator.configs import TorchInferenceRPUConfig
     from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 
     config = TorchInferenceRPUConfig()
-    config.mapping.max_input_size = N_ROWS
+    config.mapping.max_input_size = n_rows
     config.mapping.max_output_size = 0  # as many columns as there are: fewer arrays, which is faster
     config.forward.is_perfect = is_ideal
-    config.forward.inp_res = config.forward.out_res = RESOLUTION
-    config.forward.out_noise = 0.0
-    config.forward.noise_management = NoiseManagementType.NONE
-    config.forward.bound_management = BoundManagementType.NONE
-    config.pre_post.input_range.enable = not is_ideal
+    if not as_it_comes:
+        config.forward.inp_res = config.forward.out_res = RESOLUTION
+        config.forward.out_noise = 0.0
+        config.forward.noise_management = NoiseManagementType.NONE
+        config.forward.bound_management = BoundManagementType.NONE
+        config.pre_post.input_range.enable = not is_ideal
     return convert_to_analog(net, config)
 
 
-def aihwkit_lightning(net: nn.Module, *, is_ideal: bool) -> nn.Module:
+def aihwkit_lightning(net: nn.Module, n_rows: int, *, is_ideal: bool) -> nn.Module:
     from aihwkit_lightning.nn.conversion import convert_to_analog
     from aihwkit_lightning.simulator.configs import TorchInferenceRPUConfig
 
     config = TorchInferenceRPUConfig()
-    config.mapping.max_input_size = N_ROWS
+    config.mapping.max_input_size = n_rows
     if not is_ideal:
         config.forward.inp_res = config.forward.out_res = RESOLUTION
         config.forward.out_bound = 12.0
@@ -64,7 +67,11 @@ def aihwkit_lightning(net: nn.Module, *, is_ideal: bool) -> nn.Module:
     return convert_to_analog(net, config)
 
 
-OTHERS: dict[str, Callable[..., nn.Module]] = {"aihwkit": aihwkit, "aihwkit-lightning": aihwkit_lightning}
+OTHERS: dict[str, Callable[..., nn.Module]] = {
+    "aihwkit": aihwkit,
+    "aihwkit, as it comes": partial(aihwkit, as_it_comes=True),
+    "aihwkit-lightning": aihwkit_lightning,
+}
 
 
 def main() -> None:
@@ -72,6 +79,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=numba.config.NUMBA_NUM_THREADS)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--batch", type=int, default=16, help="images that go through a network together")
+    options.add_argument("--rows", type=int, default=256, help="of the other simulators' arrays")
     options.add_argument(
         "--cpu-time", action="store_true", help="count seconds of the processor, for a busy machine; 1 thread alone"
     )
@@ -86,7 +94,7 @@ def main() -> None:
     images = resnet18().images(chosen.batch, seed=3)
     twin = float_twin(resnet18().drawn("ternary"))
     ways = {"imcsim": execution(plan_of("ternary"), images), "torch float32, no hardware": inference(twin, images)}
-    others = dict(simulators(twin, images))
+    others = dict(simulators(twin, images, chosen.rows))
     ways |= others
     for way in ways.values():
         way()  # compile, pack, warm up
@@ -111,7 +119,7 @@ def main() -> None:
     sys.exit(not passed)
 
 
-def simulators(twin: nn.Module, images: Tensor) -> list[tuple[str, Callable[[], object]]]:
+def simulators(twin: nn.Module, images: Tensor, n_rows: int) -> list[tuple[str, Callable[[], object]]]:
     """Return those that are here, by name; print a line for each.
 
     Raises AssertionError unless each, with ideal converters, gives the logits of the *twin*.
@@ -119,17 +127,17 @@ def simulators(twin: nn.Module, images: Tensor) -> list[tuple[str, Callable[[], 
     found = []
     for name, convert in OTHERS.items():
         try:
-            ideal = convert(copy.deepcopy(twin), is_ideal=True).eval()
+            ideal = convert(copy.deepcopy(twin), n_rows, is_ideal=True).eval()
         except ImportError as error:
             print(f"{name}: left out, it cannot be imported: {error}")
             continue
         with torch.inference_mode():
             torch.testing.assert_close(ideal(images), twin(images), rtol=1e-3, atol=1e-3)
-        net = convert(copy.deepcopy(twin), is_ideal=False)
+        net = convert(copy.deepcopy(twin), n_rows, is_ideal=False)
         with torch.no_grad():
             net.train()(images)  # sets the range of every array's inputs from the data, once and for all
         n_layers = sum(type(part).__name__.startswith(("AnalogConv2d", "AnalogLinear")) for part in net.modules())
-        print(f"{name}: {version(name)}, {n_layers} layers on arrays of {N_ROWS} rows")
+        print(f"{name}: {version(name.partition(',')[0])}, {n_layers} layers on arrays of {n_rows} rows")
         found.append((name, inference(net.eval(), images)))
     return found
 
