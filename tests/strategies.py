@@ -388,8 +388,8 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
     net.at = start
     formats = code_formats((1.0, 0.5) if dyadic else (1.0, 0.5, 0.37))
     zeros = st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 2.0, *([] if dyadic else [0.3])])
-    formats = st.builds(lambda form, zero: replace(form, zero=zero), formats, zeros)
-    net.codes(draw(formats))
+    with_zeros = st.builds(lambda form, zero: replace(form, zero=zero), formats, zeros)
+    net.codes(draw(formats if is_sequence else with_zeros))  # hidden states begin at code 0
     earlier = [net.at]
     if is_sequence:
         for _ in range(draw(st.integers(1, 2))):
@@ -405,7 +405,7 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
         if layer < n_layers - 1 or draw(st.booleans()):
             if draw(st.booleans()):
                 earlier.append(net.at)
-            net.codes(draw(formats))
+            net.codes(draw(with_zeros))
             earlier.append(net.at)
             if draw(st.integers(0, 3)) == 0 and len(net.at.shape) == 3:
                 k = draw(st.integers(1, min(2, *net.at.shape[1:])))

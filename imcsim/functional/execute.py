@@ -89,6 +89,7 @@ def run(
     *,
     rng: np.random.Generator | None = None,
     instance: ChipInstance = ONE_CHIP,
+    first_sample: int = 0,
     looks: bool = True,
     progress: Callable[[int], None] | None = None,
     only: Collection[str] | None = None,
@@ -106,6 +107,7 @@ def run(
         x: Inputs (b ...).
         rng: The generator that misreads and noise are drawn from.
         instance: The chip whose stuck cells, ADCs and devices are meant.
+        first_sample: Place of *x* among all inputs, where they come in several calls.
         looks: Whether to look at what the bitlines hold, at every `VECTORS_PER_SAMPLE`-th vector.
         progress: Is told how many samples were done, batch after batch.
         only: Layers that are read as the chip reads; every other one is ideal. All by default.
@@ -124,10 +126,10 @@ def run(
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
     outputs = []
-    at_once = _at_once(plan)
+    at_once = samples_at_once(plan)
     for start in range(0, len(x), at_once):
         batch = x[start : start + at_once]
-        here = {name: replace(reader, first_sample=start) for name, reader in tiles.items()}
+        here = {name: replace(reader, first_sample=first_sample + start) for name, reader in tiles.items()}
         given = {name: numbers[start : start + at_once] for name, numbers in (fed or {}).items()}
         seen = occupancy if looks else None
         outputs.append(_run_batch(plan, batch, weights, here, clipping, seen, observe, given))
@@ -138,7 +140,7 @@ def run(
     return Execution(np.concatenate(outputs), clipping, occupancy)
 
 
-def _at_once(plan: Plan) -> int:
+def samples_at_once(plan: Plan) -> int:
     """Return how many samples go through together: a power of two, so that whoever takes 64 or 256 splits alike."""
     largest = max(tensor.n_values for tensor in plan.graph.tensors.values())
     most = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))

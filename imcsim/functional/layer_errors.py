@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from imcsim.functional.execute import MAX_BATCH, Observer, Stage, checked_input, run
+from imcsim.functional.execute import Observer, Stage, checked_input, run, samples_at_once
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.reference import tensors_of
 from imcsim.graph import Graph, Op
@@ -114,7 +114,7 @@ def explain(plan: Plan, x: Any, *, seed: int = 0, progress: Callable[[int], None
     x = checked_input(plan, x)
     rng, own_rng = np.random.default_rng(seed), np.random.default_rng(seed)
     network, alone = _Comparison(plan.graph), _Comparison(plan.graph)
-    instance, step = ChipInstance(seed), max(1, MAX_BATCH // plan.n_samples) * plan.n_samples  # whole inferences
+    instance, step = ChipInstance(seed), samples_at_once(plan)  # so that each op is observed once a batch
     for start in range(0, len(x), step):
         batch = x[start : start + step]
         expected: dict[tuple[str, Stage], Array] = {}
@@ -124,9 +124,26 @@ def explain(plan: Plan, x: Any, *, seed: int = 0, progress: Callable[[int], None
 
         tensors = tensors_of(plan.graph, batch, observe=note)
         expected |= {(op.name, "outputs"): tensors[op.output.name] for op in plan.graph.ops}
-        run(plan, batch, rng=rng, instance=instance, looks=False, observe=network.against(expected, start))
+        run(
+            plan,
+            batch,
+            rng=rng,
+            instance=instance,
+            first_sample=start,
+            looks=False,
+            observe=network.against(expected, start),
+        )
         fed = {name: _channels_last(_as_on_chip(plan.graph, name, numbers)) for name, numbers in tensors.items()}
-        run(plan, batch, rng=own_rng, instance=instance, looks=False, observe=alone.against(expected, start), fed=fed)
+        run(
+            plan,
+            batch,
+            rng=own_rng,
+            instance=instance,
+            first_sample=start,
+            looks=False,
+            observe=alone.against(expected, start),
+            fed=fed,
+        )
         if progress is not None:
             progress(len(batch))
     layers = []

@@ -98,7 +98,7 @@ def test_the_first_product_adds_all_the_error_that_it_shows(graph, chip, seed):
 def test_errors_are_the_same_however_the_samples_are_split(graph, chip, seed, size):
     plan, x = place(graph, chip), inputs_of(graph, 7, seed)
     whole = explain(plan, x)
-    with patch("imcsim.functional.execute.MAX_BATCH", size), patch("imcsim.functional.layer_errors.MAX_BATCH", size):
+    with patch("imcsim.functional.execute.MAX_BATCH", size):
         split = explain(plan, x)
     assert split.first_difference == whole.first_difference
     for one, other in zip(split.layers, whole.layers, strict=True):

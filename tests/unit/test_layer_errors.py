@@ -129,6 +129,6 @@ def test_an_earlier_layer_comes_first_even_where_a_later_batch_shows_it(tiny_chi
     firsts = [explain(plan, sample[None]).first_difference for sample in x]
     late = next(i for i, first in enumerate(firsts) if first is not None and first.layer == "linear")
     early = next(i for i, first in enumerate(firsts) if first is not None and first.layer == "conv")
-    monkeypatch.setattr("imcsim.functional.layer_errors.MAX_BATCH", 1)
+    monkeypatch.setattr("imcsim.functional.execute.MAX_BATCH", 1)
     first = explain(plan, x[[late, early]]).first_difference
     assert (first.layer, first.sample, first.place) == ("conv", 1, firsts[early].place)

@@ -228,7 +228,7 @@ def test_up_to_64_samples_misread_as_in_the_engine(misreading_chip):
 
 
 def test_a_chip_that_misreads_needs_a_generator(misreading_chip):
-    with pytest.raises(ConfigError, match="rng: must be a generator for a chip that misreads, got None"):
+    with pytest.raises(ConfigError, match="rng: must be a generator for a chip that misreads or reads with"):
         imcsim.for_chip(small_network(), misreading_chip, images()[:1])
 
 
