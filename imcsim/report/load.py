@@ -80,6 +80,18 @@ class Check(Part):
     """Samples whose greatest output is another one than the reference's."""
 
 
+class OccupancySummary(Part):
+    """What the bitlines of a layer held, from a sample of the reads."""
+
+    n: list[Number]
+    """Reads of n by count, from 0."""
+
+    k: list[Number]
+    zero_products: Share
+    relative_energy: NotNegative
+    """Energy of a column read, relative to that of the chip file."""
+
+
 class LayerSummary(Part):
     """How one layer was mapped, and what execution found."""
 
@@ -115,6 +127,7 @@ class LayerSummary(Part):
     n_clipped_accesses: Number | None = None
     n_conversions: Number | None = None
     n_clipped_conversions: Number | None = None
+    occupancy: OccupancySummary | None = None
     reference_differs: Number | None = None
     """Outputs that differ from the reference's."""
 

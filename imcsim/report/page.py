@@ -19,7 +19,7 @@ from imcsim.report.account_page import account_sections
 from imcsim.report.accounts import difference_text, points
 from imcsim.report.charts import Chart
 from imcsim.report.figures import drawings, write_figures
-from imcsim.report.load import RunFolder, Summary, read_run
+from imcsim.report.load import OccupancySummary, RunFolder, Summary, read_run
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.tables import (
     area_by_component,
@@ -276,6 +276,11 @@ def tiles(run: RunFolder) -> Section:
     return Section("tiles", "Tile utilization", paragraphs, [charts.tile_utilization(lanes)])
 
 
+def _held(seen: OccupancySummary | None) -> tuple[str, str]:
+    """Return the share of zero products and the relative energy of a column read, in words."""
+    return (NOTHING, NOTHING) if seen is None else (percent(seen.zero_products), f"x {seen.relative_energy:.3f}")
+
+
 def accuracy(summary: Summary) -> Section:
     """Return what came out, and how often an ADC clipped."""
     paragraphs: list[str] = []
@@ -311,12 +316,13 @@ def accuracy(summary: Summary) -> Section:
             )
         )
     clipping = clipping_by_layer(summary.layers)
+    held = {layer.name: layer.occupancy for layer in summary.layers}
     if len(clipping):
         drawn.append(charts.clipping(clipping))
         tables.append(
             TableView(
                 "Clipping by layer, all samples executed",
-                ("Layer", "Accesses", "Clipped", "Share", "Conversions", "Clipped"),
+                ("Layer", "Accesses", "Clipped", "Share", "Conversions", "Clipped", "Zero products", "Bitline energy"),
                 [
                     (
                         str(name),
@@ -325,12 +331,18 @@ def accuracy(summary: Summary) -> Section:
                         percent(row.share, digits=2),
                         f"{row.n_conversions:.0f}",
                         f"{row.n_clipped_conversions:.0f}",
+                        *_held(held.get(str(name))),
                     )
                     for name, row in clipping.iterrows()
                 ],
-                frozenset(range(1, 6)),
+                frozenset(range(1, 8)),
             )
         )
+        if any(held.values()):
+            paragraphs.append(
+                "Zero products discharge no bitline; bitline energy is that of a column read relative to the chip "
+                "file's, by the counts that a sample of the reads held."
+            )
     return Section("accuracy", "Accuracy and clipping", paragraphs, drawn, tables)
 
 
