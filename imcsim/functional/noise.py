@@ -14,6 +14,7 @@ from imcsim.circuit.misreads import ErrorTable, read_table
 from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
+from imcsim.functional.kernels import keep_wrong
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
 Array = np.ndarray
@@ -114,11 +115,11 @@ def _drawn(
 ) -> tuple[Array, Array, Array, Array]:
     """Return vector, counted from -*start*, column, side and step of each wrong read."""
     at = _candidates(x.n_vectors * x.n_blocks * len(column), greatest, rng)
-    at, pair = np.divmod(at, len(column))  # at: which block of which vector
-    count = _counts(x, w, at, column[pair], side[pair])
-    draw = rng.random(len(count)) * greatest
-    kept = draw < adcs.wrong[side[pair], row[pair], count]
-    at, pair, count, draw = at[kept], pair[kept], count[kept], draw[kept]
+    draw = rng.random(len(at)) * greatest
+    count = keep_wrong(x, w, at, (column, side, row), draw, adcs.wrong)
+    kept = count >= 0
+    count, draw = count[kept], draw[kept]
+    at, pair = np.divmod(at[kept], len(column))  # at: which block of which vector
     where = (side[pair], row[pair], count)
     noisy = sum(part[where] for part in adcs.noise)
     lower, higher = (part[count] for part in adcs.misreads)
@@ -142,30 +143,13 @@ def _candidates(n_reads: int, probability: float, rng: np.random.Generator) -> A
         return np.zeros(0, np.int64)
     found = []
     last = -1
+    rate = -np.log1p(-probability) if probability < 1 else np.inf  # the whole part of an exponential is geometric
     while last < n_reads:
         expected = (n_reads - last) * probability
-        gaps = rng.geometric(probability, int(expected + 4 * np.sqrt(expected) + 16))
+        waits = rng.standard_exponential(int(expected + 4 * np.sqrt(expected) + 16)) / rate
+        gaps = 1 + np.minimum(waits, n_reads).astype(np.int64)
         places = last + np.cumsum(gaps)
         found.append(places)
         last = int(places[-1])
     places = np.concatenate(found)
     return places[places < n_reads]
-
-
-def _counts(x: PackedVectors, w: PackedMatrix, at: Array, column: Array, side: Array) -> Array:
-    """Return n (side 0) or k (side 1) of single reads; *at* counts the blocks of all vectors."""
-    inputs = _words(x.codes.reshape(-1, x.quads_per_block))
-    weights = _words(w.codes.reshape(w.n_blocks, w.quads_per_block, w.n_columns).swapaxes(1, 2).copy())
-    low = weights.dtype.type(int.from_bytes(b"\x0f" * weights.itemsize, "little"))
-    swapped = ((weights >> weights.dtype.type(4)) & low) | ((weights & low) << weights.dtype.type(4))
-    both = np.stack([weights, swapped])  # n: where the signs agree; k: where they differ
-    block = at % x.n_blocks
-    same = inputs[at] & both[side, block, column]
-    return np.bitwise_count(same).sum(axis=-1, dtype=np.int64)
-
-
-def _words(codes: Array) -> Array:
-    """Join the quads along the last axis to as few words as they fill (... word)."""
-    n_quads = codes.shape[-1]
-    size = next(size for size in (8, 4, 2, 1) if n_quads % size == 0)
-    return np.ascontiguousarray(codes).view(f"<u{size}")

@@ -462,8 +462,8 @@ def test_the_terminal_shows_layers_components_and_headlines():
     text = printed(SUMMARY, [*rows_of_engine("simulate"), *rows_of_engine("estimate", stretch=1.5)])
     lines = [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
     assert "simulated 10 ns, 44 pJ an inference" in lines
-    assert "a 300 6 ns 60.0 % tile.array 33 pJ 75.0 % 40 10.00 %" in lines
-    assert "q - - - host - - - -" in lines
+    assert "a 300 6 ns 60.0 % tile.array 33 pJ 75.0 % 40 10.00 % -" in lines
+    assert "q - - - host - - - - -" in lines
     assert "Tile array 24 pJ 54.5 % 4 ns 40.0 % 75 µm² 75.0 %" in lines
 
 
