@@ -53,7 +53,18 @@ def shipped_chips() -> tuple[str, ...]:
 
 def dump_chip(chip: Chip) -> str:
     """Return *chip* as the text of a chip file; loading it gives an equal chip."""
-    return yaml.safe_dump(chip.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(chip.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts with line breaks of any kind in quotes: bare, some of them come back as a space."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
 
 
 def chip_schema() -> dict[str, Any]:

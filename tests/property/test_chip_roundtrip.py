@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imcsim.arch.load import dump_chip, load_chip
@@ -45,6 +45,8 @@ def overrides(draw):
 
 @settings(max_examples=40, deadline=None)
 @given(overrides(), words)
+@example({}, "\x85")  # line breaks that are not "\n"
+@example({}, "a\u2028b")
 def test_a_chip_saved_and_loaded_is_equal(chosen, description):
     chip = load_chip("tim-dnn", chosen).model_copy(update={"description": description})
     with TemporaryDirectory() as folder:
