@@ -1,6 +1,6 @@
 """What training for a chip wins back of the accuracy that its tiles lose: reports/noise-aware/.
 
-IMCSIM_DATA=../shared/data python reports/noise_aware.py [--samples N]
+IMCSIM_DATA=FOLDER python reports/noise_aware.py [--samples N]
 
 Four networks of the same layers: fashion-ternary-cnn as it ships; the same with the statistics of its batch norms taken
 anew on the chip; trained on without the tiles' behaviour; trained on with it. Each on four variants of tim-dnn. A line
@@ -15,18 +15,17 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save
-from scipy.stats import norm
 from torch import nn
 
 import imcsim
 from imcsim.functional.execute import run
 from imcsim.functional.reference import reference
+from imcsim.intervals import wilson_interval
 from imcsim.quant import packed_state
 from imcsim.results import write_whole
 from imcsim.workloads import find_workload, module_beside
@@ -72,20 +71,7 @@ class Line:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.n_right, self.n_samples)
-
-
-def wilson(n_right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of a share, by Wilson's score (JASA 22, 1927).
-
-    >>> [round(each, 4) for each in wilson(9126, 10000)]
-    [0.9069, 0.918]
-    """
-    z = float(norm.ppf((1 + confidence) / 2))
-    share = n_right / n
-    middle = share + z * z / (2 * n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+        return wilson_interval(self.n_right, self.n_samples)
 
 
 def main() -> None:

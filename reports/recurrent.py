@@ -1,6 +1,6 @@
 """Recurrent networks with ternary weights and states, in float, ideal and on tim-dnn: reports/recurrent/.
 
-IMCSIM_DATA=../shared/data python reports/recurrent.py [--samples N]
+IMCSIM_DATA=FOLDER python reports/recurrent.py [--samples N]
 
 Of each shipped recurrent workload and each variant of the chip: the figure of merit beside that of an ideal chip and
 of the float network trained beside it, the share of accesses that clip, latency and energy of one sequence and of one

@@ -1,6 +1,6 @@
 """Networks that others trained, on tim-dnn and on what wins their accuracy back: reports/trained-networks/.
 
-IMCSIM_DATA=../shared/data python reports/trained_networks.py [--samples N]
+IMCSIM_DATA=FOLDER python reports/trained_networks.py [--samples N]
 
 Of each network and each variant of the chip: accuracy beside that of an ideal chip, the share of accesses that clip,
 energy and latency of one inference. Samples are the first of the test set, those whose logits were published.

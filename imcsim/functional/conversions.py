@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from imcsim.functional.kernels import _popcount, _run, compiled
+from imcsim.functional.kernels import compiled, popcount, run_tasks
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
 Array = np.ndarray
@@ -181,7 +181,7 @@ def _chunk(n_vectors: int) -> int:
 def _share(task: Any, n_vectors: int, *args: Any) -> None:
     """Run *task* for ranges of the vectors."""
     chunk = _chunk(n_vectors)
-    _run(lambda n: task(n, n * chunk, min((n + 1) * chunk, n_vectors), *args), -(-n_vectors // chunk))
+    run_tasks(lambda n: task(n, n * chunk, min((n + 1) * chunk, n_vectors), *args), -(-n_vectors // chunk))
 
 
 def _words_of_vectors(x: PackedVectors) -> Array:
@@ -217,11 +217,11 @@ def _count(x, w, first, last, counts):
     counts = counts[: last - first]
     word, mask = x[0, first:last], w[0]
     for b in range(counts.size):
-        counts[b] = _popcount(word[b] & mask)
+        counts[b] = popcount(word[b] & mask)
     for i in range(1, n_words):
         word, mask = x[i, first:last], w[i]
         for b in range(counts.size):
-            counts[b] += _popcount(word[b] & mask)
+            counts[b] += popcount(word[b] & mask)
 
 
 @compiled

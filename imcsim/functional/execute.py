@@ -231,7 +231,7 @@ def _run_batch(
     observe: Observer | None,
     fed: Mapping[str, Array],
 ) -> Array:
-    tensors = {plan.graph.input.name: np.moveaxis(x, 1, -1) if x.ndim == 4 else x}
+    tensors = {plan.graph.input.name: channels_last(x)}
     layers = {layer.name: layer for layer in plan.layers}
     last_reader = {name: op.name for op in plan.graph.ops for name in op.inputs}
     for op in plan.graph.ops:
@@ -261,5 +261,14 @@ def _run_batch(
         for name in op.inputs:
             if last_reader[name] == op.name and name != plan.graph.output:
                 tensors.pop(name, None)  # nobody reads it again
-    output = tensors[plan.graph.output]
-    return np.moveaxis(output, -1, 1) if output.ndim == 4 else output
+    return channels_first(tensors[plan.graph.output])
+
+
+def channels_last(numbers: Array) -> Array:
+    """(b c h w) to (b h w c); what is no image stays."""
+    return np.moveaxis(numbers, 1, -1) if numbers.ndim == 4 else numbers
+
+
+def channels_first(numbers: Array) -> Array:
+    """(b h w c) to (b c h w); what is no image stays."""
+    return np.moveaxis(numbers, -1, 1) if numbers.ndim == 4 else numbers

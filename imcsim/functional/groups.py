@@ -10,10 +10,10 @@ from math import prod
 
 import numpy as np
 
-from imcsim.functional.device import fetched
 from imcsim.functional.kernels import grouped_product, takes_groups
-from imcsim.functional.placed import Copies
+from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.products import (
+    Counts,
     Multiplied,
     channels_of,
     drives_of,
@@ -60,7 +60,7 @@ def grouped_product_of(
         planes = codec.split(channels_of(product, codes, group))
         passes = [_pack(product, plane, int(pad), height, layer.sense) for plane, pad in zip(planes, pads, strict=True)]
         if _is_plain(plan, op, layer, codec, tiles) and takes_groups(height, tiles.columns_per_tile):
-            total, found = _at_once(product, group, packed, passes, codec, tiles)
+            total, found = _at_once(op, group, packed, passes, codec, tiles)
         else:
             total, found = _one_by_one(plan, op, layer, group, packed, passes, codec, tiles)
         sums.append(total)
@@ -88,8 +88,10 @@ def _is_plain(plan: Plan, op: Op, layer: LayerPlan, codec: Codec, tiles: Reader)
 
 
 def _at_once(
-    product: Product, group: int, packed: PackedMatrix, passes: list[PackedVectors], codec: Codec, tiles: Reader
+    op: Op, group: int, packed: PackedMatrix, passes: list[PackedVectors], codec: Codec, tiles: Reader
 ) -> tuple[Array, Clipping]:
+    product = op.product
+    assert product is not None
     width = product.n_columns
     n_blocks = _n_blocks(product, packed.rows_per_access)
     found = grouped_product(
@@ -97,7 +99,7 @@ def _at_once(
         packed,
         pass_factors=np.array(codec.factors, np.int32),
         group_of_block=np.repeat(np.arange(len(n_blocks)), n_blocks),
-        start=np.stack([codec.offset * matrix.sum(axis=0) for matrix in _matrices(product, group)]).astype(np.int32),
+        start=np.stack([codec.offset * matrix.sum(axis=0) for matrix in _matrices(op, group)]).astype(np.int32),
         group_factors=np.ascontiguousarray(product.group_factors[:, group * width : (group + 1) * width]),
         count_max=tiles.count_max,
         columns_per_tile=tiles.columns_per_tile,
@@ -128,26 +130,19 @@ def _one_by_one(
     n_blocks = _n_blocks(product, plan.chip.tile.rows_per_access)
     vectors = [_parts(x, x.codes, n_blocks) for x in passes]
     for i, (matrix, quads) in enumerate(
-        zip(_matrices(product, group), _parts(packed, packed.codes.T, n_blocks), strict=True)
+        zip(_matrices(op, group), _parts(packed, packed.codes.T, n_blocks), strict=True)
     ):
         height = packed.rows_per_access
         weights = PackedMatrix(np.ascontiguousarray(quads.T), n_blocks[i] * height, height)
-        counted: list[Array] = []
+        counts = Counts(read, codec, layer.sense, len(matrix))
         for factor, parts in zip(codec.factors, vectors, strict=True):
-            found = read(PackedVectors(np.ascontiguousarray(parts[i]), n_blocks[i] * height, height), weights)
-            weighted = [sums.astype(np.int64) * factor for sums in fetched(found.sums)]
-            counted = [a + b for a, b in zip(counted, weighted, strict=True)] if counted else weighted
-            clips += Clipping(
-                n_clipped_accesses=found.n_clipped_accesses,
-                n_clipped_conversions=found.n_clipped_conversions,
-                n_misreads=found.n_misreads,
-            )
-        if codec.offset:
-            ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
-            counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
-        if layer.sense == "n":
-            counted = [2 * counted[0] - product.row_groups[i] * sum(codec.factors)]
-        weighed = weigh(counted, minus_of(product, group), plan.graph.tensors[op.input].format.minus)
+            counts.add(factor, PackedVectors(np.ascontiguousarray(parts[i]), n_blocks[i] * height, height), weights)
+        clips += counts.clipping
+        weighed = weigh(
+            counts.corrected(matrix),
+            minus_of(product, group),
+            plan.graph.tensors[op.input].format.minus,
+        )
         sums = join_planes(weighed, factors_of(product, group))
         total += product.group_factors[i, group * width : (group + 1) * width] * sums
     return total, clips
@@ -157,11 +152,10 @@ def _n_blocks(product: Product, rows_per_access: int) -> list[int]:
     return [-(-n_rows // block_height(product.row_groups, rows_per_access)) for n_rows in product.row_groups]
 
 
-def _matrices(product: Product, group: int) -> list[Array]:
+def _matrices(op: Op, group: int) -> list[Array]:
     """Return the weights (r, c * j) of each input group."""
-    matrix = product.matrix[:, group].transpose(1, 2, 0).astype(np.int64)  # r c j
-    cuts = np.cumsum(product.row_groups)[:-1]
-    return np.split(matrix.reshape(len(matrix), -1), cuts)
+    assert op.product is not None
+    return np.split(matrices_of(op)[group], np.cumsum(op.product.row_groups)[:-1])
 
 
 def _parts(packed: PackedRows, codes: Array, n_blocks: list[int]) -> list[Array]:

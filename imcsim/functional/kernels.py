@@ -259,7 +259,7 @@ def count_histograms(x: PackedVectors, w: PackedMatrix) -> NDArray[np.int64]:
     n_tasks = min(x.n_vectors, numba.get_num_threads())
     found = np.zeros((n_tasks, 2, x.rows_per_access + 1), np.int64)
     ends = np.linspace(0, x.n_vectors, n_tasks + 1).astype(np.int64)
-    _run(lambda t: _histogram_task(ends[t], ends[t + 1], x.codes, w.codes, x.quads_per_block, found[t]), n_tasks)
+    run_tasks(lambda t: _histogram_task(ends[t], ends[t + 1], x.codes, w.codes, x.quads_per_block, found[t]), n_tasks)
     return found.sum(axis=0)
 
 
@@ -354,7 +354,7 @@ def _play(
     chunk = min(MAX_CHUNK, -(-n_vectors // numba.get_num_threads()))
     n_tasks = -(-n_vectors // chunk) * -(-n_columns // tile)
     clips = np.zeros((n_tasks, 2), np.int64)
-    _run(lambda number: task(number, _TABLES, x, w, tile, chunk, count_max, out, clips, *more), n_tasks)
+    run_tasks(lambda number: task(number, _TABLES, x, w, tile, chunk, count_max, out, clips, *more), n_tasks)
     n_accesses, n_conversions = clips.sum(axis=0).tolist()
     return n_accesses, n_conversions
 
@@ -362,10 +362,10 @@ def _play(
 def share(task: Callable[..., None], n_vectors: int, *args: Any, at_most: int = 1024) -> None:
     """Run ``task(first, last, *args)`` for ranges of the vectors, each of *at_most* so many, on all threads."""
     chunk = max(1, min(at_most, -(-n_vectors // numba.get_num_threads())))
-    _run(lambda n: task(n * chunk, min((n + 1) * chunk, n_vectors), *args), -(-n_vectors // chunk))
+    run_tasks(lambda n: task(n * chunk, min((n + 1) * chunk, n_vectors), *args), -(-n_vectors // chunk))
 
 
-def _run(task: Callable[[int], None], n_tasks: int) -> None:
+def run_tasks(task: Callable[[int], None], n_tasks: int) -> None:
     """Run the tasks on as many threads as numba is set to; each takes the next number when it is free.
 
     Compiled code lets go of the interpreter, so plain threads do. Unlike numba's own they bear being called from
@@ -429,7 +429,7 @@ _PLACES = ir.VectorType(_WORD, LANES)
 
 
 @_intrinsic
-def _popcount(typing_context, word):
+def popcount(typing_context, word):
     """Return how many bits of *word* are set; the answer is as wide as the word."""
 
     def emit(context, builder, signature, args):
@@ -654,14 +654,14 @@ def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips,
         _unpack_step(w, step, first, last, weights)
         for b in range(b_first, b_last):
             word = words[b, step]
-            n_nonzero = np.int64(_popcount(word))
+            n_nonzero = np.int64(popcount(word))
             if n_nonzero == 0:
                 continue
             if n_nonzero <= count_max:
                 _step_exact(tables, word, weights, sums[b - b_first], n_columns, count_max)
                 continue
             if is_paired:
-                n_low = np.int64(_popcount(np.uint32(word & np.uint32(0xFFFF))))
+                n_low = np.int64(popcount(np.uint32(word & np.uint32(0xFFFF))))
                 if max(n_low, n_nonzero - n_low) <= count_max:
                     _step_exact(tables, word, weights, sums[b - b_first], n_columns, count_max)
                     continue
@@ -705,7 +705,7 @@ def _group_task(task, tables, words, w, tile, chunk, count_max, out, clips, pass
                 _unpack_step(w, block, first, last, weights)
                 for b in range(b_first, b_last):
                     word = words[b, p, block]
-                    n_nonzero = np.int64(_popcount(word))
+                    n_nonzero = np.int64(popcount(word))
                     if n_nonzero == 0:
                         continue
                     if n_nonzero <= count_max:
@@ -815,8 +815,8 @@ def _count_quad(same, w, first, last, n, k):
     opposite = np.uint8((same >> 4) | (same << 4))
     weights = w[first:last]
     for c in range(weights.size):
-        n[c] += _popcount(np.uint8(same & weights[c]))
-        k[c] += _popcount(np.uint8(opposite & weights[c]))
+        n[c] += popcount(np.uint8(same & weights[c]))
+        k[c] += popcount(np.uint8(opposite & weights[c]))
 
 
 @compiled
@@ -864,7 +864,7 @@ def _keep_wrong_task(first, last, codes, w, n_blocks, at, column, side, row, dra
             driven = codes[block, quad]
             if side[pair] == 1:
                 driven = np.uint8((driven >> 4) | (driven << 4))
-            count += np.int64(_popcount(np.uint8(driven & w[start + quad, c])))
+            count += np.int64(popcount(np.uint8(driven & w[start + quad, c])))
         counts[i] = count if draws[i] < wrong[side[pair], row[pair], count] else -1
 
 

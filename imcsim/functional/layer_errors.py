@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from imcsim.functional.execute import Observer, Stage, checked_input, run, samples_at_once
+from imcsim.functional.execute import (
+    Observer,
+    Stage,
+    channels_first,
+    channels_last,
+    checked_input,
+    run,
+    samples_at_once,
+)
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.reference import tensors_of
 from imcsim.graph import Graph, Op
@@ -133,7 +141,7 @@ def explain(plan: Plan, x: Any, *, seed: int = 0, progress: Callable[[int], None
             looks=False,
             observe=network.against(expected, start),
         )
-        fed = {name: _channels_last(_as_on_chip(plan.graph, name, numbers)) for name, numbers in tensors.items()}
+        fed = {name: channels_last(_as_on_chip(plan.graph, name, numbers)) for name, numbers in tensors.items()}
         run(
             plan,
             batch,
@@ -206,7 +214,7 @@ class _Comparison:
 
         def compare(op: Op, stage: Stage, numbers: Array) -> None:
             key = (op.name, stage)
-            found, wanted = _channels_first(numbers).astype(np.float64), expected[key]
+            found, wanted = channels_first(numbers).astype(np.float64), expected[key]
             differs = found != wanted
             n_different = int(np.count_nonzero(differs))
             if n_different and (self.first is None or self.order[key] < self.order[self.first.layer, self.first.stage]):
@@ -233,11 +241,3 @@ def _meant(numbers: Array, fmt: Format, stage: Stage) -> Array:
 def _as_on_chip(graph: Graph, name: str, numbers: Array) -> Array:
     """Return the reference's numbers in the type that a chip has them in: codes are whole."""
     return numbers if graph.tensors[name].format.is_real else numbers.astype(np.int32)
-
-
-def _channels_last(numbers: Array) -> Array:
-    return np.moveaxis(numbers, 1, -1) if numbers.ndim == 4 else numbers
-
-
-def _channels_first(numbers: Array) -> Array:
-    return np.moveaxis(numbers, -1, 1) if numbers.ndim == 4 else numbers

@@ -1,6 +1,6 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from weakref import WeakKeyDictionary
@@ -9,11 +9,12 @@ import numpy as np
 
 from imcsim.functional.device import COMPILED, Counting, add_pass, fetched
 from imcsim.functional.placed import Copies, matrices_of
-from imcsim.functional.reading import Reader
+from imcsim.functional.reading import Counted, Reader
 from imcsim.functional.spreading import block_height, spread
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.graph import Op, Product
 from imcsim.mapping.plan import LayerPlan, Plan
+from imcsim.ternary import Codec
 from imcsim.ternary.packing import Drive, PackedMatrix, PackedVectors, pack_matrix, polarities
 
 Array = np.ndarray
@@ -83,32 +84,17 @@ def product_of(
     occupancy: Occupancy | None = None
     for group, packed in enumerate(weights):
         planes = codec.split(channels_of(product, codes, group))
-        counted: list[Array] = []  # whole numbers, weighted by the factors of the passes
-        bound = product.n_rows * sum(abs(factor) for factor in codec.factors)
+        counts = Counts(read, codec, layer.sense, product.n_rows)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
             vectors = pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as, tiles.counting)
-            found = read(vectors, packed)
+            counts.add(factor, vectors, packed)
             held = packed.copies[0].weights if isinstance(packed, Copies) else packed
             if looks and isinstance(held, PackedMatrix):
                 for drive in drives_of(layer):
                     seen = occupancy_of(vectors.driven(drive), held, product.n_rows, layer.sense, tiles.counting)
                     occupancy = seen if occupancy is None else occupancy + seen
-            if codec.n_planes == 1:
-                counted = found.sums
-            else:
-                counted = add_pass(counted, found.sums, factor, bound)
-            clips += Clipping(
-                n_clipped_accesses=found.n_clipped_accesses,
-                n_clipped_conversions=found.n_clipped_conversions,
-                n_misreads=found.n_misreads,
-            )
-        counted = fetched(counted)
-        if codec.offset:  # a static correction, the same for every vector: what the padding brings in is a code too
-            matrix = matrices_of(op)[group]
-            ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
-            counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
-        if layer.sense == "n":
-            counted = [2 * counted[0] - product.n_rows * sum(codec.factors)]
+        counted = counts.corrected(matrices_of(op)[group] if codec.offset else None)
+        clips += counts.clipping
         total = weigh(counted, minus_of(product, group), plan.graph.tensors[op.input].format.minus)
         sums.append(join_planes(total, factors_of(product, group)))
     together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
@@ -119,6 +105,43 @@ def product_of(
         n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
     )
     return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
+
+
+class Counts:
+    """The counts of one matrix of weights, added up over the passes: whole numbers, each pass by its factor."""
+
+    def __init__(self, read: Callable[..., Counted], codec: Codec, sense: str, n_rows: int):
+        self._read, self._codec, self._sense, self._n_rows = read, codec, sense, n_rows
+        self._counted: list[Array] = []
+        self._bound = n_rows * sum(abs(factor) for factor in codec.factors)
+        self.clipping = Clipping()
+
+    def add(self, factor: int, vectors: PackedVectors, packed: PackedMatrix | Copies) -> None:
+        """Read *packed* for the vectors of one pass, which counts for *factor*."""
+        found = self._read(vectors, packed)
+        if self._codec.n_planes == 1:
+            self._counted = found.sums
+        else:
+            self._counted = add_pass(self._counted, found.sums, factor, self._bound)
+        self.clipping += Clipping(
+            n_clipped_accesses=found.n_clipped_accesses,
+            n_clipped_conversions=found.n_clipped_conversions,
+            n_misreads=found.n_misreads,
+        )
+
+    def corrected(self, matrix: Array | None) -> list[Array]:
+        """Return what the passes gave, with what is the same for every vector: offsets of codes, halves of rows.
+
+        *matrix* (r, c) holds the weights in {-1, 0, +1}; codes without an offset need none.
+        """
+        counted, codec = fetched(self._counted), self._codec
+        if codec.offset:  # what the padding brings in is a code too
+            assert matrix is not None
+            ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
+            counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
+        if self._sense == "n":
+            counted = [2 * counted[0] - self._n_rows * sum(codec.factors)]
+        return counted
 
 
 def drives_of(layer: LayerPlan) -> tuple[Drive, ...]:

@@ -7,7 +7,6 @@ later run with the same file goes on from there.
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own short name)
+
+from imcsim.results import write_whole
 
 Batches = Callable[[torch.Generator], Iterable[tuple[Tensor, Tensor]]]
 """The batches (inputs, labels) of one epoch, drawn with a generator."""
@@ -137,9 +138,7 @@ def _write(
     state |= {"generator": generator.get_state(), "torch": torch.get_rng_state()}
     for i, moments in optimizer.state_dict()["state"].items():
         state |= {f"adam.{i}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(save({k: v.contiguous().clone() for k, v in state.items()}, {"scores": json.dumps(scores)}))
-    os.replace(part, path)
+    write_whole(path, save({k: v.contiguous().clone() for k, v in state.items()}, {"scores": json.dumps(scores)}))
 
 
 def _read(

@@ -16,6 +16,7 @@ from imcsim.circuit.bitline import Array, bitline_energy, margins, mean_column_e
 from imcsim.circuit.calibrate import Given, HeldOut
 from imcsim.circuit.misreads import occupancy_at, occupancy_of
 from imcsim.circuit.sensing import Sensing, sample_voltages
+from imcsim.intervals import wilson_interval
 from imcsim.report.figures import WIDTH_INCHES, render
 from imcsim.results import write_whole
 
@@ -144,7 +145,7 @@ def _misreads(
         axes.errorbar(n[seen], p[seen], 2 * error[seen], fmt=f"{marker}-", color=colour, markersize=3.2, linewidth=0.9,
                       capsize=2, label=f"read {reading}")  # fmt: skip
         raw = getattr(counted, side)[: count_max + 1]
-        low, high = _wilson(raw, counted.n_samples)
+        low, high = np.transpose([wilson_interval(round(p * counted.n_samples), counted.n_samples) for p in raw])
         hit = raw > 0
         shift = -0.16 if side == "lower" else 0.16
         axes.errorbar(n[hit] + shift, raw[hit], [(raw - low)[hit], (high - raw)[hit]], fmt="x", color=colour,
@@ -175,14 +176,6 @@ def _occupancy(circuit: Circuit, sensing: Sensing, occupancy: Sequence[float] | 
     if occupancy is None:
         return occupancy_at(circuit, len(sensing.references_V))
     return occupancy_of(occupancy), "given"
-
-
-def _wilson(p: Array, n_samples: int) -> tuple[Array, Array]:
-    """Return the 95 % interval of probabilities counted among *n_samples*."""
-    z = 1.96
-    middle = (p + z**2 / (2 * n_samples)) / (1 + z**2 / n_samples)
-    half = z * np.sqrt(p * (1 - p) / n_samples + z**2 / (4 * n_samples**2)) / (1 + z**2 / n_samples)
-    return np.minimum(middle - half, p), np.maximum(middle + half, p)
 
 
 def _scientific(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Networks that others trained, against the logits that were published with them (shared/models).
+"""Networks that others trained, against the logits that were published with them.
 
 On an ideal chip nothing clips, so whole-number networks give the published logits bit for bit. With real weights the
 published ones are float32: ours, in float64, differ by its rounding.

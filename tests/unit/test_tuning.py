@@ -279,9 +279,9 @@ def test_training_that_runs_away_is_named_with_its_layer():
 
 def test_the_intervals_of_the_report_are_those_of_wilson():
     report = module_beside(__file__, "../../reports/noise_aware.py")
-    assert report.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=5e-5)
-    assert report.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=5e-5)
-    assert report.wilson(9126, 10_000) == pytest.approx((0.9069, 0.9180), abs=5e-5)
+    assert report.wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=5e-5)
+    assert report.wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=5e-5)
+    assert report.wilson_interval(9126, 10_000) == pytest.approx((0.9069, 0.9180), abs=5e-5)
 
 
 def test_a_chip_whose_instances_differ_is_refused():

@@ -7,15 +7,11 @@ part of the training set; the test set is used once, at the end.
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import platform
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import sklearn
 import torch
@@ -24,6 +20,8 @@ from torch import Tensor
 
 from imcsim.quant import packed_state
 from imcsim.quant.training import Labelled, accuracy, fit, shifted
+from imcsim.results import write_whole
+from imcsim.workloads import module_beside
 
 HERE = Path(__file__).resolve().parent
 NAME = HERE.name
@@ -36,7 +34,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    workload = load_workload()
+    workload = module_beside(__file__, "workload.py")
     train, validation = train_and_validation(workload.split("train"))
     net = workload.network()
     start = time.perf_counter()
@@ -98,24 +96,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
     return parser.parse_args()
-
-
-def load_workload() -> ModuleType:
-    """Return the module ``workload.py`` beside this file, whatever the current folder is."""
-    spec = importlib.util.spec_from_file_location(f"{NAME}.workload", HERE / "workload.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write *content* beside *path*, then put the file there in one step."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,11 @@ the epoch is picked on recordings 5 to 9, and the test set is used once, at the 
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import platform
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from safetensors.torch import save
@@ -25,6 +21,8 @@ from torch import Tensor, nn
 from imcsim.quant import packed_state
 from imcsim.quant.sequences import fit_sequences
 from imcsim.quant.training import Labelled, accuracy
+from imcsim.results import write_whole
+from imcsim.workloads import module_beside
 
 HERE = Path(__file__).resolve().parent
 NAME = HERE.name
@@ -39,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    workload = load_workload()
+    workload = module_beside(__file__, "workload.py")
     train, validation = train_and_validation(workload.split("train", arguments.data))
     nets, scores = {}, {}
     makers = {"ternary": workload.network, "float": workload.float_network}
@@ -123,24 +121,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of data sets (default: $IMCSIM_DATA)")
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
     return parser.parse_args()
-
-
-def load_workload() -> ModuleType:
-    """Return the module ``workload.py`` beside this file, whatever the current folder is."""
-    spec = importlib.util.spec_from_file_location(f"{NAME}.workload", HERE / "workload.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write *content* beside *path*, then put the file there in one step."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 if __name__ == "__main__":
