@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from imcsim.circuit.misreads import ErrorTable
 
@@ -101,13 +101,3 @@ class Adcs:
     def rounded(self, values: Array) -> Array:
         """Return what analog *values*, in counts, are read as: halves up, then clipped; int64."""
         return np.clip(np.floor(values + 0.5), 0, self.count_max).astype(np.int64)
-
-    def moved_by_noise(self, side: Array, column: Array, count: Array, draw: Array) -> Array:
-        """Return by how much noise moves reads that it moves, int64; *draw* is uniform up to below + above."""
-        below, above = (part[side, column, count] for part in self.noise)
-        middle, level = self.middles[side, column, count], self.levels[side, column, count]
-        is_low = draw < below
-        normal = ndtri(np.where(is_low, draw, np.clip(draw - below, 0, above)))
-        read = self.rounded(middle + self.noise_counts * np.where(is_low, normal, -normal))
-        # The ends of the two tails, where rounding of floating point numbers could leave a read at its level.
-        return np.where(is_low, np.minimum(read - level, -1), np.maximum(read - level, 1))

@@ -14,6 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from imcsim.functional.drawing import normal, uniform
 from imcsim.functional.kernels import compiled, popcount, run_tasks
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
@@ -88,7 +89,7 @@ def correct_levels(
     at_zero = (deviations[:, 0] * x.n_blocks).astype(np.int32)
     jumps = (at_zero, starts, (count + 1).astype(np.int32), steps[pair, count])
     places = (column, side, sums.of(side), sums.n, sums.k)
-    _share(_levels_task, x.n_vectors, _words_of_vectors(x), _words_of_pairs(w, column, side), *jumps, *places)
+    _share(_levels_task, x.n_vectors, _words_of_vectors(x), w.words[side, column], *jumps, *places)
 
 
 def draw_reads(
@@ -122,7 +123,7 @@ def draw_reads(
     lower, upper = misreads[0], misreads[0] + misreads[1]
     adcs = (np.ascontiguousarray(middles), count_max, noise_counts, lower, upper, np.uint64(key))
     places = (column, side, sums.of(side), sums.n, sums.k)
-    _share(_noisy_task, x.n_vectors, _words_of_vectors(x), _words_of_pairs(w, column, side), *adcs, *places, wrong)
+    _share(_noisy_task, x.n_vectors, _words_of_vectors(x), w.words[side, column], *adcs, *places, wrong)
     return int(wrong.sum())
 
 
@@ -186,25 +187,7 @@ def _share(task: Any, n_vectors: int, *args: Any) -> None:
 
 def _words_of_vectors(x: PackedVectors) -> Array:
     """Return *x* as words of four quads (block word b), so that neighbouring vectors are neighbouring numbers."""
-    words = _filled(x.codes, x.quads_per_block)  # b g word
-    return np.ascontiguousarray(words.transpose(1, 2, 0))
-
-
-def _words_of_pairs(w: PackedMatrix, column: Array, side: Array) -> Array:
-    """Return the columns of *w* as words (pair block word); where k is read, with the signs the other way round."""
-    words = _filled(np.ascontiguousarray(w.codes.T[column]), w.quads_per_block)
-    low = np.uint32(0x0F0F0F0F)
-    swapped = ((words >> np.uint32(4)) & low) | ((words & low) << np.uint32(4))
-    return np.ascontiguousarray(np.where(side[:, None, None] == 1, swapped, words))
-
-
-def _filled(codes: Array, quads_per_block: int) -> Array:
-    """Fill each block of *codes* (v quads) up to whole words (v block word)."""
-    n, n_blocks = len(codes), codes.shape[1] // quads_per_block
-    n_words = -(-quads_per_block // 4)
-    filled = np.zeros((n, n_blocks, 4 * n_words), np.uint8)
-    filled[:, :, :quads_per_block] = codes.reshape(n, n_blocks, quads_per_block)
-    return filled.view(np.uint32)
+    return np.ascontiguousarray(x.words().transpose(1, 2, 0))
 
 
 # --- Compiled -------------------------------------------------------------------------------------------------------
@@ -250,60 +233,7 @@ def _levels_task(
 
 
 @compiled
-def _hash(number):
-    """Mix the bits of a 64-bit *number*: the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return number ^ (number >> np.uint64(31))
-
-
-@compiled
-def _uniform(key, number, which):
-    """Return a number between 0 and 1, both excluded: draw *which* of read *number*."""
-    bits = _hash(key + (np.uint64(2) * np.uint64(number) + np.uint64(which)) * np.uint64(0x9E3779B97F4A7C15))
-    return (np.float64(bits >> np.uint64(12)) + 0.5) * 2.0**-52
-
-
-@compiled
-def _poly(x, a, b, c, d, e, f, g, h):
-    return ((((((h * x + g) * x + f) * x + e) * x + d) * x + c) * x + b) * x + a
-
-
-@compiled
-def _normal(p):
-    """Return the standard normal quantile of *p* (Wichura, Algorithm AS 241, PPND16, Applied Statistics 37, 1988)."""
-    q = p - 0.5
-    if abs(q) <= 0.425:
-        r = 0.180625 - q * q
-        above = _poly(r, 3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
-                      45921.953931549871457, 67265.770927008700853, 33430.575583588128105,
-                      2509.0809287301226727)  # fmt: skip
-        below = _poly(r, 1.0, 42.313330701600911252, 687.18700749205790830, 5394.1960214247511077,
-                      21213.794301586595867, 39307.895800092710610, 28729.085735721942674,
-                      5226.4952788528545610)  # fmt: skip
-        return q * above / below
-    r = math.sqrt(-math.log(min(p, 1 - p)))
-    if r <= 5:
-        r -= 1.6
-        above = _poly(r, 1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550,
-                      3.64784832476320460504, 1.27045825245236838258, 0.241780725177450611770,
-                      0.0227238449892691845833, 7.74545014278341407640e-4)  # fmt: skip
-        below = _poly(r, 1.0, 2.05319162663775882187, 1.67638483018380384940, 0.689767334985100004550,
-                      0.148103976427480074590, 0.0151986665636164571966, 5.47593808499534494600e-4,
-                      1.05075007164441684324e-9)  # fmt: skip
-    else:
-        r -= 5
-        above = _poly(r, 6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580,
-                      0.296560571828504891230, 0.0265321895265761230930, 1.24266094738807843860e-3,
-                      2.71155556874348757815e-5, 2.01033439929228813265e-7)  # fmt: skip
-        below = _poly(r, 1.0, 0.599832206555887937690, 0.136929880922735805310, 0.0148753612908506148525,
-                      7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7,
-                      2.04426310338993978564e-15)  # fmt: skip
-    return math.copysign(above / below, q)
-
-
-@compiled
-def _level(value, count_max):
+def as_read(value, count_max):
     """Return what an analog *value*, in counts, is read as."""
     return np.int64(min(max(math.floor(value + 0.5), 0.0), float(count_max)))
 
@@ -325,11 +255,11 @@ def _noisy_task(
                 count = np.int64(counts[b])
                 number = (np.int64(first + b) * n_blocks + block) * n_pairs + pair
                 middle = middles[pair, count]
-                read = level = _level(middle, count_max)
+                read = level = as_read(middle, count_max)
                 if noise_counts > 0:
-                    read = _level(middle + noise_counts * _normal(_uniform(key, number, 0)), count_max)
+                    read = as_read(middle + noise_counts * normal(uniform(key, 2 * number)), count_max)
                 if upper[count] > 0:
-                    draw = _uniform(key, number, 1)
+                    draw = uniform(key, 2 * number + 1)
                     if draw < lower[count]:
                         read = max(read - 1, 0)
                     elif draw < upper[count]:
@@ -392,7 +322,7 @@ def _analog_task(
                 total = sums[side, b]
                 for c in range(n_columns):
                     value = gain[side, c] * np.float64(analog[side, c]) + offset[side, c]
-                    total[c] += np.int32(_level(value, count_max))
+                    total[c] += np.int32(as_read(value, count_max))
                 if noise_counts == 0 and noise_fraction == 0:
                     continue
                 for c in range(n_columns):
@@ -400,10 +330,10 @@ def _analog_task(
                     variance = noise_counts * noise_counts + fraction * fraction * squares[side, c]
                     if variance > 0:
                         value = gain[side, c] * np.float64(analog[side, c]) + offset[side, c]
-                        level = _level(value, count_max)
+                        level = as_read(value, count_max)
                         number = ((np.int64(b) * n_blocks + block) * n_columns + c) * 2 + side
-                        deviation = math.sqrt(variance) * _normal(_uniform(key, number, 0))
-                        change = _level(value + deviation, count_max) - level
+                        deviation = math.sqrt(variance) * normal(uniform(key, 2 * number))
+                        change = as_read(value + deviation, count_max) - level
                         total[c] += np.int32(change)
                         n_wrong += change != 0
     found[task, 0], found[task, 1], found[task, 2] = n_accesses, n_conversions, n_wrong

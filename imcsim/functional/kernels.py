@@ -263,30 +263,6 @@ def count_histograms(x: PackedVectors, w: PackedMatrix) -> NDArray[np.int64]:
     return found.sum(axis=0)
 
 
-def keep_wrong(
-    x: PackedVectors,
-    w: PackedMatrix,
-    at: NDArray[np.int64],
-    pairs: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-    draws: NDArray[np.float64],
-    wrong: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Count the reads *at* (m) anew and return the count of those that are wrong, -1 for the others.
-
-    Args:
-        x: Vectors as they are driven.
-        w: Weights.
-        at: Reads, numbered block after block of all vectors, in each the *pairs*.
-        pairs: Column, side (0 for n, 1 for k) and row of *wrong* of each pair.
-        draws: For each read a number that its probability must exceed.
-        wrong: Probability of a wrong read (side row count).
-    """
-    counts = np.empty(len(at), np.int64)
-    codes = x.codes.reshape(-1, x.quads_per_block)
-    share(_keep_wrong_task, len(at), codes, w.codes, x.n_blocks, at, *pairs, draws, wrong, counts, at_most=1 << 15)
-    return counts
-
-
 def _in_words(x: NDArray[np.int8]) -> NDArray[np.uint64]:
     """Return vectors *x* (b r) as words of 32 rows: +1s in the lower half of a word, -1s in the upper."""
     words = np.zeros((len(x), -(-x.shape[1] // 32)), np.uint64)
@@ -851,21 +827,6 @@ def _histogram_task(first, last, codes, w, quads_per_block, found):
                 _gather_tallies(tallies, found)
                 n_tallied = 0
     _gather_tallies(tallies, found)
-
-
-@compiled
-def _keep_wrong_task(first, last, codes, w, n_blocks, at, column, side, row, draws, wrong, counts):
-    n_quads, n_pairs = codes.shape[1], column.size
-    for i in range(first, last):
-        pair, block = at[i] % n_pairs, at[i] // n_pairs
-        start, c = block % n_blocks * n_quads, column[pair]
-        count = np.int64(0)
-        for quad in range(n_quads):
-            driven = codes[block, quad]
-            if side[pair] == 1:
-                driven = np.uint8((driven >> 4) | (driven << 4))
-            count += np.int64(popcount(np.uint8(driven & w[start + quad, c])))
-        counts[i] = count if draws[i] < wrong[side[pair], row[pair], count] else -1
 
 
 @compiled

@@ -179,10 +179,7 @@ class Reader:
             )
         if adcs.is_noisy and not is_dense.all():
             assert self.rng is not None
-            wrong = draw_misreads(x, w, adcs, self.rng, column=column[~is_dense], side=side[~is_dense])
-            for here, total, sign in ((wrong.is_n, sums.n, 1), (~wrong.is_n, sums.k, sums.sign_of_k)):
-                np.add.at(total, (wrong.vector[here], wrong.column[here]), (sign * wrong.step[here]).astype(np.int32))
-            n_misreads += len(wrong)
+            n_misreads += draw_misreads(x, w, adcs, self.rng, column=column[~is_dense], side=side[~is_dense], sums=sums)
         return n_misreads
 
     def _strips(self, x: PackedVectors, copy: Copy) -> tuple[Strip, ...]:

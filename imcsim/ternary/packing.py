@@ -8,6 +8,7 @@ quads as it needs; rows that are missing in a last quad or in a last block are z
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -67,6 +68,10 @@ class PackedVectors(PackedRows):
         """How many vectors there are."""
         return self.codes.shape[0]
 
+    def words(self) -> NDArray[np.uint32]:
+        """Return the quads as words (b block word), each block filled up to whole words; a view where it can be."""
+        return _in_words(np.ascontiguousarray(self.codes), self.quads_per_block)
+
     def driven(self, which: Drive) -> PackedVectors:
         """Return the vectors with only the inputs that *which* drives.
 
@@ -91,6 +96,27 @@ class PackedMatrix(PackedRows):
     def n_columns(self) -> int:
         """How many columns there are."""
         return self.codes.shape[1]
+
+    @cached_property
+    def words(self) -> NDArray[np.uint32]:
+        """The quads of each column as words (2 c block word), as inputs meet them for n and for k.
+
+        Each block is filled up to whole words. What a word has in common with one of the inputs is what is counted.
+        """
+        words = _in_words(np.ascontiguousarray(self.codes.T), self.quads_per_block)
+        low = np.uint32(0x0F0F0F0F)  # for k, +1 and -1 are in each other's place
+        return np.stack([words, ((words >> np.uint32(4)) & low) | ((words & low) << np.uint32(4))])
+
+
+def _in_words(codes: NDArray[np.uint8], quads_per_block: int) -> NDArray[np.uint32]:
+    """Return *codes* (v quads) as words of four quads (v block word), each block filled up to whole words."""
+    n, n_blocks = len(codes), codes.shape[1] // quads_per_block
+    n_words = -(-quads_per_block // 4)
+    if quads_per_block % 4:
+        filled = np.zeros((n, n_blocks, 4 * n_words), np.uint8)
+        filled[:, :, :quads_per_block] = codes.reshape(n, n_blocks, quads_per_block)
+        codes = filled
+    return codes.view(np.uint32).reshape(n, n_blocks, n_words)
 
 
 def pack_vectors(x: NDArray[Any], rows_per_access: int) -> PackedVectors:

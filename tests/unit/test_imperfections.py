@@ -6,7 +6,8 @@ from imcsim.arch.load import chip_schema, load_chip
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
-from imcsim.functional.conversions import _normal
+from imcsim.functional.conversions import Sums
+from imcsim.functional.drawing import normal
 from imcsim.functional.execute import execute, run
 from imcsim.functional.instance import FREE, ChipInstance
 from imcsim.functional.noise import draw_misreads
@@ -292,7 +293,7 @@ def test_noise_takes_a_count_from_its_level_as_often_as_the_normal_distribution_
 
 def test_the_quantiles_of_the_compiled_code_are_those_of_scipy():
     p = np.concatenate([np.linspace(0.001, 0.999, 999), 10.0 ** -np.arange(4, 300, 7), 1 - 10.0 ** -np.arange(4, 16)])
-    assert np.array([_normal(each) for each in p]) == pytest.approx(norm.ppf(p), rel=1e-13, abs=1e-15)
+    assert np.array([normal(each) for each in p]) == pytest.approx(norm.ppf(p), rel=1e-13, abs=1e-15)
 
 
 def reads_of(table_of_counts, count_max, noise_counts, gain=1.0, offset=0.0, misreads=(0.0, 0.0)):
@@ -348,9 +349,13 @@ def test_noisy_reads_are_distributed_as_the_normal_distribution_says(noise_count
 def test_reads_drawn_by_skipping_are_those_that_are_wrong():
     x, w = pack_vectors(np.ones((5000, 4), np.int8), 4), pack_matrix(np.ones((4, 6), np.int8), 4)
     adcs = Adcs.ideal(8, 4, 0.2, None)
-    wrong = draw_misreads(x, w, adcs, np.random.default_rng(0), reads_k=False)
-    assert set(np.unique(wrong.step)) == {-1, 1}
-    assert len(wrong) == pytest.approx(30000 * 2 * norm.sf(2.5), abs=4 * 373**0.5)
+    n, k = np.zeros((2, 5000, 6), np.int32)
+    pairs = {"column": np.arange(6), "side": np.zeros(6, np.int64)}
+    n_wrong = draw_misreads(x, w, adcs, np.random.default_rng(0), **pairs, sums=Sums(n, k, 1))
+    assert not k.any()
+    assert n_wrong == np.count_nonzero(n)
+    assert set(np.unique(n)) == {-1, 0, 1}
+    assert n_wrong == pytest.approx(30000 * 2 * norm.sf(2.5), abs=4 * 373**0.5)
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------

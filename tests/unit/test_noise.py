@@ -7,6 +7,7 @@ from imcsim.arch.load import load_chip
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
+from imcsim.functional.conversions import Sums
 from imcsim.functional.execute import run
 from imcsim.functional.noise import draw_misreads, error_table
 from imcsim.functional.reading import Reader
@@ -62,6 +63,13 @@ def test_each_of_two_accesses_is_misread_by_its_own_count():
     assert [int(part[0, 0]) for part in found.sums] == [3 + 1, 1, 1, 0]
 
 
+def drawn(x, w, adcs, rng, n_sides=2):
+    """How many reads are wrong, and by how much those of n and of k are (b c)."""
+    column, side = np.divmod(np.arange(w.n_columns * n_sides), n_sides)
+    n, k = np.zeros((2, x.n_vectors, w.n_columns), np.int32)
+    return draw_misreads(x, w, adcs, rng, column=column, side=side, sums=Sums(n, k, 1)), n, k
+
+
 def test_rates_of_misreads_are_those_of_the_table():
     rng = np.random.default_rng(1)
     x, w = packed(rng.integers(-1, 2, (3000, 16)), rng.integers(-1, 2, (16, 20)), rows_per_access=16)
@@ -72,18 +80,18 @@ def test_rates_of_misreads_are_those_of_the_table():
     dense_x, dense_w = numbers.integers(-1, 2, (3000, 16)), numbers.integers(-1, 2, (16, 20))
     n = ((dense_x > 0) @ (dense_w > 0).astype(int)) + ((dense_x < 0) @ (dense_w < 0).astype(int))
     k = ((dense_x > 0) @ (dense_w < 0).astype(int)) + ((dense_x < 0) @ (dense_w > 0).astype(int))
-    wrong = draw_misreads(x, w, Adcs.ideal(16, 16, 0.0, table), np.random.default_rng(7))
-    true = np.where(wrong.is_n, n[wrong.vector, wrong.column], k[wrong.vector, wrong.column])
+    n_wrong, *steps = drawn(x, w, Adcs.ideal(16, 16, 0.0, table), np.random.default_rng(7))
+    true, step = np.concatenate([n.ravel(), k.ravel()]), np.concatenate([part.ravel() for part in steps])
     occupancy = np.bincount(np.concatenate([n.ravel(), k.ravel()]), minlength=17)
     observed, expected = [], []
     for count in range(5):
-        for step, share in ((-1, table.lower[count]), (1, table.higher[count])):
+        for moved, share in ((-1, table.lower[count]), (1, table.higher[count])):
             if share:
-                observed.append(int(np.sum((true == count) & (wrong.step == step))))
+                observed.append(int(np.sum((true == count) & (step == moved))))
                 expected.append(occupancy[count] * share)
             else:
-                assert not np.any((true == count) & (wrong.step == step))
-    assert len(wrong) == sum(observed)
+                assert not np.any((true == count) & (step == moved))
+    assert n_wrong == sum(observed)
     scaled = np.array(expected) * sum(observed) / sum(expected)
     assert chisquare(observed, scaled).pvalue > 0.01
     assert sum(observed) == pytest.approx(sum(expected), abs=4 * sum(expected) ** 0.5)
@@ -92,7 +100,7 @@ def test_rates_of_misreads_are_those_of_the_table():
 def test_nothing_above_the_end_of_a_table_is_misread():
     x, w = packed(np.ones((50, 8)), np.ones((8, 3)))
     adcs = Adcs.ideal(4, 4, 0.0, ErrorTable(lower=[0, 1.0], higher=[1.0, 0]))
-    assert len(draw_misreads(x, w, adcs, np.random.default_rng(0), reads_k=False)) == 0
+    assert drawn(x, w, adcs, np.random.default_rng(0), n_sides=1)[0] == 0
 
 
 def network():

@@ -1,0 +1,74 @@
+"""Random numbers for compiled code: each depends on a key and its own place alone, whoever asks and when."""
+
+import math
+
+import numpy as np
+
+from imcsim.functional.kernels import compiled
+
+
+@compiled
+def mixed(number):
+    """Mix the bits of a 64-bit *number*: the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return number ^ (number >> np.uint64(31))
+
+
+@compiled
+def _bits(key, place):
+    """Return 64 random bits; SplitMix64 again, of which *place* is the number of the step."""
+    return mixed(key + np.uint64(place) * np.uint64(0x9E3779B97F4A7C15))
+
+
+@compiled
+def two_below(key, place, n, m):
+    """Return whole numbers from 0 up to below *n* and *m*, which are far below 2^32."""
+    bits = _bits(key, place)
+    high, low = bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)
+    return np.int64((high * np.uint64(n)) >> np.uint64(32)), np.int64((low * np.uint64(m)) >> np.uint64(32))
+
+
+@compiled
+def uniform(key, place):
+    """Return a number between 0 and 1, both excluded."""
+    bits = _bits(key, place)
+    return (np.float64(np.int64(bits >> np.uint64(12))) + 0.5) * 2.0**-52
+
+
+@compiled
+def _poly(x, a, b, c, d, e, f, g, h):
+    return ((((((h * x + g) * x + f) * x + e) * x + d) * x + c) * x + b) * x + a
+
+
+@compiled
+def normal(p):
+    """Return the standard normal quantile of *p* (Wichura, Algorithm AS 241, PPND16, Applied Statistics 37, 1988)."""
+    q = p - 0.5
+    if abs(q) <= 0.425:
+        r = 0.180625 - q * q
+        above = _poly(r, 3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
+                      45921.953931549871457, 67265.770927008700853, 33430.575583588128105,
+                      2509.0809287301226727)  # fmt: skip
+        below = _poly(r, 1.0, 42.313330701600911252, 687.18700749205790830, 5394.1960214247511077,
+                      21213.794301586595867, 39307.895800092710610, 28729.085735721942674,
+                      5226.4952788528545610)  # fmt: skip
+        return q * above / below
+    r = math.sqrt(-math.log(min(p, 1 - p)))
+    if r <= 5:
+        r -= 1.6
+        above = _poly(r, 1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550,
+                      3.64784832476320460504, 1.27045825245236838258, 0.241780725177450611770,
+                      0.0227238449892691845833, 7.74545014278341407640e-4)  # fmt: skip
+        below = _poly(r, 1.0, 2.05319162663775882187, 1.67638483018380384940, 0.689767334985100004550,
+                      0.148103976427480074590, 0.0151986665636164571966, 5.47593808499534494600e-4,
+                      1.05075007164441684324e-9)  # fmt: skip
+    else:
+        r -= 5
+        above = _poly(r, 6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580,
+                      0.296560571828504891230, 0.0265321895265761230930, 1.24266094738807843860e-3,
+                      2.71155556874348757815e-5, 2.01033439929228813265e-7)  # fmt: skip
+        below = _poly(r, 1.0, 0.599832206555887937690, 0.136929880922735805310, 0.0148753612908506148525,
+                      7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7,
+                      2.04426310338993978564e-15)  # fmt: skip
+    return math.copysign(above / below, q)
