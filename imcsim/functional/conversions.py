@@ -64,10 +64,12 @@ class Sums:
 
     k: Array
     sign_of_k: int
+    times: int = 1
+    """How often what is added counts."""
 
     def of(self, side: Array) -> Array:
-        """Return the signs of sides."""
-        return np.where(side == 1, self.sign_of_k, 1).astype(np.int32)
+        """Return what a count of each side counts for."""
+        return (np.where(side == 1, self.sign_of_k, 1) * self.times).astype(np.int32)
 
 
 def correct_levels(

@@ -42,7 +42,7 @@ ROWS_PER_STEP = 16
 QUADS_PER_PART = 3
 """Quads of a step of a tall block: the counts of 12 rows fit half a byte, whatever they are."""
 
-MAX_CHUNK = 128
+MAX_CHUNK = 256
 """Vectors that at most share one unpacking of the weights: their sums still fit the nearest cache."""
 
 MAX_COLUMNS = 255 * LANES
@@ -89,7 +89,13 @@ class ClippedCounts:
 
 
 def clipped_product(
-    x: PackedVectors, w: PackedMatrix, *, count_max: int, columns_per_tile: int = 256, which: Drive = "signed"
+    x: PackedVectors,
+    w: PackedMatrix,
+    *,
+    count_max: int,
+    columns_per_tile: int = 256,
+    which: Drive = "signed",
+    onto: tuple[NDArray[np.int32], int] | None = None,
 ) -> ClippedProduct:
     """Multiply *x* (b r) by *w* (r c) block after block, each count clipped at *count_max*, and count what clips.
 
@@ -99,23 +105,29 @@ def clipped_product(
         count_max: The largest count an ADC tells apart.
         columns_per_tile: Columns that one access reads; only the number of clipped accesses depends on it.
         which: Inputs that are driven: all ("signed"), or only those at +1 or at -1, as +1 ("positive", "negative").
+        onto: Totals (b c) that the product is added to, so many times, in place; by default there are none yet.
     """
     assert (x.n_rows, x.rows_per_access) == (w.n_rows, w.rows_per_access), "x and w are packed for each other"
     x = x.driven(which)
     if not _fits_steps(x, count_max, columns_per_tile):
         counts = _count(x, w, count_max, columns_per_tile)
-        return ClippedProduct(counts.total, counts.n_clipped_accesses, counts.n_clipped_conversions)
-    total = np.empty((x.n_vectors, w.n_columns), np.int32)
-    if not x.n_rows:
+        total = counts.total
+        if onto is not None:
+            add_up(onto[0], total, onto[1])
+            total = onto[0]
+        return ClippedProduct(total, counts.n_clipped_accesses, counts.n_clipped_conversions)
+    total, factor = (np.empty((x.n_vectors, w.n_columns), np.int32), 1) if onto is None else onto
+    sign = (factor, onto is not None)
+    if not x.n_rows and onto is None:
         total[:] = 0
     if _cannot_clip(x, count_max):  # then it does not matter where the blocks end
         words, quads = _in_steps(x, w, x.codes.shape[1], QUADS_PER_STEP)
-        clips = _play(_difference_task, words, quads, columns_per_tile, ROWS_PER_STEP, total, False)
+        clips = _play(_difference_task, words, quads, columns_per_tile, ROWS_PER_STEP, total, *sign, False)
     else:
         is_paired = x.quads_per_block <= QUADS_PER_STEP // 2
         room = QUADS_PER_STEP // 2 if is_paired else QUADS_PER_STEP
         words, quads = _in_steps(x, w, x.quads_per_block, x.quads_per_block, room)
-        clips = _play(_difference_task, words, quads, columns_per_tile, count_max, total, is_paired)
+        clips = _play(_difference_task, words, quads, columns_per_tile, count_max, total, *sign, is_paired)
     return ClippedProduct(total, *clips)
 
 
@@ -256,7 +268,7 @@ def add_up(total: NDArray[Any], part: NDArray[np.int32], factor: int) -> None:
 def count_histograms(x: PackedVectors, w: PackedMatrix) -> NDArray[np.int64]:
     """Return how often each count occurs, before any clipping: (2 rows_per_access+1), of n and of k, from 0."""
     assert (x.n_rows, x.rows_per_access) == (w.n_rows, w.rows_per_access), "x and w are packed for each other"
-    n_tasks = min(x.n_vectors, numba.get_num_threads())
+    n_tasks = min(x.n_vectors, 4 * numba.get_num_threads())  # of which some take longer than others
     found = np.zeros((n_tasks, 2, x.rows_per_access + 1), np.int64)
     ends = np.linspace(0, x.n_vectors, n_tasks + 1).astype(np.int64)
     run_tasks(lambda t: _histogram_task(ends[t], ends[t + 1], x.codes, w.codes, x.quads_per_block, found[t]), n_tasks)
@@ -601,11 +613,20 @@ def _flush(narrow, out, first, last):
 
 
 @compiled
-def _flush_first(narrow, out, first, last):
-    """Write the *narrow* sums to columns of *out* that nothing was written to, and clear them."""
+def _flush_times(narrow, factor, out, first, last):
+    """Add *factor* times the *narrow* sums to columns of *out*, and clear them."""
     wide = out[first:last]
     for c in range(wide.size):
-        wide[c] = narrow[c]
+        wide[c] += factor * np.int32(narrow[c])
+        narrow[c] = 0
+
+
+@compiled
+def _flush_first(narrow, factor, out, first, last):
+    """Write them to columns of *out* that nothing was written to, and clear them."""
+    wide = out[first:last]
+    for c in range(wide.size):
+        wide[c] = factor * np.int32(narrow[c])
         narrow[c] = 0
 
 
@@ -619,8 +640,12 @@ def _place_of(task, tile, chunk, n_vectors, n_columns):
 
 
 @compiled
-def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips, is_paired):
-    """Add n - k of some vectors and one tile of columns to *out* (b c); count what clipped in ``clips[task]``."""
+def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips, factor, is_begun, is_paired):
+    """Put *factor* times n - k of some vectors and one tile of columns in *out* (b c), or add it where that is begun.
+
+    What clipped is counted in ``clips[task]``.
+    """
+    factor = np.int32(factor)
     b_first, b_last, first, last, n_columns = _place_of(task, tile, chunk, words.shape[0], w.shape[1])
     weights = np.zeros((n_columns // LANES, QUADS_PER_STEP, 2, LANES), np.uint8)
     sums = np.zeros((b_last - b_first, n_columns), np.int8)
@@ -653,10 +678,10 @@ def _difference_task(task, tables, words, w, tile, chunk, count_max, out, clips,
             n_accesses += n > 0
         if (step + 1) % steps_that_fit == 0 or step + 1 == words.shape[1]:
             for b in range(b_first, b_last):
-                if step < steps_that_fit:
-                    _flush_first(sums[b - b_first], out[b], first, last)
+                if step < steps_that_fit and not is_begun:
+                    _flush_first(sums[b - b_first], factor, out[b], first, last)
                 else:
-                    _flush(sums[b - b_first], out[b], first, last)
+                    _flush_times(sums[b - b_first], factor, out[b], first, last)
     clips[task, 0] = n_accesses
     clips[task, 1] = n_conversions
 

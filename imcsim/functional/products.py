@@ -84,7 +84,8 @@ def product_of(
     occupancy: Occupancy | None = None
     for group, packed in enumerate(weights):
         planes = codec.split(channels_of(product, codes, group))
-        counts = Counts(read, codec, layer.sense, product.n_rows)
+        adds = tiles.adds(packed) and not plan.graph.is_asymmetric(op)
+        counts = Counts(read, codec, layer.sense, product.n_rows, adds=adds)
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
             vectors = pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as, tiles.counting)
             counts.add(factor, vectors, packed)
@@ -110,16 +111,22 @@ def product_of(
 class Counts:
     """The counts of one matrix of weights, added up over the passes: whole numbers, each pass by its factor."""
 
-    def __init__(self, read: Callable[..., Counted], codec: Codec, sense: str, n_rows: int):
+    def __init__(self, read: Callable[..., Counted], codec: Codec, sense: str, n_rows: int, *, adds: bool = False):
+        """*adds* says that *read* may add to totals by itself."""
         self._read, self._codec, self._sense, self._n_rows = read, codec, sense, n_rows
         self._counted: list[Array] = []
         self._bound = n_rows * sum(abs(factor) for factor in codec.factors)
+        self._adds = adds and codec.n_planes > 1 and self._bound < 2**31
         self.clipping = Clipping()
 
     def add(self, factor: int, vectors: PackedVectors, packed: PackedMatrix | Copies) -> None:
         """Read *packed* for the vectors of one pass, which counts for *factor*."""
-        found = self._read(vectors, packed)
-        if self._codec.n_planes == 1:
+        if self._adds and isinstance(packed, PackedMatrix):
+            totals = self._counted or [np.zeros((vectors.n_vectors, packed.n_columns), np.int32)]
+            found = self._read(vectors, packed, onto=(totals[0], factor))
+        else:
+            found = self._read(vectors, packed)
+        if self._adds or self._codec.n_planes == 1:
             self._counted = found.sums
         else:
             self._counted = add_pass(self._counted, found.sums, factor, self._bound)

@@ -18,12 +18,16 @@ from imcsim.circuit.misreads import ErrorTable
 from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Conductances, Sums, analog_counts, correct_levels, draw_reads
 from imcsim.functional.device import COMPILED, Counting
+from imcsim.functional.kernels import clipped_product
 from imcsim.functional.noise import draw_misreads
 from imcsim.functional.placed import Copies, Copy, Strip
 from imcsim.mapping.plan import LayerPlan
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
 Array = np.ndarray
+
+Onto = tuple[Array, int]
+"""Totals (b c) that a product is added to, and how often."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +69,15 @@ class Reader:
     counting: Counting = COMPILED
     """What counts: the compiled kernels, or a GPU."""
 
-    def difference(self, x: PackedVectors, w: PackedMatrix | Copies, *, reads_k: bool = True) -> Counted:
-        """One access, n less k: symmetric encodings."""
-        return self._by_copy(partial(self._difference, reads_k=reads_k), x, w)
+    def difference(
+        self, x: PackedVectors, w: PackedMatrix | Copies, *, reads_k: bool = True, onto: Onto | None = None
+    ) -> Counted:
+        """One access, n less k: symmetric encodings. For *onto* ask `adds`."""
+        return self._by_copy(partial(self._difference, reads_k=reads_k, onto=onto), x, w)
 
-    def n_alone(self, x: PackedVectors, w: PackedMatrix | Copies) -> Counted:
+    def n_alone(self, x: PackedVectors, w: PackedMatrix | Copies, *, onto: Onto | None = None) -> Counted:
         """One access, n alone: operands split into their polarities have no k."""
-        return self.difference(x, w, reads_k=False)
+        return self.difference(x, w, reads_k=False, onto=onto)
 
     def both(self, x: PackedVectors, w: PackedMatrix | Copies) -> Counted:
         """One access, n and k apart: asymmetric weights, inputs never negative."""
@@ -90,17 +96,23 @@ class Reader:
             return self.difference
         return self.twice if accesses_per_pass == 2 else self.both
 
+    def adds(self, w: PackedMatrix | Copies) -> bool:
+        """Whether `difference` and `n_alone` can add to totals: on this machine, where no copies differ."""
+        return self.counting is COMPILED and isinstance(w, PackedMatrix)
+
     # One copy of the weights
 
-    def _difference(self, x: PackedVectors, copy: Copy, *, reads_k: bool) -> Counted:
+    def _difference(self, x: PackedVectors, copy: Copy, *, reads_k: bool, onto: Onto | None = None) -> Counted:
         if isinstance(copy.weights, Conductances):
             found = self._analog(x, copy, copy.weights, reads_k=reads_k)
             return Counted([found.sums[0] - found.sums[1]], *_added(found))
-        exact = self.counting.clipped_product(
-            x, copy.weights, count_max=self.count_max, columns_per_tile=self.columns_per_tile
-        )
-        total = exact.total
-        n_misreads = self._corrected(x, copy, n=total, k=total, reads_k=reads_k, sign_of_k=-1)
+        limits: dict[str, Any] = {"count_max": self.count_max, "columns_per_tile": self.columns_per_tile}
+        if onto is None:
+            exact = self.counting.clipped_product(x, copy.weights, **limits)
+        else:
+            exact = clipped_product(x, copy.weights, **limits, onto=onto)
+        total, times = exact.total, onto[1] if onto is not None else 1
+        n_misreads = self._corrected(x, copy, Sums(total, total, -1, times), reads_k=reads_k)
         return Counted([total], exact.n_clipped_accesses, exact.n_clipped_conversions, n_misreads)
 
     def _both(self, x: PackedVectors, copy: Copy) -> Counted:
@@ -109,7 +121,7 @@ class Reader:
         exact = self.counting.clipped_counts(
             x, copy.weights, count_max=self.count_max, columns_per_tile=self.columns_per_tile
         )
-        n_misreads = self._corrected(x, copy, n=exact.plus, k=exact.minus)
+        n_misreads = self._corrected(x, copy, Sums(exact.plus, exact.minus, 1))
         return Counted([exact.plus, exact.minus], exact.n_clipped_accesses, exact.n_clipped_conversions, n_misreads)
 
     def _analog(self, x: PackedVectors, copy: Copy, w: Conductances, *, reads_k: bool) -> Counted:
@@ -136,18 +148,13 @@ class Reader:
         sums = [sum(part.sums[side] for part in parts[1:]) + parts[0].sums[side] for side in range(2)]
         return Counted(sums, *_added(*parts))
 
-    def _corrected(
-        self, x: PackedVectors, copy: Copy, *, n: Array, k: Array, reads_k: bool = True, sign_of_k: int = 1
-    ) -> int:
-        """Change the sums *n* and *k* (b c), which may be one array, by all that is not ideal.
-
-        Returns how many reads are not the level of their ADC.
-        """
+    def _corrected(self, x: PackedVectors, copy: Copy, sums: Sums, *, reads_k: bool = True) -> int:
+        """Change *sums* by all that is not ideal, and return how many reads are not the level of their ADC."""
         if not copy.strips and not self._ideal(x).is_noisy:
             return 0
         assert isinstance(copy.weights, PackedMatrix)
         n_misreads = 0
-        sums, n_sides = Sums(n, k, sign_of_k), 2 if reads_k else 1
+        n_sides = 2 if reads_k else 1
         for strip in self._strips(x, copy):
             n_misreads += self._correct(
                 _blocks(x, strip), _blocks_of_matrix(copy.weights, strip), strip.adcs, sums, n_sides

@@ -143,8 +143,9 @@ def _threshold(step: Threshold, x: Array, tensors: dict[str, Array]) -> Array:
     if x.dtype.kind == "i" and x.dtype.itemsize < 4:
         x = x.astype(np.int32)
     low, high = int(step.codes[0]), int(step.codes[-1])
-    codes = np.full(x.shape, low, np.int8 if low >= -128 and high < 128 and high - low < 128 else np.int32)
-    _threshold_rows(_rows(x), *_thresholds(_Same(step), x.shape[-1], x.dtype.str, codes.dtype.str), _rows(codes))
+    codes = np.empty(x.shape, np.int8 if low >= -128 and high < 128 and high - low < 128 else np.int32)
+    known = _thresholds(_Same(step), x.shape[-1], x.dtype.str, codes.dtype.str)
+    _threshold_rows(_rows(x), *known, codes.dtype.type(low), _rows(codes))
     return codes
 
 
@@ -161,9 +162,10 @@ def _thresholds(key: _Same, n: int, numbers: str, codes: str) -> tuple[Array, Ar
 
 
 @compiled
-def _threshold_rows(x, direction, thresholds, gains, codes):
+def _threshold_rows(x, direction, thresholds, gains, low, codes):
     for m in range(x.shape[0]):
         numbers, made = x[m], codes[m]
+        made[:] = low
         for i in range(gains.size):
             gain, least = gains[i], thresholds[i]
             for c in range(made.size):

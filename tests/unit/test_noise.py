@@ -163,3 +163,12 @@ def test_misreads_of_a_circuit_need_a_circuit():
     chip = load_chip("tim-dnn", {"tile.misreads": "circuit"}).model_copy(update={"circuit": None})
     with pytest.raises(ConfigError, match=r"tile\.misreads: circuit needs a chip that describes one, got none"):
         error_table(chip)
+
+
+def test_passes_that_go_into_one_total_are_misread_as_often_as_they_count():
+    found = reader(always(1, 1))
+    x, w = packed(X, W)
+    alone = found.difference(x, w).sums[0]
+    total = np.full((1, 1), 100, np.int32)
+    assert found.difference(x, w, onto=(total, -4)).sums[0] is total
+    assert total.tolist() == (100 - 4 * alone).tolist()
