@@ -78,7 +78,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--threads", type=int, default=numba.config.NUMBA_NUM_THREADS)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--batch", type=int, default=16, help="images that go through a network together")
+    options.add_argument("--batch", type=int, default=64, help="images that go through a network together")
     options.add_argument("--rows", type=int, default=256, help="of the other simulators' arrays")
     options.add_argument(
         "--cpu-time", action="store_true", help="count seconds of the processor, for a busy machine; 1 thread alone"

@@ -32,6 +32,9 @@ class Task:
     streams: tuple[str, ...] = ()
     """Tasks that feed this one item by item: its i-th of n items needs theirs up to the same share."""
 
+    release_ps: int = 0
+    """When the request that it belongs to arrives; it does not begin before."""
+
     is_aside: bool = False
     """Whether it goes on beside the time steps of a recurrent layer, so that its lag holds nobody up."""
 

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import simpy
 
@@ -19,6 +19,26 @@ from imcsim.mapping.program import Program, Task
 
 BURSTS_PER_TASK = 16
 """Default: how many bursts a task is cut into, when it has that many items."""
+
+
+Reason = Literal["begin", "release", "after", "stream", "unit", "own"]
+"""What a burst waited for last: nothing, its request, a task's end, what feeds it, its unit, the burst before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """What one burst of a task did, and why not earlier."""
+
+    start_ps: int
+    end_ps: int
+    """When its last item left the unit."""
+
+    begun_by: Reason
+    begun_after: str
+    """The task that it waited for last; for a unit, the one that held it; empty where nothing held it up."""
+
+    ended_after: str
+    """The task whose last result it waited for; empty where its own work ended it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,8 @@ class Span:
 
     busy_ps: int
     """How long its items kept the unit busy; the rest of the span it waited for those that feed it."""
+
+    bursts: tuple[Burst, ...] = ()
 
 
 @dataclass(eq=False)
@@ -54,6 +76,7 @@ class _Play:
     """Time of the first result of each burst."""
 
     last_ps: list[int] = field(default_factory=list)
+    bursts: list[Burst] = field(default_factory=list)
     start_ps: int = -1
     end_ps: int = -1
 
@@ -71,6 +94,15 @@ class _Play:
         return first + (last - first) * (item - start - 1) // (stop - start - 1)
 
 
+@dataclass(eq=False)
+class _Unit:
+    """A unit while the program is played."""
+
+    resource: simpy.Resource
+    user: str = ""
+    """The task that held it last."""
+
+
 def play(program: Program, *, burst: int | None = None) -> list[Span]:
     """Play *program* and return the span of every task, in the program's order.
 
@@ -78,7 +110,7 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
     wait for each other for ever.
     """
     env = simpy.Environment()
-    units = {unit: simpy.Resource(env) for unit in dict.fromkeys(task.unit for task in program.tasks)}
+    units = {unit: _Unit(simpy.Resource(env)) for unit in dict.fromkeys(task.unit for task in program.tasks)}
     plays: dict[str, _Play] = {}
     for task in program.tasks:
         bounds = _bounds(task.n_items, burst)
@@ -94,8 +126,8 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
             f"program: every task must come to its end, got {len(stuck)} that wait: {_waiting(stuck)}"
         )
     return [
-        Span(task.name, task.layer, task.unit, plays[task.name].start_ps, plays[task.name].end_ps, task.work_ps)
-        for task in program.tasks
+        Span(task.name, task.layer, task.unit, run.start_ps, run.end_ps, task.work_ps, tuple(run.bursts))
+        for task, run in zip(program.tasks, plays.values(), strict=True)
     ]
 
 
@@ -110,39 +142,57 @@ def _bounds(n_items: int, burst: int | None) -> list[int]:
     return [n_items * (i + 1) // n_bursts for i in range(n_bursts)]
 
 
-def _perform(env: simpy.Environment, run: _Play, unit: simpy.Resource) -> Generator[simpy.Event, Any, None]:
+def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy.Event, Any, None]:
     """Play one task: a SimPy process."""
+    task, begin = run.task, 0
+    reason: Reason = "begin"
+    cause = ""
+    if task.release_ps > env.now:
+        yield env.timeout(task.release_ps - env.now)
+        reason = "release"
     for other in run.waits:
         if not other.done.processed:
             yield other.done
-    task, begin = run.task, 0
+            reason, cause = "after", other.task.name
     for number, end in enumerate(run.bounds):
         first_input = last_input = 0
+        first_feeder = last_feeder = ""
         for feeder in run.feeders:
             first, last = _needed(run, number, begin, end, feeder)
             known = feeder.known[bisect_left(feeder.bounds, last)]
             if not known.processed:
                 yield known
-            first_input = max(first_input, feeder.result_ps(first))
-            last_input = max(last_input, feeder.result_ps(last))
+                reason, cause = "stream", feeder.task.name
+            if (at := feeder.result_ps(first)) > first_input:
+                first_input, first_feeder = at, feeder.task.name
+            if (at := feeder.result_ps(last)) > last_input:
+                last_input, last_feeder = at, feeder.task.name
         if first_input > env.now:
             yield env.timeout(first_input - env.now)
-        turn = unit.request()
+            reason, cause = "stream", first_feeder
+        asked = env.now
+        turn = unit.resource.request()
         yield turn
         start = int(env.now)
+        if start > asked:
+            reason, cause = "unit", unit.user
         done_before, done_after = run.work_until(begin), run.work_until(end)
-        leaves = max(start + done_after - done_before, last_input + done_after - run.work_until(end - 1))
+        own_end = start + done_after - done_before
+        leaves = max(own_end, last_input + done_after - run.work_until(end - 1))
         run.first_ps.append(start + run.work_until(begin + 1) - done_before + task.lag_ps)
         run.last_ps.append(leaves + task.lag_ps)
+        run.bursts.append(Burst(start, leaves, reason, cause, last_feeder if leaves > own_end else ""))
         if number == 0:
             run.start_ps = start
         run.known[number].succeed()
         if done_after > done_before:
             yield env.timeout(done_after - done_before)
-        unit.release(turn)  # while a burst waits for those that feed it, its unit is free for others
+        unit.user = task.name
+        unit.resource.release(turn)  # while a burst waits for those that feed it, its unit is free for others
         if leaves > env.now:
             yield env.timeout(leaves - env.now)
         begin = end
+        reason, cause = "own", ""
     if task.lag_ps:
         yield env.timeout(task.lag_ps)
     run.end_ps = int(env.now)
