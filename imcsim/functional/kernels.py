@@ -285,9 +285,9 @@ def count_idle(x: PackedVectors, which: Drive = "signed") -> int:
     """Return how many blocks, of all vectors, have no input that *which* drives."""
     if not x.codes.size:
         return 0
-    kind = np.uint32 if x.quads_per_block % 4 == 0 else np.uint8
+    kind = np.dtype(f"u{min(8, x.quads_per_block & -x.quads_per_block)}")  # as few numbers a block as may be
     parts = np.ascontiguousarray(x.codes).reshape(-1, x.quads_per_block).view(kind)
-    mask = np.full(4, DRIVEN[which], np.uint8).view(kind)[0]
+    mask = np.full(8, DRIVEN[which], np.uint8).view(kind)[0]
     n_tasks = -(-len(parts) // BLOCKS_PER_TASK)
     found = np.zeros(n_tasks, np.int64)
     run_tasks(lambda t: _idle_task(t, parts[t * BLOCKS_PER_TASK : (t + 1) * BLOCKS_PER_TASK], mask, found), n_tasks)
