@@ -275,13 +275,6 @@ class Tile(Sourced):
                 f"n_pcus: must divide n_columns ({self.n_columns}) evenly, got {self.n_pcus}; "
                 "each PCU serves the same number of columns"
             )
-        if self.skips_zero_blocks and (
-            self.draws_at_reads or self.resistive is not None or self.imperfections.has_deviating_adcs
-        ):
-            raise ValueError(
-                "skips_zero_blocks: must be false where ADCs deviate, reads misread or are noisy, or the tile is "
-                "resistive, got true; the functional engine reads every access of such a tile"
-            )
         if self.resistive is not None and self.misreads != "none":
             raise ValueError(
                 f"misreads: must be none where the tile is resistive, got {self.misreads}; "

@@ -8,6 +8,7 @@ from imcsim.analytic import estimate
 from imcsim.costs.activity import Activity, relative_energy
 from imcsim.costs.price import price
 from imcsim.errors import ConfigError
+from imcsim.functional.conversions import Conductances, analog_counts
 from imcsim.functional.execute import execute, run
 from imcsim.functional.kernels import count_idle
 from imcsim.functional.torch_kernels import TorchKernels
@@ -145,7 +146,44 @@ def test_what_is_wrong_with_an_activity_is_said(make, says, tiny_chip, tiny_grap
         make(place(tiny_graph, tiny_chip))
 
 
-@pytest.mark.parametrize("wrong", [{"tile.misreads": "circuit"}, {"tile.imperfections.adc_offset_counts": 0.1}])
-def test_a_tile_that_reads_zeros_wrong_cannot_skip_them(wrong, tiny_chip):
-    with pytest.raises(ValueError, match="skips_zero_blocks: must be false where ADCs deviate"):
-        variant(tiny_chip, SKIPS | wrong)
+IMPERFECT = [
+    {"tile.misreads": "circuit", "tile.imperfections.read_noise_counts": 0.2},
+    {"tile.imperfections.read_noise_counts": 3.0},
+    {"tile.imperfections.adc_offset_counts": 2.0, "tile.imperfections.adc_gain_fraction": 0.2},
+]
+
+
+@pytest.mark.parametrize("wrong", IMPERFECT)
+def test_what_is_skipped_is_read_neither_wrong_nor_at_all(wrong, tiny_chip):
+    graph = one_layer(TERNARIZE, n_outputs=16)
+    x = np.tile(HALF, (200, 1))
+
+    def outputs(changes, x):
+        plan = place(graph, variant(tiny_chip, wrong | changes), policy=as_they_are)
+        return execute(plan, x, rng=np.random.default_rng(3))
+
+    zeros, ones = np.zeros((400, 8)), np.ones((400, 8))
+    assert not outputs(SKIPS, zeros).any()
+    assert outputs({}, zeros).any()
+    assert np.array_equal(outputs(SKIPS, ones), outputs({}, ones))  # the draws of what is read are the same
+    skips, takes = outputs(SKIPS, x), outputs({}, x)
+    assert np.array_equal(skips[::2], takes[::2])  # every block has an input
+    assert not np.array_equal(skips[1::2], takes[1::2])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_resistive_tile_reads_nothing_of_what_it_skips(noise):
+    codes = np.zeros((50, 8), np.int8)
+    codes[::2, 1] = 1
+    x = pack_vectors(codes, 4)
+    plus = np.random.default_rng(0).uniform(0.5, 1.0, (8, 5)).astype(np.float32)
+    weights = Conductances(plus, plus[::-1].copy(), 8, 4)
+    options = {"count_max": 4, "columns_per_tile": 5, "reads_k": True, "noise_counts": noise, "noise_fraction": 0.0}
+    options |= {"gain": np.ones((2, 1)), "offset": np.full((2, 1), 0.9), "key": 5}
+    takes, skips = (analog_counts(x, weights, **options, skips=skips) for skips in (False, True))
+    assert takes.plus[1::2].any()
+    assert not skips.plus[1::2].any()
+    assert not skips.minus[1::2].any()
+    idle = analog_counts(pack_vectors(np.zeros((50, 4), np.int8), 4), Conductances(plus[:4], plus[:4], 4, 4), **options)
+    if not noise:  # the second block of every vector is idle
+        assert np.array_equal(skips.plus[::2] + idle.plus[::2], takes.plus[::2])
