@@ -78,7 +78,10 @@ def test_what_is_skipped_is_left_out_of_counts_time_and_energy_alike(plan, share
     assert trace.latency_ns <= by_formula.bounds.greatest_ns + 0.001 * n_roundings
     plain = estimate(plan, costs)
     assert by_formula.latency_ns <= plain.latency_ns * (1 + 1e-12)
-    assert trace.latency_ns <= simulate(plan, costs).latency_ns + 0.001 * n_roundings
+    # Simulated time itself may rise a little: tasks that share a port come to it in another order.
+    least_of_all, greatest_of_all = bounds_ps(lower(plan, costs))
+    assert least <= least_of_all
+    assert greatest <= greatest_of_all
     for layer in plan.layers:
         for action in ("tile.access", "tile.column_read"):
             asked, taken = (
