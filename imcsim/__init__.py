@@ -21,6 +21,7 @@ from imcsim.version import __version__
 if TYPE_CHECKING:
     from imcsim.analytic import estimate
     from imcsim.arch.load import load_chip
+    from imcsim.costs.activity import Activity
     from imcsim.functional.crossbar import tile_matmul
     from imcsim.functional.execute import execute
     from imcsim.functional.instance import ChipInstance
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from imcsim.workloads import load_workload
 
 _HOME = {
+    "Activity": "imcsim.costs.activity",
     "ChipInstance": "imcsim.functional.instance",
     "build_report": "imcsim.report.page",
     "capture": "imcsim.graph.capture",
@@ -46,6 +48,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Activity",
     "ChipInstance",
     "ConfigError",
     "DataError",

@@ -95,8 +95,7 @@ def run(
     outcome = None
     if samples is not None:
         outcome = _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress, device=device)
-    seen = outcome.occupancy if outcome is not None else {}
-    activity = {layer: relative_energy(chip, counts.n, counts.k) for layer, counts in seen.items()}
+    activity = outcome.activity(chip) if outcome is not None else Activity()
     trace, setup = _simulate(plan, costs, activity, seed, progress) if "simulate" in wants else (None, None)
     estimated = estimate(plan, costs, seed=seed, activity=activity) if "estimate" in wants else None
     accounts = None
@@ -132,6 +131,12 @@ class Outcome:
 
     perplexity: dict[str, float] | None = None
     """Of the reference and of the chip, where that is the workload's metric."""
+
+    def activity(self, chip: Chip) -> Activity:
+        """Return what was gathered about energy and time on *chip*."""
+        idle = {layer: clips.idle_share for layer, clips in self.clipping.items()}
+        energy = {layer: relative_energy(chip, seen.n, seen.k, idle[layer]) for layer, seen in self.occupancy.items()}
+        return Activity(energy, idle)
 
     @property
     def n_labels(self) -> int:
@@ -188,6 +193,7 @@ class Result:
             "style": self.plan.style,
             "batch": self.plan.n_samples,
             "n_tiles": self.plan.chip.n_tiles,
+            "skips_zero_blocks": self.plan.chip.tile.skips_zero_blocks,
             "simulate": _totals(of_engine["simulate"]),
             "estimate": self._estimate(of_engine["estimate"]),
             "setup": _totals(of_engine["simulate"], phase="setup") if self.setup is not None else None,
@@ -288,6 +294,7 @@ class Result:
             "n_accesses_per_inference": counts.get(layer.name, Counter())["tile.access"],
             "n_accesses": clips.n_accesses if clips else None,
             "n_clipped_accesses": clips.n_clipped_accesses if clips else None,
+            "n_idle_accesses": clips.n_idle_accesses if clips else None,
             "n_conversions": clips.n_conversions if clips else None,
             "n_clipped_conversions": clips.n_clipped_conversions if clips else None,
             "occupancy": self._occupancy(layer.name),
@@ -295,14 +302,14 @@ class Result:
 
     def _occupancy(self, layer: str) -> dict[str, Any] | None:
         """Return what the bitlines of a layer held, and what follows for the energy of its column reads."""
-        seen = self.outcome.occupancy.get(layer) if self.outcome is not None else None
-        if seen is None:
+        if self.outcome is None or layer not in self.outcome.occupancy:
             return None
+        seen = self.outcome.occupancy[layer]
         return {
             "n": seen.n.tolist(),
             "k": seen.k.tolist(),
             "zero_products": seen.zero_products,
-            "relative_energy": relative_energy(self.plan.chip, seen.n, seen.k),
+            "relative_energy": relative_energy(self.plan.chip, seen.n, seen.k, self.outcome.clipping[layer].idle_share),
         }
 
 

@@ -65,15 +65,32 @@ def reads_of_inputs(plan: Plan, layer: LayerPlan) -> int:
 def _accesses(plan: Plan, layer: LayerPlan) -> Counter[str]:
     passes = layer.n_vectors * layer.n_passes
     blocks = passes * layer.accesses_per_pass * layer.n_groups * n_blocks(plan, layer)
-    columns = blocks * layer.n_columns
+    skipped, skipped_columns = _skipped(plan, layer)
+    columns = blocks * layer.n_columns - skipped_columns
     return Counter(
         {
-            "tile.access": blocks * n_segments(plan, layer),
+            "tile.access": blocks * n_segments(plan, layer) - skipped,
             "tile.column_read": columns,
             layer.conversion: columns,
             "activation_buffer.read": passes * reads_of_inputs(plan, layer) * layer.bits_per_digit,
         }
     )
+
+
+def _skipped(plan: Plan, layer: LayerPlan) -> tuple[int, int]:
+    """Return the accesses that the chip leaves out, and the column reads: in whole numbers."""
+    if not layer.skipped_share:
+        return 0, 0
+    step = layer.one_step if layer.n_steps else layer
+    accesses = columns = 0
+    for round_ in layer.rounds:
+        for shard, (asked, taken) in zip(
+            round_.shards, step.accesses(round_, plan.chip.tile.rows_per_access), strict=True
+        ):
+            accesses += asked - taken
+            columns += (asked - taken) * shard.n_columns
+    n_steps = max(1, layer.n_steps)
+    return accesses * n_steps, columns * n_steps
 
 
 def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:

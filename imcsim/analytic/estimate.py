@@ -83,9 +83,13 @@ def estimate(
 ) -> Estimate:
     """Return time, energy and area of one inference of *plan* by formula; *costs* are priced anew if not given.
 
-    *activity* says what the bitlines of each layer spend, relative to the chip file.
+    *activity* says what the bitlines of each layer spend, relative to the chip file, and which share of its accesses
+    drives no input; a chip that skips those is taken to skip none where nothing is said. Raises ConfigError where such
+    a share is given for something else than a layer on tiles.
     """
     costs = costs or price(plan.chip)
+    if activity is not None:
+        plan = plan.skipping(activity.idle_share)
     clock = Clock(plan, costs)
     times = {
         layer.name: recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)

@@ -160,22 +160,22 @@ class Clock:
     def _round(self, layer: LayerPlan, round_: Round) -> list[Stage]:
         """Read inputs, access blocks, convert; and put psums aside where several make an output."""
         tile = self.plan.chip.tile
-        accesses = np.zeros(self.plan.chip.n_tiles, dtype=np.int64)
+        accesses, taken = np.zeros((2, self.plan.chip.n_tiles), dtype=np.int64)
         psums = 0
-        for shard in round_.shards:
-            vectors = layer.vectors_of(shard.replica)
-            accesses[shard.tile] += vectors * shard.n_blocks(tile.rows_per_access)
-            psums += vectors * shard.n_columns * shard.n_sums
-        accesses *= layer.n_passes * layer.accesses_per_pass
-        most, total, n_tiles = int(accesses.max()), int(accesses.sum()), int(np.count_nonzero(accesses))
+        for shard, (n_asked, n_taken) in zip(round_.shards, layer.accesses(round_, tile.rows_per_access), strict=True):
+            accesses[shard.tile] += n_asked
+            taken[shard.tile] += n_taken
+            psums += layer.vectors_of(shard.replica) * shard.n_columns * shard.n_sums
+        n_items, n_tiles = int(accesses.max()), int(np.count_nonzero(accesses))
+        most, total = int(taken.max()), int(taken.sum())
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
         digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
         chain = [
             self.stage(
                 "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
             ),
-            self.stage("tile.array", "tile.access", most, most, n_units=n_tiles, total=total),
-            self.stage("tile.pcu", "tile.convert", most, most, n_units=n_tiles, total=total),
+            self.stage("tile.array", "tile.access", n_items, most, n_units=n_tiles, total=total),
+            self.stage("tile.pcu", "tile.convert", n_items, most, n_units=n_tiles, total=total),
         ]
         if layer.psums_per_output > 1:
             bits = psums * layer.psum_bits

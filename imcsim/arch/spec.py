@@ -237,6 +237,14 @@ class Tile(Sourced):
     sense: Literal["both", "n"] = "both"
     """What the PCUs read of dense binary layers: n and k, or n alone, as n + k is the number of rows."""
 
+    skips_zero_blocks: bool = False
+    """Whether an access is left out where none of the inputs that it would drive is +1 or -1.
+
+    What is left out takes no energy and no time of array and PCUs, and reads as exactly 0. That somebody sees the zeros
+    (an OR over the digits of a block, on their way from the activation buffer) is assumed to cost nothing and to be
+    hidden behind the access before; the digits are fetched all the same.
+    """
+
     misreads: Annotated[str, Field(min_length=1)] = "none"
     """How often a count is read one too low or too high: none; circuit, from the chip's own; or the path of a table."""
 

@@ -79,4 +79,4 @@ def dynamic_energy_pJ(
 
 def share_of(action: str, layer: str, activity: Activity | None) -> float:
     """Return the energy of *action* in *layer* relative to that of the chip file."""
-    return activity.get(layer, 1.0) if activity and action == FOLLOWS else 1.0
+    return activity.relative_energy.get(layer, 1.0) if activity is not None and action == FOLLOWS else 1.0

@@ -73,7 +73,7 @@ class Sums:
 
 
 def correct_levels(
-    x: PackedVectors, w: PackedMatrix, *, column: Array, side: Array, deviations: Array, sums: Sums
+    x: PackedVectors, w: PackedMatrix, *, column: Array, side: Array, deviations: Array, sums: Sums, skips: bool = False
 ) -> None:
     """Add to *sums* what the levels of some pairs are more than ideal reads.
 
@@ -84,14 +84,15 @@ def correct_levels(
         side: Side of each pair: 0 for n, 1 for k.
         deviations: What each count is read as, less what an ideal ADC reads (pair count).
         sums: Changed in place.
+        skips: Whether nothing is read where no input of a block is driven.
     """
     steps = np.diff(deviations, axis=1).astype(np.int32)
     pair, count = np.nonzero(steps)
     starts = np.searchsorted(pair, np.arange(len(column) + 1))
-    at_zero = (deviations[:, 0] * x.n_blocks).astype(np.int32)
+    at_zero = deviations[:, 0].astype(np.int32)
     jumps = (at_zero, starts, (count + 1).astype(np.int32), steps[pair, count])
     places = (column, side, sums.of(side), sums.n, sums.k)
-    _share(_levels_task, x.n_vectors, _words_of_vectors(x), w.words[side, column], *jumps, *places)
+    _share(_levels_task, x.n_vectors, _words_of_vectors(x), skips, w.words[side, column], *jumps, *places)
 
 
 def draw_reads(
@@ -106,6 +107,7 @@ def draw_reads(
     misreads: tuple[Array, Array],
     key: int,
     sums: Sums,
+    skips: bool = False,
 ) -> int:
     """Draw every read of some pairs, add to *sums* what is more than ideal reads; return how many are not their level.
 
@@ -120,12 +122,13 @@ def draw_reads(
         misreads: Probability that each count is misread one too low and one too high.
         key: Which draws.
         sums: Changed in place.
+        skips: Whether nothing is read where no input of a block is driven.
     """
     wrong = np.zeros(_n_tasks(x.n_vectors), np.int64)
     lower, upper = misreads[0], misreads[0] + misreads[1]
     adcs = (np.ascontiguousarray(middles), count_max, noise_counts, lower, upper, np.uint64(key))
     places = (column, side, sums.of(side), sums.n, sums.k)
-    _share(_noisy_task, x.n_vectors, _words_of_vectors(x), w.words[side, column], *adcs, *places, wrong)
+    _share(_noisy_task, x.n_vectors, _words_of_vectors(x), skips, w.words[side, column], *adcs, *places, wrong)
     return int(wrong.sum())
 
 
@@ -141,6 +144,7 @@ def analog_counts(
     noise_counts: float,
     noise_fraction: float,
     key: int,
+    skips: bool = False,
 ) -> AnalogCounts:
     """Add up the conductances of the driven devices of every block and read each sum.
 
@@ -158,12 +162,13 @@ def analog_counts(
         noise_counts: Standard deviation of the noise of a read.
         noise_fraction: That of the current of each device, relative to its conductance.
         key: Which draws.
+        skips: Whether nothing is read where no input of a block is driven.
     """
     n_columns = w.plus.shape[1]
     sums = np.zeros((2, x.n_vectors, n_columns), np.int32)
     found = np.zeros((_n_tasks(x.n_vectors), 3), np.int64)
     adcs = (np.broadcast_to(gain, (2, n_columns)).copy(), np.broadcast_to(offset, (2, n_columns)).copy())
-    args = (*adcs, count_max, max(1, min(columns_per_tile, n_columns)), reads_k, noise_counts, noise_fraction)
+    args = (*adcs, count_max, max(1, min(columns_per_tile, n_columns)), reads_k, noise_counts, noise_fraction, skips)
     codes = np.ascontiguousarray(x.codes)
     _share(_analog_task, x.n_vectors, codes, w.plus, w.minus, x.quads_per_block, *args, np.uint64(key), sums, found)
     n_accesses, n_conversions, n_misreads = found.sum(axis=0).tolist()
@@ -196,6 +201,15 @@ def _words_of_vectors(x: PackedVectors) -> Array:
 
 
 @compiled
+def is_idle(words):
+    """Whether the *words* of a block drive no input."""
+    bits = words[0]
+    for word in words[1:]:
+        bits |= word
+    return bits == 0
+
+
+@compiled
 def _count(x, w, first, last, counts):
     """Count the bits that the words of some vectors *x* (word b) share with those of a pair *w* (word)."""
     n_words = w.size
@@ -218,12 +232,18 @@ def _add(total, sums, first, column, sign):
 
 @compiled
 def _levels_task(
-    task, first, last, x, w, at_zero, starts, jump_at, jump, column, side, sign, n_sums, k_sums
+    task, first, last, x, skips, w, at_zero, starts, jump_at, jump, column, side, sign, n_sums, k_sums
 ):  # fmt: skip
     """Add up the jumps that counts reach: each pair has its own, from *starts* on."""
     counts, total = np.zeros(last - first, np.uint32), np.zeros(last - first, np.int32)
+    n_read = np.full(last - first, w.shape[1], np.int32)  # blocks of each vector
+    if skips:
+        for block in range(w.shape[1]):
+            for b in range(first, last):
+                n_read[b - first] -= is_idle(x[block, :, b])
     for pair in range(w.shape[0]):
-        total[:] = at_zero[pair]
+        for b in range(total.size):
+            total[b] = at_zero[pair] * n_read[b]
         if starts[pair] < starts[pair + 1]:
             for block in range(w.shape[1]):
                 _count(x[block], w[pair, block], first, last, counts)
@@ -242,8 +262,8 @@ def as_read(value, count_max):
 
 @compiled
 def _noisy_task(
-    task, first, last, x, w, middles, count_max, noise_counts, lower, upper, key, column, side, sign, n_sums, k_sums,
-    wrong,
+    task, first, last, x, skips, w, middles, count_max, noise_counts, lower, upper, key, column, side, sign, n_sums,
+    k_sums, wrong,
 ):  # fmt: skip
     """Draw every read of some vectors and pairs."""
     counts, total = np.zeros(last - first, np.uint32), np.zeros(last - first, np.int32)
@@ -255,6 +275,8 @@ def _noisy_task(
             _count(x[block], w[pair, block], first, last, counts)
             for b in range(total.size):
                 count = np.int64(counts[b])
+                if skips and count == 0 and is_idle(x[block, :, first + b]):
+                    continue
                 number = (np.int64(first + b) * n_blocks + block) * n_pairs + pair
                 middle = middles[pair, count]
                 read = level = as_read(middle, count_max)
@@ -294,7 +316,7 @@ def _gather(codes, start, quads_per_block, plus, minus, n, k):
 @compiled
 def _analog_task(
     task, first, last, codes, plus, minus, quads_per_block, gain, offset, count_max, columns_per_tile, reads_k,
-    noise_counts, noise_fraction, key, sums, found,
+    noise_counts, noise_fraction, skips, key, sums, found,
 ):  # fmt: skip
     """Read all columns for some vectors; *found* counts clipped accesses, clipped conversions and noisy reads."""
     n_columns = plus.shape[1]
@@ -308,6 +330,8 @@ def _analog_task(
     for b in range(first, last):
         for block in range(n_blocks):
             start = block * quads_per_block
+            if skips and is_idle(codes[b, start : start + quads_per_block]):
+                continue
             analog[:] = 0
             _gather(codes[b], start, quads_per_block, plus, minus, analog[0], analog[1])
             if noise_fraction > 0:

@@ -7,7 +7,7 @@ code for every device.
 import re
 from dataclasses import replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imcsim.errors import ConfigError
 from imcsim.functional import kernels
 from imcsim.functional.kernels import ClippedCounts, ClippedProduct
-from imcsim.ternary.packing import PackedMatrix, PackedVectors, pack_matrix
+from imcsim.ternary.packing import Drive, PackedMatrix, PackedVectors, pack_matrix
 
 Device = Any
 """None, "cpu", "cuda", "cuda:NUMBER", "auto", or a `torch.device`; see `counting_on`."""
@@ -52,6 +52,9 @@ class Counting(Protocol):
 
     def count_histograms(self, x: PackedVectors, w: PackedMatrix) -> NDArray[np.int64]:
         """Return how often each count occurs (2 rows_per_access+1)."""
+
+    def count_idle(self, x: PackedVectors, which: Drive = "signed") -> int:
+        """Return how many blocks, of all vectors, have no input that *which* drives."""
 
 
 COMPILED: Counting = kernels
@@ -141,6 +144,9 @@ def _difference_from_kernels(counting: Counting) -> str:
         ours, theirs = (where.pack_patches(images, **window) for where in (counting, COMPILED))
         if not np.array_equal(ours.codes, theirs.codes):
             return "others from pack_patches"
+        for drive in get_args(Drive):
+            if counting.count_idle(ours, drive) != COMPILED.count_idle(theirs, drive):
+                return "others from count_idle"
         matrix = pack_matrix(weights, rows_per_access)
         for name in ("clipped_product", "clipped_counts", "count_histograms"):
             limits = {} if name == "count_histograms" else {"count_max": count_max, "columns_per_tile": 16}

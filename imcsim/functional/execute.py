@@ -214,7 +214,7 @@ def readers(
                 noise_counts = tile.imperfections.read_noise_counts
                 readers[layer.name] = Reader(
                     tile.count_max, columns, table, rng, noise_counts=noise_counts, cells=tile.resistive, layer=layer,
-                    counting=counting,
+                    counting=counting, skips=tile.skips_zero_blocks,
                 )  # fmt: skip
             else:
                 readers[layer.name] = Reader(tile.rows_per_access, columns, counting=counting)  # ideal

@@ -10,11 +10,12 @@ from math import prod
 
 import numpy as np
 
-from imcsim.functional.kernels import grouped_product, takes_groups
+from imcsim.functional.kernels import count_idle, grouped_product, takes_groups
 from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.products import (
     Counts,
     Multiplied,
+    asked_of_adcs,
     channels_of,
     drives_of,
     factors_of,
@@ -53,7 +54,7 @@ def grouped_product_of(
     out = product.shape(plan.graph.tensors[op.input].shape)
     pads = codec.split(np.array(product.attrs.pad_value))
     sums: list[Array] = []
-    clips = Clipping()
+    clips, n_idle = Clipping(), 0
     occupancy: Occupancy | None = None
     for group, packed in enumerate(weights):
         assert isinstance(packed, PackedMatrix), "copies that differ are refused"
@@ -65,15 +66,14 @@ def grouped_product_of(
             total, found = _one_by_one(plan, op, layer, group, packed, passes, codec, tiles)
         sums.append(total)
         clips += found
+        n_idle += sum(count_idle(vectors, drive) for vectors in passes for drive in drives_of(layer))
         for vectors in passes if looks else ():
             for drive in drives_of(layer):
                 seen = occupancy_of(vectors.driven(drive), packed, product.n_rows, layer.sense).upto(rows)
                 occupancy = seen if occupancy is None else occupancy + seen
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups
     blocks *= layer.n_blocks(rows)
-    clips += Clipping(
-        n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
-    )
+    clips += asked_of_adcs(layer, tiles, blocks, n_idle)
     return Multiplied(np.concatenate(sums, axis=-1).reshape(len(codes), *out[1:], out[0]), clips, occupancy)
 
 

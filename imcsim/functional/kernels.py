@@ -49,6 +49,12 @@ MAX_COLUMNS = 255 * LANES
 """Columns of a tile whose clips one register of bytes can count."""
 
 
+BLOCKS_PER_TASK = 1 << 17
+"""Blocks that a thread looks through in one go for those that are all zero."""
+
+DRIVEN: dict[Drive, int] = {"signed": 0xFF, "positive": 0x0F, "negative": 0xF0}
+"""The bits of a quad that stand for inputs that are driven."""
+
 _intrinsic: Any = _untyped_intrinsic
 
 
@@ -273,6 +279,19 @@ def count_histograms(x: PackedVectors, w: PackedMatrix) -> NDArray[np.int64]:
     ends = np.linspace(0, x.n_vectors, n_tasks + 1).astype(np.int64)
     run_tasks(lambda t: _histogram_task(ends[t], ends[t + 1], x.codes, w.codes, x.quads_per_block, found[t]), n_tasks)
     return found.sum(axis=0)
+
+
+def count_idle(x: PackedVectors, which: Drive = "signed") -> int:
+    """Return how many blocks, of all vectors, have no input that *which* drives."""
+    if not x.codes.size:
+        return 0
+    kind = np.dtype(f"u{min(8, x.quads_per_block & -x.quads_per_block)}")  # as few numbers a block as may be
+    parts = np.ascontiguousarray(x.codes).reshape(-1, x.quads_per_block).view(kind)
+    mask = np.full(8, DRIVEN[which], np.uint8).view(kind)[0]
+    n_tasks = -(-len(parts) // BLOCKS_PER_TASK)
+    found = np.zeros(n_tasks, np.int64)
+    run_tasks(lambda t: _idle_task(t, parts[t * BLOCKS_PER_TASK : (t + 1) * BLOCKS_PER_TASK], mask, found), n_tasks)
+    return int(found.sum())
 
 
 def _in_words(x: NDArray[np.int8]) -> NDArray[np.uint64]:
@@ -887,6 +906,22 @@ def _read(n, k, count_max, first, last, plus, minus):
         n[c] = 0
         k[c] = 0
     return n_clipped
+
+
+@compiled
+def _idle_task(task, parts, mask, found):
+    """Count the blocks (block part) that have no bit of *mask*."""
+    n = 0
+    if parts.shape[1] == 1:  # a loop that becomes vector instructions
+        for block in range(parts.shape[0]):
+            n += parts[block, 0] & mask == 0
+    else:
+        for block in range(parts.shape[0]):
+            bits = parts[block, 0]
+            for part in range(1, parts.shape[1]):
+                bits |= parts[block, part]
+            n += bits & mask == 0
+    found[task] = n
 
 
 # --- Packing --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from imcsim.circuit.misreads import ErrorTable, read_table
 from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
-from imcsim.functional.conversions import Sums, as_read
+from imcsim.functional.conversions import Sums, as_read, is_idle
 from imcsim.functional.drawing import mixed, normal, two_below, uniform
 from imcsim.functional.kernels import compiled, popcount, run_tasks
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
@@ -61,6 +61,7 @@ def draw_misreads(
     column: Array,
     side: Array,
     sums: Sums,
+    skips: bool = False,
 ) -> int:
     """Draw which reads of all blocks come out other than their level, change *sums* by it; return how many do.
 
@@ -72,6 +73,7 @@ def draw_misreads(
         column: Column of each pair (column, side) that is drawn.
         side: Side of each pair: 0 for n, 1 for k.
         sums: Changed in place.
+        skips: Whether nothing is read where no input of a block is driven.
     """
     row = column if adcs.gain.shape[1] > 1 else np.zeros_like(column)  # where all columns are read alike
     rates = -np.log1p(-np.minimum(adcs.wrong, 1 - 2.0**-53))
@@ -91,9 +93,9 @@ def draw_misreads(
     def draw(task: int) -> None:
         vectors = slice(ends[task], ends[task + 1])
         own_key = np.uint64(mixed(key + np.uint64(task)))
-        at, draws, again = _hit(n_candidates[task], words[vectors], w.words, *pairs[:3], *probabilities[:2], own_key)
+        found = _hit(n_candidates[task], words[vectors], skips, w.words, *pairs[:3], *probabilities[:2], own_key)
         n_wrong[task] = _move(
-            at, draws, again, *pairs, *probabilities[2:], adcs.middles, adcs.noise_counts, adcs.count_max,
+            *found, *pairs, *probabilities[2:], adcs.middles, adcs.noise_counts, adcs.count_max,
             sums.n[vectors], sums.k[vectors],
         )  # fmt: skip
 
@@ -102,7 +104,7 @@ def draw_misreads(
 
 
 @compiled
-def _hit(n_drawn, x, w, column, side, row, rates, greatest, key):
+def _hit(n_drawn, x, skips, w, column, side, row, rates, greatest, key):
     """Return (place, vector, pair, count) of the reads of *x* that are hit, and two numbers between 0 and 1 of each.
 
     The loops over candidates are apart and do not branch, so that no candidate waits for the memory of another.
@@ -126,7 +128,8 @@ def _hit(n_drawn, x, w, column, side, row, rates, greatest, key):
                 bits += popcount(driven[word] & held[word])
             count[i] = bits
             hit[n_hit] = i
-            n_hit += draw[i] * greatest < rates[side[pair[i]], row[pair[i]], count[i]]
+            is_read = not (skips and is_idle(driven))
+            n_hit += is_read and draw[i] * greatest < rates[side[pair[i]], row[pair[i]], count[i]]
         for i in hit[:n_hit]:
             place = (vector[i] * n_blocks + block[i]) * n_pairs + pair[i]
             found[n_found] = place, vector[i], pair[i], count[i]

@@ -80,7 +80,7 @@ def product_of(
     )
     pads = codec.split(np.array(product.attrs.pad_value))
     sums: list[Array] = []
-    clips = Clipping()
+    clips, n_idle = Clipping(), 0
     occupancy: Occupancy | None = None
     for group, packed in enumerate(weights):
         planes = codec.split(channels_of(product, codes, group))
@@ -89,6 +89,7 @@ def product_of(
         for factor, plane, pad in zip(codec.factors, planes, pads, strict=True):
             vectors = pack(product, plane, int(pad), plan.chip.tile.rows_per_access, packed_as, tiles.counting)
             counts.add(factor, vectors, packed)
+            n_idle += sum(tiles.counting.count_idle(vectors, drive) for drive in drives_of(layer))
             held = packed.copies[0].weights if isinstance(packed, Copies) else packed
             if looks and isinstance(held, PackedMatrix):
                 for drive in drives_of(layer):
@@ -102,9 +103,7 @@ def product_of(
     out = product.weights.shape[:1] if product.is_recurrent else product.shape(plan.graph.tensors[op.input].shape)
     n_blocks = -(-product.n_rows // plan.chip.tile.rows_per_access)
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
-    clips += Clipping(
-        n_accesses=blocks * -(-layer.n_columns // tiles.columns_per_tile), n_conversions=blocks * layer.n_columns
-    )
+    clips += asked_of_adcs(layer, tiles, blocks, n_idle)
     return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
 
 
@@ -149,6 +148,14 @@ class Counts:
         if self._sense == "n":
             counted = [2 * counted[0] - self._n_rows * sum(codec.factors)]
         return counted
+
+
+def asked_of_adcs(layer: LayerPlan, tiles: Reader, blocks: int, n_idle: int) -> Clipping:
+    """Return the accesses and conversions of so many *blocks*, in *n_idle* of which no input is driven."""
+    n_segments = -(-layer.n_columns // tiles.columns_per_tile)
+    return Clipping(
+        n_accesses=blocks * n_segments, n_conversions=blocks * layer.n_columns, n_idle_accesses=n_idle * n_segments
+    )
 
 
 def drives_of(layer: LayerPlan) -> tuple[Drive, ...]:

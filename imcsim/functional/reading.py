@@ -69,6 +69,9 @@ class Reader:
     counting: Counting = COMPILED
     """What counts: the compiled kernels, or a GPU."""
 
+    skips: bool = False
+    """Whether a block is not read where none of its inputs is driven, so that nothing goes wrong there."""
+
     def difference(
         self, x: PackedVectors, w: PackedMatrix | Copies, *, reads_k: bool = True, onto: Onto | None = None
     ) -> Counted:
@@ -142,6 +145,7 @@ class Reader:
                 noise_counts=self.noise_counts,
                 noise_fraction=noise_fraction,
                 key=self._key() if self.noise_counts or noise_fraction else 0,
+                skips=self.skips,
             )
             clips = found.n_clipped_accesses, found.n_clipped_conversions, found.n_misreads
             parts.append(Counted([found.plus, found.minus], *clips))
@@ -170,7 +174,7 @@ class Reader:
         off = adcs.is_off[side, row] & ~is_dense
         if off.any():
             deviations = adcs.deviations[side[off], row[off]]
-            correct_levels(x, w, column=column[off], side=side[off], deviations=deviations, sums=sums)
+            correct_levels(x, w, column=column[off], side=side[off], deviations=deviations, sums=sums, skips=self.skips)
         if is_dense.any():
             n_misreads += draw_reads(
                 x,
@@ -183,10 +187,13 @@ class Reader:
                 misreads=adcs.misreads,
                 key=self._key(),
                 sums=sums,
+                skips=self.skips,
             )
         if adcs.is_noisy and not is_dense.all():
             assert self.rng is not None
-            n_misreads += draw_misreads(x, w, adcs, self.rng, column=column[~is_dense], side=side[~is_dense], sums=sums)
+            n_misreads += draw_misreads(
+                x, w, adcs, self.rng, column=column[~is_dense], side=side[~is_dense], sums=sums, skips=self.skips
+            )
         return n_misreads
 
     def _strips(self, x: PackedVectors, copy: Copy) -> tuple[Strip, ...]:

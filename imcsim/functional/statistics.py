@@ -13,7 +13,7 @@ class Clipping:
     """How often the ADCs of one layer met more than they can tell apart."""
 
     n_accesses: int = 0
-    """Reads of one block by one tile."""
+    """Reads of one block by one tile, those that drive no input among them."""
 
     n_clipped_accesses: int = 0
     """Accesses in which at least one column had n or k above count_max."""
@@ -26,6 +26,14 @@ class Clipping:
     n_misreads: int = 0
     """Reads that a misread or noise took to another count than the ADC gives without them."""
 
+    n_idle_accesses: int = 0
+    """Accesses that drive no input: a chip that skips zero blocks leaves them out."""
+
+    @property
+    def idle_share(self) -> float:
+        """Share of the accesses that drive no input; 0 where there were none."""
+        return self.n_idle_accesses / self.n_accesses if self.n_accesses else 0.0
+
     def __add__(self, other: "Clipping") -> "Clipping":
         return Clipping(
             self.n_accesses + other.n_accesses,
@@ -33,6 +41,7 @@ class Clipping:
             self.n_conversions + other.n_conversions,
             self.n_clipped_conversions + other.n_clipped_conversions,
             self.n_misreads + other.n_misreads,
+            self.n_idle_accesses + other.n_idle_accesses,
         )
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imcsim.functional.kernels import ClippedCounts, ClippedProduct
+from imcsim.functional.kernels import DRIVEN, ClippedCounts, ClippedProduct
 from imcsim.ternary.packing import ROWS_PER_QUAD, Drive, PackedMatrix, PackedVectors, n_blocks_of, quads_of
 
 MOST_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 26}
@@ -161,6 +161,16 @@ class TorchKernels:
                 found[side] += torch.bincount(counts[:, :, side].reshape(-1).long(), minlength=found.shape[1])
         return found.cpu().numpy()
 
+    def count_idle(self, x: PackedVectors, which: Drive = "signed") -> int:
+        """Do what `kernels.count_idle` does."""
+        if not x.n_vectors or not x.n_rows:
+            return 0
+        driven = self._on_device(x) & DRIVEN[which]
+        return int((driven.unflatten(1, (-1, x.quads_per_block)).amax(dim=2) == 0).sum())
+
+    def _on_device(self, x: PackedVectors) -> Tensor:
+        return x.on_device if isinstance(x, TorchVectors) else torch.from_numpy(x.codes).to(self.device)
+
     @property
     def _most(self) -> int:
         return self.most_numbers or MOST_NUMBERS.get(self.device.partition(":")[0], MOST_NUMBERS["cpu"])
@@ -197,7 +207,7 @@ class TorchKernels:
     def _parts(self, x: PackedVectors, w: PackedMatrix, quads_per_block: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """Yield the bytes of some blocks for some vectors (g b quads), for the weights (g quads c), and the vectors."""
         assert (x.n_rows, x.rows_per_access) == (w.n_rows, w.rows_per_access), "x and w are packed for each other"
-        codes = x.on_device if isinstance(x, TorchVectors) else torch.from_numpy(x.codes).to(self.device)
+        codes = self._on_device(x)
         if 0 in (*codes.shape, w.n_columns):
             return
         if w not in self._weights:

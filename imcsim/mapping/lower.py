@@ -166,26 +166,25 @@ class _Writer:
             count=digits * layer.bits_per_digit, after=[issue, *written], streams=arrived,
         )  # fmt: skip
         shards_of_tile = defaultdict(list)
-        for shard in round_.shards:
-            shards_of_tile[shard.tile].append(shard)
+        for shard, accesses in zip(round_.shards, layer.accesses(round_, tile_spec.rows_per_access), strict=True):
+            shards_of_tile[shard.tile].append((shard, accesses))
         converted = []
         for tile, shards in sorted(shards_of_tile.items()):
-            n_accesses, n_columns = 0, 0
-            for shard in shards:
-                n = layer.vectors_of(shard.replica) * shard.n_blocks(tile_spec.rows_per_access)
-                n *= layer.n_passes * layer.accesses_per_pass
-                n_accesses += n
-                n_columns += n * shard.n_columns
+            n_accesses, n_taken, n_columns = 0, 0, 0  # what is skipped is an item that takes no time
+            for shard, (asked, taken) in shards:
+                n_accesses += asked
+                n_taken += taken
+                n_columns += taken * shard.n_columns
             if not n_accesses:
                 continue
             array = self.task(
-                layer, f"access.round{r}.tile{tile}", f"tile{tile}.array", n_accesses, "tile.access", count=n_accesses,
-                spends=Counter({"tile.access": n_accesses, "tile.column_read": n_columns}), streams=[read],
+                layer, f"access.round{r}.tile{tile}", f"tile{tile}.array", n_accesses, "tile.access", count=n_taken,
+                spends=Counter({"tile.access": n_taken, "tile.column_read": n_columns}), streams=[read],
             )  # fmt: skip
             self.readers_of_tile[tile] = array
             converted.append(
                 self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcu", n_accesses, "tile.convert",
-                          count=n_accesses, spends=Counter({layer.conversion: n_columns}), streams=[array])
+                          count=n_taken, spends=Counter({layer.conversion: n_columns}), streams=[array])
             )  # fmt: skip
         return converted
 

@@ -6,13 +6,16 @@ segments of columns that hold all planes of their outputs.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import floor
 from typing import Literal
 
 import numpy as np
 
 from imcsim.arch.spec import Chip
+from imcsim.errors import ConfigError
 from imcsim.graph import Graph, Op
 from imcsim.mapping.digital import digital_work, is_on_host
 from imcsim.ternary import Codec
@@ -134,6 +137,8 @@ class LayerPlan:
     """Bits that the largest sum of the layer takes."""
 
     rounds: tuple[Round, ...] = ()
+    skipped_share: float = 0.0
+    """Share of its accesses that a chip leaves out because they drive no input; see `Plan.skipping`."""
 
     @property
     def is_on_tiles(self) -> bool:
@@ -163,6 +168,22 @@ class LayerPlan:
     def n_blocks(self, rows_per_access: int) -> int:
         """Blocks that the rows of one group take."""
         return blocks_of_groups(self.row_groups or (self.n_rows,), rows_per_access)
+
+    def accesses(self, round_: Round, rows_per_access: int) -> list[tuple[int, int]]:
+        """Return for each shard of *round_* the accesses that its vectors ask for, and those that its tile takes.
+
+        The two differ by what is skipped: in whole accesses, rounded along the shards, so that a round has its share to
+        within half an access.
+        """
+        found, asked, taken = [], 0, 0
+        for shard in round_.shards:
+            n = self.vectors_of(shard.replica) * shard.n_blocks(rows_per_access) * self.n_passes
+            n *= self.accesses_per_pass
+            asked += n
+            n_taken = floor(asked * (1 - self.skipped_share) + 0.5) - taken
+            taken += n_taken
+            found.append((n, n_taken))
+        return found
 
     def vectors_of(self, replica: int) -> int:
         """How many of the vectors one copy of the layer takes; all time steps of a sample go to one copy."""
@@ -200,6 +221,21 @@ class Plan:
     def op_of(self) -> dict[str, Op]:
         """Each op by its name."""
         return {op.name: op for op in self.graph.ops}
+
+    def skipping(self, idle_share: Mapping[str, float]) -> "Plan":
+        """Return the plan with what its chip skips where *idle_share* of the accesses of each layer drive no input.
+
+        Raises ConfigError where a name is not that of a layer on tiles.
+        """
+        on_tiles = [layer.name for layer in self.layers if layer.is_on_tiles]
+        if unknown := sorted(set(idle_share) - set(on_tiles)):
+            raise ConfigError(
+                f"activity: idle_share must name layers on tiles ({', '.join(on_tiles)}), got {unknown[0]!r}"
+            )
+        if not self.chip.tile.skips_zero_blocks:
+            return self
+        layers = (replace(layer, skipped_share=idle_share.get(layer.name, 0.0)) for layer in self.layers)
+        return replace(self, layers=tuple(layers))
 
     def lane_work(self, layer: LayerPlan) -> dict[str, int]:
         """Element operations of the layer's steps by lane, all samples together; none where the host does them."""

@@ -125,6 +125,9 @@ class LayerSummary(Part):
     """Of all samples that were executed; None, like the rest below, where nothing was."""
 
     n_clipped_accesses: Number | None = None
+    n_idle_accesses: Number | None = None
+    """Those that drive no input."""
+
     n_conversions: Number | None = None
     n_clipped_conversions: Number | None = None
     occupancy: OccupancySummary | None = None
@@ -143,6 +146,9 @@ class Summary(Part):
     command: str = ""
     style: Literal["spatial", "temporal", "pipelined", ""] = ""
     n_tiles: Number = 0
+    skips_zero_blocks: bool = False
+    """Whether the chip leaves accesses out that drive no input."""
+
     batch: Annotated[int, Field(ge=1)] = 1
     """Samples that one inference takes together."""
 

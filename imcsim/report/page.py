@@ -316,13 +316,24 @@ def accuracy(summary: Summary) -> Section:
             )
         )
     clipping = clipping_by_layer(summary.layers)
+    idle = "Skipped" if summary.skips_zero_blocks else "Idle"
     held = {layer.name: layer.occupancy for layer in summary.layers}
     if len(clipping):
         drawn.append(charts.clipping(clipping))
         tables.append(
             TableView(
                 "Clipping by layer, all samples executed",
-                ("Layer", "Accesses", "Clipped", "Share", "Conversions", "Clipped", "Zero products", "Bitline energy"),
+                (
+                    "Layer",
+                    "Accesses",
+                    "Clipped",
+                    "Share",
+                    "Conversions",
+                    "Clipped",
+                    idle,
+                    "Zero products",
+                    "Bitline energy",
+                ),
                 [
                     (
                         str(name),
@@ -331,13 +342,17 @@ def accuracy(summary: Summary) -> Section:
                         percent(row.share, digits=2),
                         f"{row.n_conversions:.0f}",
                         f"{row.n_clipped_conversions:.0f}",
+                        NOTHING if pd.isna(row.idle_share) else percent(row.idle_share, digits=2),
                         *_held(held.get(str(name))),
                     )
                     for name, row in clipping.iterrows()
                 ],
-                frozenset(range(1, 8)),
+                frozenset(range(1, 9)),
             )
         )
+        if clipping.idle_share.notna().any():
+            done = "leaves them out, in no time" if summary.skips_zero_blocks else "takes them all the same"
+            paragraphs.append(f"{idle} accesses drive no input of their block; this chip {done}.")
         if any(held.values()):
             paragraphs.append(
                 "Zero products discharge no bitline; bitline energy is that of a column read relative to the chip "

@@ -7,6 +7,7 @@ thirty. The functions take the table of all rows of a run; where it holds rows o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -204,7 +205,9 @@ def engines_compared(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def clipping_by_layer(layers: Sequence[LayerSummary]) -> pd.DataFrame:
-    """Return for each layer that was executed on tiles: n_accesses, n_clipped_accesses, share; conversions likewise."""
+    """Return for each layer that was executed on tiles: n_accesses, n_clipped_accesses, share; conversions likewise;
+    idle_share, NaN in a summary of an earlier version.
+    """
     executed = [layer for layer in layers if layer.n_clipped_accesses is not None and layer.n_accesses]
     table = pd.DataFrame(
         {
@@ -212,11 +215,16 @@ def clipping_by_layer(layers: Sequence[LayerSummary]) -> pd.DataFrame:
             "n_clipped_accesses": [layer.n_clipped_accesses for layer in executed],
             "n_conversions": [layer.n_conversions or 0 for layer in executed],
             "n_clipped_conversions": [layer.n_clipped_conversions or 0 for layer in executed],
+            "idle_share": [_idle_share(layer) for layer in executed],
         },
         index=pd.Index([layer.name for layer in executed], name="layer", dtype=object),
     )
     table.insert(2, "share", (table.n_clipped_accesses / table.n_accesses).astype(float))
     return table
+
+
+def _idle_share(layer: LayerSummary) -> float:
+    return nan if layer.n_idle_accesses is None or not layer.n_accesses else layer.n_idle_accesses / layer.n_accesses
 
 
 MOST_LAYERS = 64

@@ -112,8 +112,11 @@ def not_run(summary: Summary) -> list[str]:
 
 
 def layers_table(summary: Summary, frame: pd.DataFrame) -> Table:
-    """Return a line for each layer: MACs, latency, what bounds it, energy, accesses, clipped ones, zero products."""
-    columns = ("MACs", "latency", "share", "bound by", "energy", "share", "accesses", "clipped", "zero products")
+    """Return a line for each layer: MACs, latency, what bounds it, energy, accesses, clipped ones, those that drive no
+    input, zero products.
+    """
+    idle = "skipped" if summary.skips_zero_blocks else "idle"
+    columns = ("MACs", "latency", "share", "bound by", "energy", "share", "accesses", "clipped", idle, "zero products")
     table = _table("Layers", "layer", columns)
     latency, energy = latency_by_layer(frame), energy_by_layer(frame).sum(axis=1)
     total_pJ = float(energy.sum())
@@ -133,6 +136,7 @@ def layers_table(summary: Summary, frame: pd.DataFrame) -> Table:
             percent(spent_pJ / total_pJ) if spent_pJ else NOTHING,
             human(accesses, "", digits=3) if accesses else NOTHING,
             NOTHING if layer.n_clipped_accesses is None else _share(layer.n_clipped_accesses, layer.n_accesses or 0),
+            NOTHING if layer.n_idle_accesses is None else _share(layer.n_idle_accesses, layer.n_accesses or 0),
             NOTHING if layer.occupancy is None else percent(layer.occupancy.zero_products),
         )
     return table

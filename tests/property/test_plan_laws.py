@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import STYLES, TIM_DNN, chips, graphs, plane_sum, seeds
+from strategies import STYLES, TIM_DNN, chips, graphs, plane_sum, seeds, variant
 
 from imcsim.analytic import bounds_ps, estimate
 from imcsim.analytic.counts import count_actions, count_setup
+from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
 from imcsim.graph import REAL, Graph, Joining, Op, Product, Quantize, Tensor, unsigned
@@ -59,6 +60,39 @@ def test_simulated_time_stays_between_the_bounds(plan, burst):
 def test_the_actions_counted_by_formula_are_those_of_the_program_layer_by_layer(plan):
     program = lower(plan, price(plan.chip))
     assert nonzero(count_actions(plan)) == nonzero(program.actions)
+
+
+@few
+@given(plans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.83, 1.0]), st.data())
+def test_what_is_skipped_is_left_out_of_counts_time_and_energy_alike(plan, share, data):
+    plan = replace(plan, chip=variant(plan.chip, {"tile.skips_zero_blocks": True}))
+    on_tiles = [layer.name for layer in plan.layers if layer.is_on_tiles]
+    idle = {name: share for name in on_tiles if data.draw(st.booleans())}
+    costs, activity = price(plan.chip), Activity(idle_share=idle)
+    trace, by_formula = simulate(plan, costs, activity=activity), estimate(plan, costs, activity=activity)
+    assert nonzero(by_formula.counts) == nonzero(trace.counts)
+    least, greatest = bounds_ps(trace.program)
+    assert least <= trace.latency_ps <= greatest
+    n_roundings = len(trace.program.tasks)
+    assert by_formula.bounds.least_ns - 0.001 * n_roundings <= trace.latency_ns
+    assert trace.latency_ns <= by_formula.bounds.greatest_ns + 0.001 * n_roundings
+    plain = estimate(plan, costs)
+    assert by_formula.latency_ns <= plain.latency_ns * (1 + 1e-12)
+    # Simulated time itself may rise a little: tasks that share a port come to it in another order.
+    least_of_all, greatest_of_all = bounds_ps(lower(plan, costs))
+    assert least <= least_of_all
+    assert greatest <= greatest_of_all
+    for layer in plan.layers:
+        for action in ("tile.access", "tile.column_read"):
+            asked, taken = (
+                plain.counts.get(layer.name, {}).get(action, 0),
+                by_formula.counts.get(layer.name, {}).get(action, 0),
+            )
+            assert 0 <= taken <= asked
+            assert layer.name in idle or taken == asked
+        if layer.name in idle:
+            off = (1 - share) * plain.counts[layer.name]["tile.access"] - by_formula.counts[layer.name]["tile.access"]
+            assert abs(off) <= 0.5 * len(layer.rounds) * max(1, layer.n_steps) + 1e-6
 
 
 @few

@@ -82,7 +82,7 @@ def brute_force(plan, x):
     out = product.shape(plan.graph.tensors[op.input].shape)
     height, width = out[1:] if product.kind == "conv2d" else (1, 1)
     sums = np.zeros((len(x), out[0], height, width))
-    accesses = clipped_accesses = conversions = clipped_conversions = 0
+    accesses = idle = clipped_accesses = conversions = clipped_conversions = 0
     shards = [s for round_ in layer.rounds for s in round_.shards if s.replica == 0]
     pads = digits(np.array(product.attrs.pad_value), form)
     for b, y, x_ in np.ndindex(len(x), height, width):
@@ -97,12 +97,13 @@ def brute_force(plan, x):
                     over = (n > tile.count_max) | (k > tile.count_max)
                     read = np.minimum(n, tile.count_max) - np.minimum(k, tile.count_max)
                     accesses, clipped_accesses = accesses + 1, clipped_accesses + bool(over.any())
+                    idle += not rows[start:stop].any()
                     conversions, clipped_conversions = conversions + len(over), clipped_conversions + over.sum()
                     for column, value in enumerate(read, start=s.column_start):
                         output = s.group * product.n_columns + column // product.n_planes
                         weight = product.weights.factors[column % product.n_planes]
                         sums[b, output, y, x_] += factor * weight * value
-    clips = Clipping(accesses, clipped_accesses, conversions, int(clipped_conversions))
+    clips = Clipping(accesses, clipped_accesses, conversions, int(clipped_conversions), n_idle_accesses=idle)
     return sums.reshape(len(x), *out), clips
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from imcsim.analytic import estimate
-from imcsim.costs.activity import bitline_energies, relative_energy
+from imcsim.costs.activity import Activity, bitline_energies, relative_energy
 from imcsim.costs.price import price
 from imcsim.mapping.place import place
 from imcsim.sim import simulate
@@ -33,7 +33,7 @@ def test_nothing_read_is_as_the_chip_file_says(tiny_chip):
 
 def test_only_the_bitlines_of_the_layer_follow_and_the_rows_say_so(tiny_chip, tiny_graph):
     plan, costs = place(tiny_graph, tiny_chip), price(tiny_chip)
-    activity = {"conv": 0.5}
+    activity = Activity(relative_energy={"conv": 0.5})
     for engine in (estimate, simulate):
         plain, halved = engine(plan, costs), engine(plan, costs, activity=activity)
         changed = [(a, b) for a, b in zip(plain.to_rows(), halved.to_rows(), strict=True) if a.energy_pJ != b.energy_pJ]

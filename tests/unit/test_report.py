@@ -81,7 +81,7 @@ LAYERS = [
     {"name": "a", "kind": "conv2d", "shape": "8x4x4", "n_macs": 300, "n_weights": 30, "weight_planes": 1,
      "activation_planes": 2, "zero_weights": 0.5, "n_rows": 3, "n_columns": 10, "n_groups": 1, "n_row_chunks": 1,
      "n_replicas": 2, "n_rounds": 1, "n_tiles": 2, "utilization": 0.25, "n_accesses": 40, "n_clipped_accesses": 4,
-     "n_conversions": 400, "n_clipped_conversions": 5},
+     "n_idle_accesses": 10, "n_conversions": 400, "n_clipped_conversions": 5},
     {"name": "b", "kind": "linear", "shape": "10", "n_macs": 100, "n_weights": 10, "n_accesses": 10,
      "n_clipped_accesses": 0},
 ]  # fmt: skip
@@ -462,9 +462,15 @@ def test_the_terminal_shows_layers_components_and_headlines():
     text = printed(SUMMARY, [*rows_of_engine("simulate"), *rows_of_engine("estimate", stretch=1.5)])
     lines = [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
     assert "simulated 10 ns, 44 pJ an inference" in lines
-    assert "a 300 6 ns 60.0 % tile.array 33 pJ 75.0 % 40 10.00 % -" in lines
-    assert "q - - - host - - - - -" in lines
+    assert "a 300 6 ns 60.0 % tile.array 33 pJ 75.0 % 40 10.00 % 25.00 % -" in lines
+    assert "q - - - host - - - - - -" in lines
     assert "Tile array 24 pJ 54.5 % 4 ns 40.0 % 75 µm² 75.0 %" in lines
+
+
+def test_what_drives_no_input_is_called_idle_or_skipped():
+    rows = rows_of_engine("simulate")
+    assert "clipped    idle zero products" in printed(SUMMARY, rows)
+    assert "clipped skipped zero products" in printed(SUMMARY | {"skips_zero_blocks": True}, rows)
 
 
 def test_the_terminal_does_with_any_engine_missing():

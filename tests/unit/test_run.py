@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from strategies import variant
 
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.metrics import METRICS
@@ -157,6 +158,19 @@ def test_without_a_test_set_all_engines_but_one_run(tiny_graph, tiny_chip):
     assert summary["simulate"] is not None
     with pytest.raises(DataError, match=r"data\(\): missing"):
         run(Fixed(tiny_graph), tiny_chip, engine="execute")
+
+
+def test_a_chip_that_skips_zero_blocks_leaves_out_what_the_run_gathered(workload, tiny_chip, result):
+    summary = run(workload, variant(tiny_chip, {"tile.skips_zero_blocks": True}), seed=5).summary
+    assert (summary["skips_zero_blocks"], result.summary["skips_zero_blocks"]) == (True, False)
+    for engine in ("simulate", "estimate"):
+        assert summary[engine]["energy_pJ"] < result.summary[engine]["energy_pJ"]
+        assert summary[engine]["latency_ns"] <= result.summary[engine]["latency_ns"]
+    for layer, all_taken in zip(summary["layers"][1:], result.summary["layers"][1:], strict=True):
+        assert layer["n_idle_accesses"] == all_taken["n_idle_accesses"] > 0
+        share = layer["n_idle_accesses"] / layer["n_accesses"]
+        asked = all_taken["n_accesses_per_inference"]
+        assert abs(layer["n_accesses_per_inference"] - (1 - share) * asked) <= 0.5
 
 
 def test_a_run_says_how_far_it_is(workload, tiny_chip):
