@@ -35,4 +35,4 @@ def simulate(
         raise SimulationError(f"burst: must be at least 1, got {burst}")
     costs = costs or price(plan.chip)
     program = lower(plan, costs, phase=phase)
-    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase, activity)
+    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase, activity, burst)

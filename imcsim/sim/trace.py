@@ -10,6 +10,7 @@ from pathlib import Path
 from imcsim.costs.activity import Activity
 from imcsim.costs.rows import dynamic_energy_pJ, energy_rows, leak_rows
 from imcsim.costs.table import CostTable
+from imcsim.mapping.lower import Phase
 from imcsim.mapping.plan import Plan
 from imcsim.mapping.program import Program
 from imcsim.results import Identity, Row, write_whole
@@ -26,8 +27,10 @@ class Trace:
     costs: CostTable
     spans: tuple[Span, ...]
     seed: int = 0
-    phase: str = "inference"
+    phase: Phase = "inference"
     activity: Activity | None = None
+    burst: int | None = None
+    """Items of one event, as `simulate` was given them."""
 
     @cached_property
     def latency_ps(self) -> int:
