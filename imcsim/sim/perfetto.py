@@ -14,7 +14,7 @@ from imcsim.sim.engine import Span
 from imcsim.units import PS_PER_NS
 
 MOST_FLOWS = 50_000
-"""Default: how many arrows a file has at most, about 15 MB of it."""
+"""Default: how many arrows a file has at most, about 9 MB of it."""
 
 Event = dict[str, object]
 
