@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imcsim.mapping.place import place
     from imcsim.report.page import build_report
     from imcsim.sim import simulate
+    from imcsim.sim.explanation import explain
     from imcsim.tuning import for_chip
     from imcsim.workloads import load_workload
 
@@ -39,6 +40,7 @@ _HOME = {
     "capture": "imcsim.graph.capture",
     "execute": "imcsim.functional.execute",
     "estimate": "imcsim.analytic",
+    "explain": "imcsim.sim.explanation",
     "for_chip": "imcsim.tuning",
     "load_chip": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
@@ -62,6 +64,7 @@ __all__ = [
     "capture",
     "estimate",
     "execute",
+    "explain",
     "for_chip",
     "load_chip",
     "load_workload",

@@ -103,7 +103,10 @@ def run(
         int, typer.Option(help="Chips to execute the samples on, each drawn from a seed that follows from --seed.")
     ] = 1,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also hold every layer against the reference: where error is born.")
+        bool,
+        typer.Option(
+            "--explain", help="Also say why: what decides the simulated time, and in which layer error is born."
+        ),
     ] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Also execute with one layer real, and all but one: which one loses.")

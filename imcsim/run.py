@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imcsim.accuracy import Verdicts
     from imcsim.functional.statistics import Clipping, Occupancy
     from imcsim.sim import Trace
+    from imcsim.sim.explanation import TimeExplanation
 
 Engine = Literal["all", "simulate", "estimate", "execute"]
 Progress = Callable[[str, int, int], None]
@@ -71,7 +72,8 @@ def run(
         data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
         trials: How many chips to execute the samples on, each drawn from a seed of its own (`imcsim.trials`).
-        explain: Whether to hold every layer's numbers against the reference's (`imcsim.functional.layer_errors`).
+        explain: Whether to say why what was run came out so: of a simulation the time (`imcsim.sim.explanation`), of
+            executed samples every layer's numbers against the reference's (`imcsim.functional.layer_errors`).
         ablation: Whether to execute twice a layer more, to see which one loses the accuracy (`imcsim.ablation`).
         progress: Is told how far the work is.
         device: Where products are counted: cpu, which is the default, cuda, cuda:NUMBER or auto; the bits are the same.
@@ -83,7 +85,9 @@ def run(
     wants = {engine} if engine != "all" else {"simulate", "estimate", "execute"}
     if engine == "all" and not workload.has_data:
         wants.discard("execute")
-    _require_values(workload, engine, "execute" in wants, trials, explain=explain, ablation=ablation)
+    _require_values(workload, engine, "execute" in wants, trials, ablation=ablation)
+    if explain and wants == {"estimate"}:
+        raise ConfigError("explain: must go with a run that simulates or executes samples, got engine estimate")
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
     if samples is not None:
@@ -98,6 +102,11 @@ def run(
     activity = outcome.activity(chip) if outcome is not None else Activity()
     trace, setup = _simulate(plan, costs, activity, seed, progress) if "simulate" in wants else (None, None)
     estimated = estimate(plan, costs, seed=seed, activity=activity) if "estimate" in wants else None
+    time = None
+    if trace is not None and explain:
+        from imcsim.sim.explanation import explain as explain_time
+
+        time = explain_time(trace, progress=progress and (lambda done, n: progress("explain the time", done, n)))
     accounts = None
     if samples is not None and outcome is not None and (trials > 1 or explain or ablation):
         from imcsim.accounts import Asked, account
@@ -106,7 +115,7 @@ def run(
         accounts = account(
             plan, *samples, asked, reference=outcome.right_reference, chip=outcome.chip, seed=seed, progress=progress
         )
-    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts)
+    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts, time)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +169,7 @@ class Result:
     outcome: Outcome | None
     wants_interval: bool = False
     accounts: "Accounts | None" = None
+    time: "TimeExplanation | None" = None
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -207,6 +217,8 @@ class Result:
         }
         if self.accounts is not None:
             summary |= self.accounts.summary
+        if self.time is not None:
+            summary["time"] = self.time.summary
         if self.wants_interval and leading:
             counted = self.trace or self.estimate
             assert counted is not None
@@ -221,14 +233,18 @@ class Result:
 
         folder = Path(folder)
         require_writable(folder)
-        drawn = [f"figures/{name}.{form}" for name in ("trials", "layer_errors", "ablation") for form in ("png", "svg")]
-        for stale in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html", "trials.csv", *drawn):
+        asked = ("trials", "layer_errors", "ablation", "critical_path")
+        drawn = [f"figures/{name}.{form}" for name in asked for form in ("png", "svg")]
+        tables = ("rows.csv", "spans.csv", "trials.csv", "critical_path.csv")
+        for stale in ("summary.json", "trace.json", "report.html", *tables, *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
         write_whole(folder / "rows.csv", to_csv(self.rows))
         if self.accounts is not None and self.accounts.trials is not None:
             write_whole(folder / "trials.csv", self.accounts.trials.to_csv())
         if self.trace is not None:
             write_whole(folder / "spans.csv", _spans_csv(self.trace))
+            if self.time is not None:
+                write_whole(folder / "critical_path.csv", self.time.to_csv())
             if trace:
                 self.trace.to_perfetto(folder / "trace.json")
         summary = self.summary | {"command": command}
@@ -362,17 +378,13 @@ def require_writable(folder: Path) -> None:
         ) from None
 
 
-def _require_values(
-    workload: Workload, engine: Engine, executes: bool, trials: int, *, explain: bool, ablation: bool
-) -> None:
+def _require_values(workload: Workload, engine: Engine, executes: bool, trials: int, *, ablation: bool) -> None:
     """Raise ConfigError when values are asked about that nobody computes."""
     if trials != 1:
         from imcsim.trials import require_trials  # brings numba, which an estimate does without
 
         require_trials(trials)
-    asked = [
-        name for name, is_asked in {"trials": trials > 1, "explain": explain, "ablation": ablation}.items() if is_asked
-    ]
+    asked = [name for name, is_asked in {"trials": trials > 1, "ablation": ablation}.items() if is_asked]
     if asked and not executes:
         got = f"engine {engine}" if engine != "all" else f"{workload.name}, which has no test set"
         raise ConfigError(f"{asked[0]}: must go with a run that executes samples, got {got}")

@@ -228,7 +228,6 @@ def tile_utilization_figure(lanes: Timeline) -> Figure:
     bottom = tops[-1] + heights[-1]
     inches_a_row = min(0.115, 6.5 / bottom)
     size, unit = axis_unit(lanes.latency_ns, "ns")
-    named = len(lanes.layers) <= MOST_NAMED_COLOURS
     figure = Figure(figsize=(WIDTH_INCHES, 1.15 + bottom * inches_a_row), layout="constrained")
     axes = figure.subplots()
     colour_of_layer = dict(zip(lanes.layers, layer_colours(len(lanes.layers)), strict=True))
@@ -259,7 +258,11 @@ def tile_utilization_figure(lanes: Timeline) -> Figure:
     axes.tick_params(axis="y", length=2)
     axes.grid(axis="x")
     axes.set_xlabel(f"Time ({unit})")
-    _timeline_legend(figure, axes, lanes, colour_of_layer, named)
+    how = (
+        "A tile: array above (thin: weights being written), PCUs below. Pale: part of the time waiting for others.\n"
+        "busy: share of the time at work; of a tile: its array"
+    )
+    _timeline_legend(figure, axes, colour_of_layer, how)
     return figure
 
 
@@ -359,16 +362,12 @@ def _legend(figure: Figure, patches: Sequence[Patch], **how: Any) -> None:
         figure.legend(handles=list(patches), loc="outside lower center", ncols=min(len(patches), 5), **how)
 
 
-def _timeline_legend(figure: Figure, axes: Axes, lanes: Timeline, colour_of_layer: dict[str, str], named: bool) -> None:
-    how = (
-        "A tile: array above (thin: weights being written), PCUs below. Pale: part of the time waiting for others.\n"
-        "busy: share of the time at work; of a tile: its array"
-    )
-    if named:
+def _timeline_legend(figure: Figure, axes: Axes, colour_of_layer: dict[str, str], how: str) -> None:
+    layers, n = list(colour_of_layer), len(colour_of_layer)
+    if n <= MOST_NAMED_COLOURS:
         patches = [_patch(short(layer, 26), colour) for layer, colour in colour_of_layer.items()]
         _legend(figure, patches, title=how, title_fontsize=6.5)
         return
-    n = len(lanes.layers)
     scale = ScalarMappable(
         BoundaryNorm([i + 0.5 for i in range(n + 1)], n), ListedColormap(list(colour_of_layer.values()))
     )
@@ -378,7 +377,7 @@ def _timeline_legend(figure: Figure, axes: Axes, lanes: Timeline, colour_of_laye
     bar.minorticks_off()
     bar.ax.tick_params(length=2, labelsize=6.5)
     bar.outline.set_visible(False)
-    first, last = short(lanes.layers[0], 34), short(lanes.layers[-1], 34)
+    first, last = short(layers[0], 34), short(layers[-1], 34)
     bar.set_label(f"Layer, from {first} (1) to {last} ({n})\n{how}", fontsize=6.5)
 
 

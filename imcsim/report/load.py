@@ -25,6 +25,7 @@ from imcsim.report.parts import (
     Share,
     TrialsSummary,
 )
+from imcsim.report.time_parts import TimeSummary, parse_path
 from imcsim.results import COLUMNS, Row, energy_of, from_csv, latency_of
 
 SPAN_COLUMNS = ("task", "layer", "unit", "component", "start_ns", "end_ns", "busy_ns")
@@ -164,6 +165,7 @@ class Summary(Part):
     trials: TrialsSummary | None = None
     layer_errors: LayerErrorsSummary | None = None
     ablation: AblationSummary | None = None
+    time: TimeSummary | None = None
     layers: Annotated[tuple[LayerSummary, ...], Field(strict=False)] = ()
     chip_description: str = ""
     energy_interval_pJ: Annotated[tuple[NotNegative, NotNegative], Field(strict=False)] | None = None
@@ -183,6 +185,9 @@ class RunFolder:
     rows: tuple[Row, ...]
     spans: pd.DataFrame | None
     """Columns `SPAN_COLUMNS`, a line for each task; None when the run was not simulated."""
+
+    path: pd.DataFrame | None = None
+    """Columns `PATH_COLUMNS`, a line for each segment of the critical path; None when the time was not explained."""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -205,7 +210,10 @@ def read_run(folder: str | Path) -> RunFolder:
         if totals is not None:
             _require_sums([row for row in rows if row.engine == engine], totals, engine, folder / "rows.csv")
     spans = None if summary.simulate is None else _spans(folder / "spans.csv")
-    return RunFolder(folder, summary, tuple(rows), spans)
+    path = None
+    if summary.time is not None:
+        path = parse_path(_read_csv(folder / "critical_path.csv"), str(folder / "critical_path.csv"))
+    return RunFolder(folder, summary, tuple(rows), spans, path)
 
 
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -40,6 +40,8 @@ from imcsim.report.tables import (
     utilization,
 )
 from imcsim.report.terminal import not_run
+from imcsim.report.time_figures import time_drawings
+from imcsim.report.time_page import time_sections
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
 from imcsim.units import human, percent
@@ -63,7 +65,7 @@ def build_report(folder: str | Path) -> Path:
     Raises DataError when the folder does not hold a whole run, OutputError when it cannot be written to.
     """
     run = read_run(folder)
-    write_figures(run.folder, drawings(run) | account_drawings(run.summary))
+    write_figures(run.folder, drawings(run) | account_drawings(run.summary) | time_drawings(run))
     path = run.folder / "report.html"
     write_whole(path, page_of(run))
     return path
@@ -89,7 +91,7 @@ def sections(run: RunFolder) -> list[Section]:
     """Return the parts of the page in order; what an engine that was not run would give is left out."""
     parts = [what_ran(run.summary)]
     if main_engine(run.frame):
-        parts += [energy(run), latency(run)]
+        parts += [energy(run), latency(run), *time_sections(run)]
     if run.spans is not None and len(run.spans):
         parts.append(tiles(run))
     if run.summary.accuracy or run.summary.check:

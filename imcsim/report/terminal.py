@@ -19,6 +19,7 @@ from imcsim.report.accounts import (
 )
 from imcsim.report.load import LayerSummary, Summary, check_summary, to_frame
 from imcsim.report.tables import area_text, by_group, energy_by_layer, interval_95, latency_by_layer, main_engine
+from imcsim.report.time_tables import time_lines, time_tables
 from imcsim.report.views import TableView
 from imcsim.results import Row
 from imcsim.units import human, percent
@@ -38,6 +39,11 @@ def print_run(summary: Summary | Mapping[str, Any], rows: Sequence[Row], console
         console.print(layers_table(summary, frame))
     if main_engine(frame):
         console.print(components_table(frame))
+    if summary.time:
+        for line in time_lines(summary.time):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        for view in time_tables(summary.time):
+            console.print(_of_view(view))
     if summary.layer_errors:
         console.print(_of_view(layer_errors_table(summary.layer_errors)))
     if summary.ablation:

@@ -19,6 +19,19 @@ class TableView:
 
 
 @dataclass(frozen=True)
+class Image:
+    """A figure for print, as the page shows it."""
+
+    name: str
+    title: str
+    label: str
+    """What it shows, for those who do not see it."""
+
+    png: str
+    """Base 64."""
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page with a heading."""
 
@@ -27,3 +40,4 @@ class Section:
     paragraphs: list[str] = field(default_factory=list)
     charts: "list[Chart]" = field(default_factory=list)
     tables: list[TableView] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)

@@ -42,4 +42,4 @@ def simulate(
     if activity is not None:
         plan = plan.skipping(activity.idle_share)
     program = lower(plan, costs, phase=phase)
-    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase, activity)
+    return Trace(plan, program, costs, tuple(play(program, burst=burst)), seed, phase, activity, burst)

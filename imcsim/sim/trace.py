@@ -10,10 +10,12 @@ from pathlib import Path
 from imcsim.costs.activity import Activity
 from imcsim.costs.rows import dynamic_energy_pJ, energy_rows, leak_rows
 from imcsim.costs.table import CostTable
+from imcsim.mapping.lower import Phase
 from imcsim.mapping.plan import Plan
 from imcsim.mapping.program import Program
 from imcsim.results import Identity, Row, write_whole
 from imcsim.sim.engine import Span
+from imcsim.sim.perfetto import MOST_FLOWS, events_of
 from imcsim.units import PS_PER_NS
 
 
@@ -26,8 +28,10 @@ class Trace:
     costs: CostTable
     spans: tuple[Span, ...]
     seed: int = 0
-    phase: str = "inference"
+    phase: Phase = "inference"
     activity: Activity | None = None
+    burst: int | None = None
+    """Items of one event, as `simulate` was given them."""
 
     @cached_property
     def latency_ps(self) -> int:
@@ -116,33 +120,10 @@ class Trace:
                 yield identity.row(phase=self.phase, layer=layer, component=component, action="busy", count=1,
                                    busy_ns=busy_ns)  # fmt: skip
 
-    def to_perfetto(self, path: str | Path) -> None:
-        """Write the trace in the trace event format that Chrome and Perfetto open: one track a unit."""
-        write_whole(Path(path), json.dumps(self.to_events(), separators=(",", ":")))
+    def to_perfetto(self, path: str | Path, *, most_flows: int = MOST_FLOWS) -> None:
+        """Write the trace in the trace event format that Chrome and Perfetto open (`imcsim.sim.perfetto`)."""
+        write_whole(Path(path), json.dumps(self.to_events(most_flows=most_flows), separators=(",", ":")))
 
-    def to_events(self) -> dict[str, object]:
-        """Return the trace in the trace event format; its times are microseconds."""
-        tracks = {unit: i for i, unit in enumerate(dict.fromkeys(span.unit for span in self.spans), start=1)}
-        events: list[dict[str, object]] = [
-            {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{self.plan.chip.name}"}}
-        ]
-        for unit, track in tracks.items():
-            events.append({"ph": "M", "pid": 1, "tid": track, "name": "thread_name", "args": {"name": unit}})
-            events.append(
-                {"ph": "M", "pid": 1, "tid": track, "name": "thread_sort_index", "args": {"sort_index": track}}
-            )
-        for span in self.spans:
-            task = self.program.task_of[span.task]
-            events.append(
-                {
-                    "ph": "X",
-                    "pid": 1,
-                    "tid": tracks[span.unit],
-                    "ts": span.start_ps / 1e6,
-                    "dur": (span.end_ps - span.start_ps) / 1e6,
-                    "name": span.task,
-                    "cat": span.layer,
-                    "args": {"items": task.n_items, "busy_ns": span.busy_ps / PS_PER_NS, **dict(task.actions)},
-                }
-            )
-        return {"traceEvents": events, "displayTimeUnit": "ns"}
+    def to_events(self, *, most_flows: int = MOST_FLOWS) -> dict[str, object]:
+        """Return the trace in the trace event format, with at most *most_flows* arrows between tasks."""
+        return events_of(self.program, self.spans, self.plan.chip.name, most_flows=most_flows)

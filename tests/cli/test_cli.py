@@ -171,6 +171,31 @@ def test_an_accuracy_is_accounted_for(tmp_path):
     assert not (tmp_path / "out" / "figures" / "ablation.png").exists()
 
 
+def test_a_simulated_time_is_explained(tmp_path):
+    name = workload(tmp_path)
+    done = imcsim(tmp_path, "run", name, "--engine", "simulate", "--explain", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    summary = json.loads((out / "summary.json").read_text())
+    assert "layer_errors" not in summary
+    time_ns = summary["simulate"]["latency_ns"]
+    assert sum(layer["path_ns"] for layer in summary["time"]["layers"]) == pytest.approx(time_ns)
+    lines = [line.split(",") for line in (out / "critical_path.csv").read_text().splitlines()[1:]]
+    assert [line[-2] for line in lines] == ["0.000", *(line[-1] for line in lines[:-1])]
+    assert float(lines[-1][-1]) == pytest.approx(time_ns)
+    assert {"critical_path.png", "critical_path.svg"} <= {path.name for path in (out / "figures").iterdir()}
+    page = (out / "report.html").read_text()
+    assert 'id="time"' in page
+    assert "data:image/png;base64," in page
+    said = " ".join(done.stdout.split())
+    assert all(" ".join(sentence.split()) in said for sentence in summary["time"]["sentences"])
+    assert imcsim(tmp_path, "report", "out").returncode == 0
+    assert (out / "report.html").read_text() == page
+    assert imcsim(tmp_path, "run", name, "--engine", "simulate", "--out", "out").returncode == 0
+    assert not (out / "critical_path.csv").exists()
+    assert not (out / "figures" / "critical_path.png").exists()
+
+
 def test_trials_that_are_interrupted_write_nothing(tmp_path):
     name = workload(tmp_path)
     (tmp_path / "misreads.csv").write_text(MISREADS)
@@ -280,8 +305,8 @@ def test_an_unknown_workload_is_one_line_with_the_nearest_name(tmp_path):
             "trials: must go with a run that executes samples, got engine",
         ),
         (
-            ["--engine", "simulate", "--explain"],
-            "explain: must go with a run that executes samples, got engine",
+            ["--engine", "estimate", "--explain"],
+            "explain: must go with a run that simulates or executes samples, got engine estimate",
         ),
         (["--engine", "estimate", "--ablation"], "ablation: must go with a run that executes samples, got engine"),
         (["--set", "tile.count_max"], "tile.count_max"),

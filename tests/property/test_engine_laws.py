@@ -10,6 +10,7 @@ from strategies import programs, seeds
 from imcsim.analytic import bounds_ps
 from imcsim.mapping.program import Program
 from imcsim.sim import play
+from imcsim.sim.critical_path import critical_path
 
 laws = settings(max_examples=60)
 BURSTS = st.sampled_from([None, 1, 2, 7, 1000])
@@ -88,3 +89,27 @@ def test_playing_twice_gives_the_same_times(program, burst):
 @given(programs())
 def test_actions_of_layers_are_those_of_all_tasks(program):
     assert sum(program.actions.values(), Counter()) == sum((task.actions for task in program.tasks), Counter())
+
+
+@laws
+@given(programs(), BURSTS)
+def test_the_critical_path_tiles_the_time_without_gap_or_overlap(program, burst):
+    spans = play(program, burst=burst)
+    path = critical_path(program, spans)
+    edges = [0, *(segment.end_ps for segment in path)]
+    assert [segment.start_ps for segment in path] == edges[:-1]
+    assert edges[-1] == makespan(spans)
+    assert all(segment.start_ps < segment.end_ps for segment in path)
+    assert all(segment.kind != "wait" for segment in path)  # nobody waits for nothing
+
+
+@laws
+@given(programs(), BURSTS)
+def test_no_unit_and_no_lag_of_the_critical_path_is_longer_than_its_task_has(program, burst):
+    spans = play(program, burst=burst)
+    spent = Counter()
+    for segment in critical_path(program, spans):
+        spent[segment.task, segment.kind == "lag"] += segment.end_ps - segment.start_ps
+    for (name, is_lag), ps in spent.items():
+        task = program.task_of[name]
+        assert is_lag or ps <= task.work_ps

@@ -139,9 +139,20 @@ def test_what_accounts_for_an_accuracy_is_there_when_it_is_asked_for(workload, t
 
 
 def test_values_that_nobody_computes_cannot_be_accounted_for(tiny_graph, tiny_chip):
-    message = r"^explain: must go with a run that executes samples, got tiny, which has no test set$"
+    message = r"^ablation: must go with a run that executes samples, got tiny, which has no test set$"
     with pytest.raises(ConfigError, match=message):
-        run(Fixed(tiny_graph), tiny_chip, explain=True)
+        run(Fixed(tiny_graph), tiny_chip, ablation=True)
+
+
+def test_what_was_run_is_explained(workload, tiny_graph, tiny_chip):
+    timed = run(Fixed(tiny_graph), tiny_chip, explain=True).summary
+    assert timed["time"]["latency_ns"] == timed["simulate"]["latency_ns"]
+    assert "layer_errors" not in timed
+    both = run(workload, tiny_chip, n_samples=5, explain=True).summary
+    assert (both["time"], both["layer_errors"]["n_samples"]) == (timed["time"], 5)
+    message = r"^explain: must go with a run that simulates or executes samples, got engine estimate$"
+    with pytest.raises(ConfigError, match=message):
+        run(workload, tiny_chip, engine="estimate", explain=True)
 
 
 @pytest.mark.parametrize("engine", ["simulate", "estimate", "execute"])
