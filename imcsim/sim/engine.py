@@ -210,7 +210,7 @@ def _bounds(n_items: int, burst: int | None) -> list[int]:
 
 def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy.Event, Any, None]:
     """Play one task: a SimPy process."""
-    task, begin = run.task, 0
+    task, begin, start, pace = run.task, 0, 0, 0
     reason: Reason = "begin"
     cause = ""
     if task.release_ps > env.now:
@@ -238,6 +238,9 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
         if first_input > env.now:
             yield env.timeout(first_input - env.now)
             reason, cause = "stream", first_feeder
+        if start + pace > env.now:
+            yield env.timeout(start + pace - env.now)
+            reason, cause = "space", run.stores[0].reader.task.name
         for store in run.stores:
             while (at := _room_ps(run, store, begin + 1, number)) > env.now or at < 0:
                 run.waits_for, run.ring = f"room before {store.reader.task.name}", store.reader
@@ -253,7 +256,8 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
         if start > asked:
             reason, cause = "unit", unit.user
         work, one = run.work_until(end) - run.work_until(begin), run.work_until(end) - run.work_until(end - 1)
-        own_end = max(start + work, start + _in_turns_ps(run, end - begin, work))
+        least, pace = _in_turns_ps(run, end - begin, work) if run.stores else (0, 0)
+        own_end = start + max(work, least)
         last_input, last_feeder = _last_input(needs)
         run.starts_ps.append(start)
         run.first_ps.append(start + run.work_until(begin + 1) - run.work_until(begin) + task.lag_ps)
@@ -360,17 +364,20 @@ def _more_room(env: simpy.Environment, run: _Play, store: _Store, item: int, n_b
     return _more_room(env, reader, unknown, taken, burst + 1)
 
 
-def _in_turns_ps(run: _Play, n_items: int, work: int) -> int:
-    """Return the least time of *n_items* items in a row where results that are on their way take room, too."""
-    least = 0
+def _in_turns_ps(run: _Play, n_items: int, work: int) -> tuple[int, int]:
+    """Return the least time of *n_items* items in a row, and until the next may begin, where lag takes room, too.
+
+    Of a burst that is longer than the room: results that are on their way lie in the store like those that are there.
+    """
+    least = pace = 0
     for store in run.stores:
         together = -(-run.task.n_items // store.reader.task.n_items)  # items that the reader takes at once
         at_once = store.room // together * together
-        turns = (n_items - 1) // at_once
-        least = max(least, turns * (work * at_once // n_items + run.task.lag_ps
-                                    - work * (at_once - together) // n_items) + work * (n_items - turns * at_once)
-                    // n_items)  # fmt: skip
-    return least
+        if n_items > at_once:
+            turns, turn = (n_items - 1) // at_once, work * together // n_items + run.task.lag_ps
+            least = max(least, turns * turn + work * (n_items - turns * at_once) // n_items)
+            pace = max(pace, turn * n_items // at_once)
+    return least, pace
 
 
 def _waiting(stuck: list[_Play]) -> str:
