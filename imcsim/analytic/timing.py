@@ -189,7 +189,9 @@ class Clock:
     def _reduce(self, layer: LayerPlan, flow: PsumFlow) -> list[Stage]:
         """Put psums aside, in main memory what the buffer cannot keep, and add up those that are complete."""
         n_items = layer.n_vectors * flow.parts_per_vector
-        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, flow.n_written * layer.psum_bits)]
+        bits = flow.n_written * layer.psum_bits
+        # where the buffer is full, the result of each piece may be waited for
+        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits, n_units=n_items)]
         if flow.spilt_bits:
             chain.append(self.stage("main_memory", "main_memory.write", n_items, flow.spilt_bits))
         if not flow.n_read:

@@ -119,7 +119,7 @@ def test_sample_and_holds_keep_one_access(tiny_chip, tiny_graph):
 
 def test_the_psum_buffer_takes_a_vector_in_as_many_pieces_as_it_needs(tiny_chip, tiny_graph):
     # 2 psums of 4 bits for each of 3 outputs: 24 bits a vector
-    for capacity, n_items, room in ((65536, 1, 2730), (48, 1, 2), (24, 2, 2), (8, 6, 2)):
+    for capacity, n_items, room in ((65536, 1, 2730), (48, 1, 2), (24, 2, 2), (16, 3, 2)):
         chip = variant(tiny_chip, {"psum_buffer.capacity_bits": capacity})
         tasks = lower(*plan_and_costs(chip, tiny_graph)).task_of
         write, read = tasks["linear/psums.round0"], tasks["linear/psums.read.round0"]
