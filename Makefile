@@ -21,6 +21,7 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/tile_matmul.py
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/events.py
 	$(BIN)/python benchmarks/whole_run.py
 	$(BIN)/python benchmarks/resnet18.py
 	$(BIN)/python benchmarks/others.py

@@ -127,6 +127,7 @@ def changes_of_tim_dnn(draw, ideal):
         "tile.conversion.interval_ns": draw(st.sampled_from([0.2875, 1.0, 0.01])),
         "tile.write_row.latency_ns": draw(st.sampled_from([2.3, 11.0, 0.2])),
         "activation_buffer.capacity_bits": draw(st.sampled_from([131072, 1, 300, 2000])),
+        "psum_buffer.capacity_bits": draw(st.sampled_from([65536, 120])),
         "reduce_unit.n_adders": draw(st.sampled_from([256, 1, 5])),
         "reduce_unit.adder_bits": draw(st.sampled_from([12, 3])),
         "reduce_unit.add.latency_ns": draw(latency),

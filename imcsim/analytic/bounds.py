@@ -9,7 +9,8 @@ def bounds_ps(program: Program) -> tuple[int, int]:
     """Return the least and the greatest time, in ps, that *program* can take in any order of its tasks.
 
     Least: no unit can do its work faster, and no chain of tasks can be shorter, even if every stream passes its first
-    item on at once. Greatest: one task after the other.
+    item on at once. Greatest: one task after the other, with the lag of each item that goes into a store which may be
+    full.
     """
     first: dict[str, int] = {}  # earliest first result
     last: dict[str, int] = {}  # earliest last result
@@ -24,7 +25,11 @@ def bounds_ps(program: Program) -> tuple[int, int]:
         last[task.name] = max(ends) + task.lag_ps
         busy[task.unit] += task.work_ps
     least = max([*last.values(), *busy.values()], default=0)
-    return least, sum(task.work_ps + task.lag_ps for task in program.tasks)
+    n_lags = {task.name: 1 for task in program.tasks}
+    for task in program.tasks:
+        for name in task.rooms:
+            n_lags[name] += min(task.n_items, program.task_of[name].n_items)
+    return least, sum(task.work_ps + n_lags[task.name] * task.lag_ps for task in program.tasks)
 
 
 def _work_of_last(task: Task) -> int:

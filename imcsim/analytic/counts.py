@@ -99,8 +99,11 @@ def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:
     outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
     words = -(-layer.psum_bits // plan.chip.reduce_unit.adder_bits)
     bits = outputs * layer.psums_per_output * layer.psum_bits
+    spilt_bits = sum(flow.spilt_bits for flow in plan.psum_flows(layer))
+    spilt = {"main_memory.write": spilt_bits, "main_memory.read": spilt_bits} if spilt_bits else {}
     return Counter(
         {
+            **spilt,
             "psum_buffer.write": bits,
             "psum_buffer.read": bits,
             "reduce_unit.add": outputs * layer.adds_per_output * words,
@@ -124,7 +127,9 @@ def _recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
     """Everything that a recurrent layer spends: each time step issues anew, and reads and stores the state."""
     op, n = plan.op_of[layer.name], layer.n_samples
     n_turns = len(cell_work(cell_of(op), layer.n_outputs // PARTS))
-    spent = _accesses(plan, layer) + _reduction(plan, layer)
+    spent = _accesses(plan, layer)
+    for action, count in _reduction(plan, layer.one_step).items():
+        spent[action] += layer.n_steps * count
     spent.update({f"sfu.{lane}": work for lane, work in plan.lane_work(layer).items()})
     spent["scheduler.issue"] += layer.n_steps * (len(layer.rounds) + (layer.psums_per_output > 1) + n_turns)
     state = (layer.n_steps - 1) * state_bits(op) * n

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns
+from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, sampled_ns
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
 from imcsim.mapping.plan import LayerPlan
@@ -49,7 +49,8 @@ class _Steps:
         self.state_read = stage("activation_buffer.read", "activation_buffer.read", n, bits)
         self.state_write = stage("activation_buffer.write", "activation_buffer.write", n, bits)
         self.rounds = [clock._round(self.step, round_) for round_ in layer.rounds]
-        self.reduce = clock._reduce(self.step)
+        flows = plan.psum_flows(self.step) if layer.psums_per_output > 1 else []
+        self.reduces = [clock._reduce(self.step, flow) for flow in flows] or [[] for _ in layer.rounds]
         self.written = [clock._write(self.step, round_) for round_ in layer.rounds] if plan.style == "temporal" else []
 
     def time(self) -> LayerTime:
@@ -88,27 +89,27 @@ class _Steps:
             if self.written and (t == 0 or len(self.rounds) > 1):
                 begin = max(begin, clock._written_ns(self.layer.rounds[r], self.written[r]))
             last = r == len(self.rounds) - 1
-            full = [*chain, *(self._behind_tiles() if last else [])]
+            full = [*chain, *self.reduces[r], *(self._behind_tiles() if last else [])]
             end = begin + max(chain_ns(full), _in_turn_ns(full))
             if last:
                 end = max(end, begin + self._by_way_of_state(chain, t))
-            clock.tile_free_ns[list(self.layer.rounds[r].tiles)] = begin + chain_ns(chain[:2])
+            clock.tile_free_ns[list(self.layer.rounds[r].tiles)] = begin + sampled_ns(chain)
             clock.now_ns = end
         return clock.now_ns
 
     def _behind_tiles(self) -> list[Stage]:
-        return [*self.reduce, *self.turns, self.store]
+        return [*self.turns, self.store]
 
     def _by_way_of_state(self, chain: list[Stage], t: int) -> float:
         """Return when the codes are stored where the state is stored before them, through the same port."""
         if t == self.layer.n_steps - 1:
             return 0.0
-        until = [*chain, *self.reduce, *self.turns[: self.turn_of_state + 1], self.state_write]
+        until = [*chain, *self.reduces[-1], *self.turns[: self.turn_of_state + 1], self.state_write]
         return chain_ns(until) - self.state_write.lag_ns + alone_ns(self.store)
 
     def _sum_up(self, added_ns: float) -> LayerTime:
         n_steps = self.layer.n_steps
-        in_turn = [[*chain, *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
+        in_turn = [[*chain, *self.reduces[r], *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
                    for r, chain in enumerate(self.rounds)]  # fmt: skip
         times_of = [(stage, n_steps) for chain in in_turn for stage in chain]
         aside = (*self.arrive, *self.spill)  # beside the time steps: their lags hold nobody up

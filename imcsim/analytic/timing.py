@@ -7,7 +7,7 @@ import numpy as np
 
 from imcsim.analytic.counts import BITS_PER_CELL
 from imcsim.costs.table import CostTable
-from imcsim.mapping.plan import LayerPlan, Plan, Round
+from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,16 @@ def chain_ns(stages: Sequence[Stage]) -> float:
     return slowest + sum(stage.lag_ns for stage in stages)
 
 
+def sampled_ns(chain: Sequence[Stage]) -> float:
+    """Return the time until the last access of a round is sampled.
+
+    It does not begin before the PCUs have begun on the one before it.
+    """
+    array, pcus = chain[1], chain[2]
+    held = chain_ns(chain) - pcus.lag_ns - 2 * pcus.work_ns / pcus.n_items + array.work_ns / array.n_items
+    return max(chain_ns(chain[:2]), held if array.n_items > 1 else 0.0)
+
+
 class Clock:
     """Walks a plan layer by layer; remembers when each tile, and main memory, is free."""
 
@@ -117,6 +127,7 @@ class Clock:
         ]
         issue = self.stage("scheduler", "scheduler.issue", 1, 1)
         chains = [self._round(layer, round_) for round_ in layer.rounds]
+        flows = plan.psum_flows(layer) if layer.psums_per_output > 1 else []
         written: list[list[Stage]] = []
         if plan.style == "temporal":
             written = [self._write(layer, round_) for round_ in layer.rounds]
@@ -125,13 +136,13 @@ class Clock:
             self.memory_free_ns = max(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
-            full = [*chain, *(self._reduce(layer) if last else []), *(tail if last else [])]
+            full = [*chain, *(self._reduce(layer, flows[r]) if flows else []), *(tail if last else [])]
             begin = self.now_ns + alone_ns(issue)
             if written:
                 begin = max(begin, self._written_ns(layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
             self.now_ns = max(begin + chain_ns(full), arrived)
-            drain = chain_ns(full) - chain_ns(full[: full.index(chain[1]) + 1])
+            drain = chain_ns(full) - sampled_ns(chain)
             self.tile_free_ns[list(layer.rounds[r].tiles)] = self.now_ns - drain
             stages.append([*(arrive if r == 0 else []), *full])
         if not chains:
@@ -158,40 +169,42 @@ class Clock:
         return LayerTime(self.now_ns - start, busy, held, least, greatest)
 
     def _round(self, layer: LayerPlan, round_: Round) -> list[Stage]:
-        """Read inputs, access blocks, convert; and put psums aside where several make an output."""
+        """Read inputs, access blocks, convert."""
         tile = self.plan.chip.tile
         accesses, taken = np.zeros((2, self.plan.chip.n_tiles), dtype=np.int64)
-        psums = 0
         for shard, (n_asked, n_taken) in zip(round_.shards, layer.accesses(round_, tile.rows_per_access), strict=True):
             accesses[shard.tile] += n_asked
             taken[shard.tile] += n_taken
-            psums += layer.vectors_of(shard.replica) * shard.n_columns * shard.n_sums
         n_items, n_tiles = int(accesses.max()), int(np.count_nonzero(accesses))
         most, total = int(taken.max()), int(taken.sum())
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
         digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
-        chain = [
+        return [
             self.stage(
                 "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
             ),
             self.stage("tile.array", "tile.access", n_items, most, n_units=n_tiles, total=total),
             self.stage("tile.pcu", "tile.convert", n_items, most, n_units=n_tiles, total=total),
         ]
-        if layer.psums_per_output > 1:
-            bits = psums * layer.psum_bits
-            chain.append(self.stage("psum_buffer.write", "psum_buffer.write", layer.n_vectors, bits))
-        return chain
 
-    def _reduce(self, layer: LayerPlan) -> list[Stage]:
-        if layer.psums_per_output == 1:
-            return []
-        outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
+    def _reduce(self, layer: LayerPlan, flow: PsumFlow) -> list[Stage]:
+        """Put psums aside, in main memory what the buffer cannot keep, and add up those that are complete."""
+        n_items = layer.n_vectors * flow.parts_per_vector
+        bits = flow.n_written * layer.psum_bits
+        # where the buffer is full, the result of each piece may be waited for
+        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits, n_units=n_items)]
+        if flow.spilt_bits:
+            chain.append(self.stage("main_memory", "main_memory.write", n_items, flow.spilt_bits))
+        if not flow.n_read:
+            return chain
+        if flow.fetched_bits:
+            chain.append(self.stage("main_memory", "main_memory.read", n_items, flow.fetched_bits))
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
-        bits = outputs * layer.psums_per_output * layer.psum_bits
-        adds = outputs * layer.adds_per_output * words
+        adds = flow.n_outputs * layer.adds_per_output * words
         return [
-            self.stage("psum_buffer.read", "psum_buffer.read", layer.n_vectors, bits),
-            self.stage("reduce_unit", "reduce_unit.add", layer.n_vectors, adds),
+            *chain,
+            self.stage("psum_buffer.read", "psum_buffer.read", n_items, flow.n_read * layer.psum_bits),
+            self.stage("reduce_unit", "reduce_unit.add", n_items, adds),
         ]
 
     def _tail(self, layer: LayerPlan, n_items: int) -> list[Stage]:

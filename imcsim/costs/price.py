@@ -115,7 +115,8 @@ def tile_timings(chip: Chip) -> dict[str, Timing]:
     tile, conversion = chip.tile, chip.tile.conversion
     rounds_ns = tile.columns_per_pcu * conversion.interval_ns
     return {
-        "tile.access": Timing(tile.access.latency_ns, tile.access.interval_ns),
+        # the sample-and-holds keep one access, so the next begins when this one has been sampled
+        "tile.access": Timing(tile.access.latency_ns, max(tile.access.latency_ns, tile.access.interval_ns)),
         "tile.convert": Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),
         "tile.write_row": Timing(tile.write_row.latency_ns, tile.write_row.latency_ns),
     }

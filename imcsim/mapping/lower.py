@@ -7,11 +7,11 @@ that have done their part while others still compute.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from imcsim.costs.table import CostTable
-from imcsim.mapping.plan import LayerPlan, Plan, Round
+from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.program import Program, Task
 from imcsim.mapping.recurrent import write_recurrence
 from imcsim.units import PS_PER_NS
@@ -20,6 +20,10 @@ Phase = Literal["inference", "setup"]
 
 BITS_PER_CELL = 2
 """A ternary weight on its way from main memory takes 2 bits."""
+
+
+SAMPLES_HELD = 1
+"""Accesses of an array that its sample-and-holds keep until the PCUs begin on them."""
 
 
 def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Program:
@@ -36,7 +40,7 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
     else:
         for layer in plan.layers:
             writer.layer(layer)
-    return Program(tuple(writer.tasks))
+    return Program(tuple(writer.task_of.values()))
 
 
 class _Writer:
@@ -44,7 +48,7 @@ class _Writer:
 
     def __init__(self, plan: Plan, costs: CostTable) -> None:
         self.plan, self.costs = plan, costs
-        self.tasks: list[Task] = []
+        self.task_of: dict[str, Task] = {}
         self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before, or the time step
         self.suffix = ""  # of the tasks of one time step
         self.readers_of_tile: dict[int, str] = {}  # last accesses of each tile
@@ -63,23 +67,23 @@ class _Writer:
         spends: Counter[str] | None = None,
         after: Iterable[str] = (),
         streams: Iterable[str] = (),
+        rooms: Mapping[str, int] | None = None,
     ) -> str:
         """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
         timing = self.costs.timings[action]
         name = f"{layer.name}/{what}{self.suffix}"
-        self.tasks.append(
-            Task(
-                name,
-                layer.name,
-                unit,
-                n_items,
-                work_ps=round(count * timing.interval_ns * PS_PER_NS),
-                lag_ps=max(0, round((timing.latency_ns - timing.interval_ns) * PS_PER_NS)),
-                actions=Counter({action: count}) if spends is None else spends,
-                after=tuple(after),
-                streams=tuple(streams),
-                is_aside=bool(self.suffix) and what in ("fetch", "spill.write"),
-            )
+        self.task_of[name] = Task(
+            name,
+            layer.name,
+            unit,
+            n_items,
+            work_ps=round(count * timing.interval_ns * PS_PER_NS),
+            lag_ps=max(0, round((timing.latency_ns - timing.interval_ns) * PS_PER_NS)),
+            actions=Counter({action: count}) if spends is None else spends,
+            after=tuple(after),
+            streams=tuple(streams),
+            rooms=rooms or {},
+            is_aside=bool(self.suffix) and what in ("fetch", "spill.write"),
         )
         return name
 
@@ -127,32 +131,58 @@ class _Writer:
 
     def product(self, layer: LayerPlan, arrived: list[str], *, is_resident: bool = False) -> list[str]:
         """Write the rounds of a layer, *is_resident*: without its weights; return the tasks that hand out its sums."""
-        needs_reduction = layer.psums_per_output > 1
-        psums: list[str] = []
+        flows = self.plan.psum_flows(layer) if layer.psums_per_output > 1 else []
         source: list[str] = []
+        reduce_issued: list[str] = []
         for r, round_ in enumerate(layer.rounds):
             is_written = self.plan.style == "temporal" and not is_resident
             written = self.write_weights(layer, r, round_) if is_written else []
-            gate = [*self.frontier, *psums, *source]
+            gate = [*self.frontier, *source]
             issue = self.issue(layer, f"issue.{r}", 1, after=gate)
-            counted = self.accesses(layer, r, round_, issue, arrived if r == 0 else [], written)
-            source = counted
-            if needs_reduction:
-                psums = [self.write_psums(layer, r, round_, counted)]
-        if not needs_reduction:
-            return source
-        reduced = self.task(
-            layer, "psums.read", "psum_buffer.read", layer.n_vectors, "psum_buffer.read",
-            count=layer.n_vectors * layer.n_groups * layer.n_outputs * layer.psums_per_output * layer.psum_bits,
-            streams=psums,
+            source = self.accesses(layer, r, round_, issue, arrived if r == 0 else [], written)
+            if flows:
+                reduce_issued = reduce_issued or [self.issue(layer, "issue.reduce", 1)]
+                source = [self.reduce(layer, r, flows[r], source, [issue, *reduce_issued])]
+        return source
+
+    def reduce(self, layer: LayerPlan, r: int, flow: PsumFlow, counted: list[str], issued: list[str]) -> str:
+        """Write one round's way of psums through their buffer to the reduce unit; return the last task of it.
+
+        Where the buffer is full its writing waits, and so do the PCUs, which keep the sums of one vector while they
+        add up those of the next.
+        """
+        n_items = layer.n_vectors * flow.parts_per_vector
+        written = self.task(
+            layer, f"psums.round{r}", "psum_buffer.write", n_items, "psum_buffer.write",
+            count=flow.n_written * layer.psum_bits, streams=counted,
+            rooms={name: self.room(name, n_items) for name in counted},
+        )  # fmt: skip
+        if flow.spilt_bits:
+            written = self.task(layer, f"psums.spill.round{r}", "main_memory", n_items, "main_memory.write",
+                                count=flow.spilt_bits, streams=[written], rooms={written: flow.room})  # fmt: skip
+        if not flow.n_read:
+            return written
+        sources = [written]
+        if flow.fetched_bits:
+            sources.append(self.task(layer, f"psums.fetch.round{r}", "main_memory", n_items, "main_memory.read",
+                                     count=flow.fetched_bits, after=issued))  # fmt: skip
+        read = self.task(
+            layer, f"psums.read.round{r}", "psum_buffer.read", n_items, "psum_buffer.read",
+            count=flow.n_read * layer.psum_bits, streams=sources, rooms={written: flow.room},
         )  # fmt: skip
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
-        adds = layer.n_vectors * layer.n_groups * layer.n_outputs * layer.adds_per_output * words
-        issue = self.issue(layer, "issue.reduce", 1)
-        return [
-            self.task(layer, "reduce", "reduce_unit", layer.n_vectors, "reduce_unit.add",
-                      count=adds, after=[issue], streams=[reduced])
-        ]  # fmt: skip
+        return self.task(
+            layer, f"reduce.round{r}", "reduce_unit", n_items, "reduce_unit.add",
+            count=flow.n_outputs * layer.adds_per_output * words, after=issued, streams=[read],
+            rooms={read: self.room(read, n_items)},
+        )  # fmt: skip
+
+    def room(self, feeder: str, n_items: int) -> int:
+        """Return room for what a reader of *n_items* takes at once, for as much again, and for what is on its way."""
+        task = self.task_of[feeder]
+        together = -(-task.n_items // n_items)
+        item_ps = max(1, task.work_ps * together // task.n_items)
+        return together * (2 - -task.lag_ps // item_ps)
 
     def accesses(
         self, layer: LayerPlan, r: int, round_: Round, issue: str, arrived: list[str], written: list[str]
@@ -184,17 +214,10 @@ class _Writer:
             self.readers_of_tile[tile] = array
             converted.append(
                 self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcu", n_accesses, "tile.convert",
-                          count=n_taken, spends=Counter({layer.conversion: n_columns}), streams=[array])
+                          count=n_taken, spends=Counter({layer.conversion: n_columns}), streams=[array],
+                          rooms={array: SAMPLES_HELD})
             )  # fmt: skip
         return converted
-
-    def write_psums(self, layer: LayerPlan, r: int, round_: Round, counted: list[str]) -> str:
-        """Write the psums that one round leaves in the psum buffer."""
-        n_psums = sum(layer.vectors_of(s.replica) * s.n_columns * s.n_sums for s in round_.shards)
-        return self.task(
-            layer, f"psums.round{r}", "psum_buffer.write", layer.n_vectors, "psum_buffer.write",
-            count=n_psums * layer.psum_bits, streams=counted,
-        )  # fmt: skip
 
     def write_weights(self, layer: LayerPlan, r: int, round_: Round) -> list[str]:
         """Write one round's weights from main memory through the network into the tiles; return the row writes."""

@@ -63,6 +63,13 @@ def place(
         )
         for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
     }
+    for layer in placed.values():
+        least = 4 * layer.psum_bits  # half of it may keep what waits for a later round; a psum goes in as one goes out
+        if layer.psums_per_output > 1 and chip.psum_buffer.capacity_bits < least:
+            raise MappingError(
+                f"{layer.name}: the psum buffer of {chip.name} must hold 4 psums ({least} bits), got "
+                f"{chip.psum_buffer.capacity_bits} bits; increase psum_buffer.capacity_bits"
+            )
     return Plan(
         graph=graph,
         chip=chip,

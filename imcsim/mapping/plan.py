@@ -90,6 +90,32 @@ class Round:
 
 
 @dataclass(frozen=True)
+class PsumFlow:
+    """What one round of a layer does with psums, all input vectors together."""
+
+    n_written: int
+    """Psums that the PCUs hand out."""
+
+    n_read: int
+    """Psums that the reduce unit takes: those of the outputs whose last psums are of this round."""
+
+    n_outputs: int
+    """Sums that these make."""
+
+    spilt_bits: int
+    """What goes on to main memory: psums of outputs that a later round completes, beyond half of the buffer."""
+
+    fetched_bits: int
+    """What comes back from there."""
+
+    parts_per_vector: int
+    """Into how many pieces the psums of a vector are cut, so that the buffer takes one while another is read."""
+
+    room: int
+    """Pieces that the buffer holds."""
+
+
+@dataclass(frozen=True)
 class LayerPlan:
     """How one op of the graph runs."""
 
@@ -251,6 +277,44 @@ class Plan:
     def codec(self, op: Op) -> Codec:
         """Return how the inputs of *op* are sent to the tiles of the chip, pass by pass."""
         return self.graph.tensors[op.input].format.codec(self.chip.tile.serial)
+
+    def psum_flows(self, layer: LayerPlan) -> list[PsumFlow]:
+        """Return what each round of *layer* does with psums; its outputs must take several each.
+
+        Psums stay in the buffer until all those of an output are there. Where the shards of an output fall into several
+        rounds, half of the buffer keeps what waits for a later round, and main memory the rest.
+        """
+        capacity = self.chip.psum_buffer.capacity_bits
+        last_round: dict[tuple[int, int], int] = {}
+        for r, round_ in enumerate(layer.rounds):
+            last_round.update({(s.group, s.column_start): r for s in round_.shards})
+        rounds_of = Counter(
+            place for round_ in layer.rounds for place in {(s.group, s.column_start) for s in round_.shards}
+        )
+        room_bits = capacity // 2 if max(rounds_of.values()) > 1 else capacity
+        flows, kept, spilt = list[PsumFlow](), 0, 0
+        for r, round_ in enumerate(layer.rounds):
+            written = waiting = columns = 0
+            done = set()
+            for s in round_.shards:
+                n = layer.vectors_of(s.replica) * s.n_columns * s.n_sums
+                written += n
+                if last_round[s.group, s.column_start] > r:
+                    waiting += n * layer.psum_bits
+                elif (s.group, s.column_start) not in done:
+                    done.add((s.group, s.column_start))
+                    columns += s.n_columns
+            fetched = spilt if columns else 0
+            if columns:
+                kept = spilt = 0
+            spills = max(0, kept + waiting - capacity // 2)
+            kept, spilt = kept + waiting - spills, spilt + spills
+            per_vector = -(-written * layer.psum_bits // layer.n_vectors)
+            parts = -(-2 * per_vector // room_bits)
+            flows.append(PsumFlow(written, columns * layer.n_vectors * layer.n_row_sums,
+                                  columns // layer.n_weight_planes * layer.n_vectors, spills, fetched,
+                                  parts, max(2, room_bits // -(-per_vector // parts))))  # fmt: skip
+        return flows
 
     @cached_property
     def n_cells(self) -> int:

@@ -1,6 +1,7 @@
 """What is to be done: tasks, each a burst of equal items on one unit."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,6 +32,12 @@ class Task:
 
     streams: tuple[str, ...] = ()
     """Tasks that feed this one item by item: its i-th of n items needs theirs up to the same share."""
+
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    """Of those of `streams` that fill a store: how many of their items it holds that this task has not begun on.
+
+    An item takes its room when it begins, and gives it back when this task begins an item that needs it.
+    """
 
     release_ps: int = 0
     """When the request that it belongs to arrives; it does not begin before."""

@@ -1,13 +1,18 @@
-"""Program to trace: tasks played with contention, by SimPy.
+"""Program to trace: tasks played with contention and back-pressure, by SimPy.
 
 A task is played in bursts. When a burst begins on its unit it is known when its first and its last result will
 be there, so that the tasks it feeds start on its first result instead of its last (cut-through): bursts change how many
 events are played, not what they say. With ``burst=1`` every item is an event of its own. The clock counts whole
 picoseconds.
+
+Where a store between two tasks has room for so many items and no more (`Task.rooms`), an item begins only when the
+reader has begun on enough of those before it; meanwhile its unit is free for others. A burst that is longer than the
+room begins when its first item may, and when its last item leaves is settled once the reader has begun on that burst:
+until then its last result, and whatever follows from it, is known as "not before".
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,8 +26,8 @@ BURSTS_PER_TASK = 16
 """Default: how many bursts a task is cut into, when it has that many items."""
 
 
-Reason = Literal["begin", "release", "after", "stream", "unit", "own"]
-"""What a burst waited for last: nothing, its request, a task's end, what feeds it, its unit, the burst before it."""
+Reason = Literal["begin", "release", "after", "stream", "space", "unit", "own"]
+"""What a burst waited for last: nothing, its request, a task's end, what feeds it, room, its unit, the burst before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,13 @@ class Burst:
 
     begun_by: Reason
     begun_after: str
-    """The task that it waited for last; for a unit, the one that held it; empty where nothing held it up."""
+    """The task that it waited for last: for a unit the one that held it, for space the reader; else empty."""
 
     ended_after: str
-    """The task whose last result it waited for; empty where its own work ended it."""
+    """The task whose last result it waited for; empty where its own work ended it, or want of room."""
+
+    stalled_by: str = ""
+    """The reader that left its last item no room; empty where none did."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,40 @@ class Span:
     """When its last result was there."""
 
     busy_ps: int
-    """How long its items kept the unit busy; the rest of the span it waited for those that feed it."""
+    """How long its items kept the unit busy; the rest of the span it waited for those that feed it, or for room."""
 
     bursts: tuple[Burst, ...] = ()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
+class _Unit:
+    """A unit while the program is played: one burst at a time, first come first served."""
+
+    user: str = ""
+    """The task that held it last."""
+
+    is_busy: bool = False
+    queue: deque[simpy.Event] = field(default_factory=deque)
+
+    def leave(self, task: str) -> None:
+        """Hand the unit over to the one who waits longest."""
+        self.user = task
+        if self.queue:
+            self.queue.popleft().succeed()
+        else:
+            self.is_busy = False
+
+
+@dataclass(eq=False, slots=True)
+class _Store:
+    """What lies between a task and a reader that takes only so much."""
+
+    reader: "_Play"
+    room: int
+    """Items of the feeder that it holds."""
+
+
+@dataclass(eq=False, slots=True)
 class _Play:
     """A task while it is played."""
 
@@ -67,17 +103,32 @@ class _Play:
     """Items up to the end of each burst."""
 
     done: simpy.Event
-    known: list[simpy.Event]
-    """One a burst: it has begun, and the times of its results are known."""
-
     feeders: "list[_Play]" = field(default_factory=list)
     waits: "list[_Play]" = field(default_factory=list)
+    stores: list[_Store] = field(default_factory=list)
+    """Of its readers that take only so much."""
+
+    starts_ps: list[int] = field(default_factory=list)
+    leaves_ps: list[int] = field(default_factory=list)
+    """When the last item of each burst leaves the unit; of a burst that is not settled: not before."""
+
     first_ps: list[int] = field(default_factory=list)
     """Time of the first result of each burst."""
 
-    last_ps: list[int] = field(default_factory=list)
+    n_settled: int = 0
+    """Bursts whose last result is known for good."""
+
+    known: dict[int, simpy.Event] = field(default_factory=dict)
+    settled: dict[int, simpy.Event] = field(default_factory=dict)
+    """What others wait for, by burst: that it has begun; that it is settled."""
+
     bursts: list[Burst] = field(default_factory=list)
-    start_ps: int = -1
+    waits_for: str = ""
+    """What it waits for, in words; read only where all wait for ever."""
+
+    ring: "_Play | None" = None
+    """For whom it waits, likewise."""
+
     end_ps: int = -1
 
     def work_until(self, item: int) -> int:
@@ -88,36 +139,41 @@ class _Play:
         """When the result of *item* (from 1) is there; its burst must have begun."""
         burst = bisect_left(self.bounds, item)
         start, stop = (self.bounds[burst - 1] if burst else 0), self.bounds[burst]
+        last = self.leaves_ps[burst] + self.task.lag_ps
         if item == stop:
-            return self.last_ps[burst]
-        first, last = self.first_ps[burst], self.last_ps[burst]
+            return last
+        first = self.first_ps[burst]
         return first + (last - first) * (item - start - 1) // (stop - start - 1)
 
+    def begin_ps(self, item: int, burst: int) -> int:
+        """When *item* (from 1), of *burst*, which must have begun, begins."""
+        before, stop = (self.bounds[burst - 1] if burst else 0), self.bounds[burst]
+        first = self.starts_ps[burst]
+        if item == before + 1:
+            return first
+        last = self.leaves_ps[burst] - self.work_until(stop) + self.work_until(stop - 1)
+        return first + (last - first) * (item - before - 1) // (stop - before - 1)
 
-@dataclass(eq=False)
-class _Unit:
-    """A unit while the program is played."""
-
-    resource: simpy.Resource
-    user: str = ""
-    """The task that held it last."""
+    def begun(self, env: simpy.Environment, burst: int) -> simpy.Event:
+        """Return what happens when *burst* begins; it must not have begun."""
+        return self.known.setdefault(burst, env.event())
 
 
 def play(program: Program, *, burst: int | None = None) -> list[Span]:
     """Play *program* and return the span of every task, in the program's order.
 
     A burst has *burst* items; by default each task is cut into `BURSTS_PER_TASK`. Raises SimulationError when tasks
-    wait for each other for ever.
+    wait for each other for ever, or a store could not hold what one item of its reader needs.
     """
     env = simpy.Environment()
-    units = {unit: _Unit(simpy.Resource(env)) for unit in dict.fromkeys(task.unit for task in program.tasks)}
-    plays: dict[str, _Play] = {}
-    for task in program.tasks:
-        bounds = _bounds(task.n_items, burst)
-        plays[task.name] = _Play(task, bounds, env.event(), [env.event() for _ in bounds])
+    units = {unit: _Unit() for unit in dict.fromkeys(task.unit for task in program.tasks)}
+    plays = {task.name: _Play(task, _bounds(task.n_items, burst), env.event()) for task in program.tasks}
     for run in plays.values():
         run.feeders = [_named(plays, name, run.task) for name in run.task.streams]
         run.waits = [_named(plays, name, run.task) for name in run.task.after]
+        for name, room in run.task.rooms.items():
+            _check_room(run.task, name, room, plays)
+            plays[name].stores.append(_Store(run, room))
         env.process(_perform(env, run, units[run.task.unit]))
     env.run()
     stuck = [run for run in plays.values() if not run.done.triggered]
@@ -126,7 +182,7 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
             f"program: every task must come to its end, got {len(stuck)} that wait: {_waiting(stuck)}"
         )
     return [
-        Span(task.name, task.layer, task.unit, run.start_ps, run.end_ps, task.work_ps, tuple(run.bursts))
+        Span(task.name, task.layer, task.unit, run.starts_ps[0], run.end_ps, task.work_ps, tuple(run.bursts))
         for task, run in zip(program.tasks, plays.values(), strict=True)
     ]
 
@@ -137,6 +193,16 @@ def _named(plays: dict[str, _Play], name: str, task: Task) -> _Play:
     return plays[name]
 
 
+def _check_room(task: Task, name: str, room: int, plays: dict[str, _Play]) -> None:
+    if name not in task.streams:
+        raise SimulationError(f"{task.name}: must have room for those that feed it, got {name!r}")
+    least = -(-plays[name].task.n_items // task.n_items)
+    if room < least:
+        raise SimulationError(
+            f"{task.name}: must have room for the {least} items of {name} that one of its own needs, got {room}"
+        )
+
+
 def _bounds(n_items: int, burst: int | None) -> list[int]:
     n_bursts = min(n_items, BURSTS_PER_TASK) if burst is None else -(-n_items // burst)
     return [n_items * (i + 1) // n_bursts for i in range(n_bursts)]
@@ -144,7 +210,7 @@ def _bounds(n_items: int, burst: int | None) -> list[int]:
 
 def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy.Event, Any, None]:
     """Play one task: a SimPy process."""
-    task, begin = run.task, 0
+    task, begin, start, pace = run.task, 0, 0, 0
     reason: Reason = "begin"
     cause = ""
     if task.release_ps > env.now:
@@ -152,43 +218,79 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
         reason = "release"
     for other in run.waits:
         if not other.done.processed:
+            run.waits_for, run.ring = other.task.name, other
             yield other.done
             reason, cause = "after", other.task.name
     for number, end in enumerate(run.bounds):
-        first_input = last_input = 0
-        first_feeder = last_feeder = ""
+        needs: list[tuple[_Play, int, int]] = []  # who feeds this burst, up to which of its items and bursts
+        first_input = 0
+        first_feeder = ""
         for feeder in run.feeders:
             first, last = _needed(run, number, begin, end, feeder)
-            known = feeder.known[bisect_left(feeder.bounds, last)]
-            if not known.processed:
-                yield known
+            burst = bisect_left(feeder.bounds, last)
+            needs.append((feeder, last, burst))
+            if len(feeder.starts_ps) <= burst:
+                run.waits_for, run.ring = feeder.task.name, feeder
+                yield feeder.begun(env, burst)
                 reason, cause = "stream", feeder.task.name
             if (at := feeder.result_ps(first)) > first_input:
                 first_input, first_feeder = at, feeder.task.name
-            if (at := feeder.result_ps(last)) > last_input:
-                last_input, last_feeder = at, feeder.task.name
         if first_input > env.now:
             yield env.timeout(first_input - env.now)
             reason, cause = "stream", first_feeder
+        if start + pace > env.now:
+            yield env.timeout(start + pace - env.now)
+            reason, cause = "space", run.stores[0].reader.task.name
+        for store in run.stores:
+            while (at := _room_ps(run, store, begin + 1, number)) > env.now or at < 0:
+                run.waits_for, run.ring = f"room before {store.reader.task.name}", store.reader
+                yield _more_room(env, run, store, begin + 1, number) if at < 0 else env.timeout(at - env.now)
+                reason, cause = "space", store.reader.task.name
         asked = env.now
-        turn = unit.resource.request()
-        yield turn
+        if unit.is_busy:
+            turn = env.event()
+            unit.queue.append(turn)
+            yield turn
+        unit.is_busy = True
         start = int(env.now)
         if start > asked:
             reason, cause = "unit", unit.user
-        done_before, done_after = run.work_until(begin), run.work_until(end)
-        own_end = start + done_after - done_before
-        leaves = max(own_end, last_input + done_after - run.work_until(end - 1))
-        run.first_ps.append(start + run.work_until(begin + 1) - done_before + task.lag_ps)
-        run.last_ps.append(leaves + task.lag_ps)
-        run.bursts.append(Burst(start, leaves, reason, cause, last_feeder if leaves > own_end else ""))
-        if number == 0:
-            run.start_ps = start
-        run.known[number].succeed()
-        if done_after > done_before:
-            yield env.timeout(done_after - done_before)
-        unit.user = task.name
-        unit.resource.release(turn)  # while a burst waits for those that feed it, its unit is free for others
+        work, one = run.work_until(end) - run.work_until(begin), run.work_until(end) - run.work_until(end - 1)
+        least, pace = _in_turns_ps(run, end - begin, work) if run.stores else (0, 0)
+        own_end = start + max(work, least)
+        last_input, last_feeder = _last_input(needs)
+        run.starts_ps.append(start)
+        run.first_ps.append(start + run.work_until(begin + 1) - run.work_until(begin) + task.lag_ps)
+        run.leaves_ps.append(max(own_end, last_input + one))
+        is_settled = not run.stores and all(feeder.n_settled > burst for feeder, _, burst in needs)
+        if is_settled:
+            run.n_settled = number + 1
+        if number in run.known:
+            run.known.pop(number).succeed()
+        if work:
+            yield env.timeout(work)
+        unit.leave(task.name)  # while a burst waits for those that feed it, or for room, its unit is free for others
+        stalled_by = ""
+        if not is_settled:
+            for feeder, _, burst in needs:
+                if feeder.n_settled <= burst:
+                    run.waits_for, run.ring = feeder.task.name, feeder
+                    yield feeder.settled.setdefault(burst, env.event())
+            last_input, last_feeder = _last_input(needs)
+            leaves = max(own_end, last_input + one)
+            for store in run.stores:
+                while (at := _room_ps(run, store, end, number + 1)) < 0:
+                    run.waits_for, run.ring = f"room before {store.reader.task.name}", store.reader
+                    yield _more_room(env, run, store, end, number + 1)
+                if at + one > leaves:
+                    leaves, stalled_by = at + one, store.reader.task.name
+            run.leaves_ps[number] = max(leaves, int(env.now))
+            run.n_settled = number + 1
+            if number in run.settled:
+                run.settled.pop(number).succeed()
+        leaves = run.leaves_ps[number]
+        ended_after = "" if stalled_by or last_input + one <= own_end else last_feeder
+        run.bursts.append(Burst(start, leaves, reason, cause, ended_after, stalled_by))
         if leaves > env.now:
             yield env.timeout(leaves - env.now)
         begin = end
@@ -197,6 +299,15 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
         yield env.timeout(task.lag_ps)
     run.end_ps = int(env.now)
     run.done.succeed()
+
+
+def _last_input(needs: list[tuple[_Play, int, int]]) -> tuple[int, str]:
+    """Return when the last of what a burst needs is there, as far as is known, and who brings it."""
+    last_input, last_feeder = 0, ""
+    for feeder, last, _ in needs:
+        if (at := feeder.result_ps(last)) > last_input:
+            last_input, last_feeder = at, feeder.task.name
+    return last_input, last_feeder
 
 
 def _needed(run: _Play, number: int, begin: int, end: int, feeder: _Play) -> tuple[int, int]:
@@ -210,12 +321,74 @@ def _needed(run: _Play, number: int, begin: int, end: int, feeder: _Play) -> tup
     return min(-(-(begin + 1) * n_feeder // n), last), last
 
 
+def _taken(run: _Play, store: _Store, item: int, n_bursts: int) -> int:
+    """Return which item of the reader must have begun before there is room for *item*; 0 where there always is.
+
+    A reader that begins an item takes all that this item needs. Where that lies in a burst of the reader that needs
+    more than the first *n_bursts* of *run*, what it can begin without them will do.
+    """
+    reader = store.reader
+    if item <= store.room:
+        return 0
+    taken = (item - store.room - 1) * reader.task.n_items // run.task.n_items + 1
+    whole = n_bursts * len(reader.bounds) // len(run.bounds)
+    return min(taken, reader.bounds[whole - 1]) if whole else 0
+
+
+def _room_ps(run: _Play, store: _Store, item: int, n_bursts: int) -> int:
+    """Return when there is room for *item* in *store*; -1 where a reader has not yet begun what tells."""
+    taken = _taken(run, store, item, n_bursts)
+    if not taken:
+        return 0
+    reader = store.reader
+    burst = bisect_left(reader.bounds, taken)
+    if len(reader.starts_ps) <= burst:
+        return -1
+    at = reader.begin_ps(taken, burst)
+    if reader.n_settled <= burst and taken > (reader.bounds[burst - 1] if burst else 0) + 1:
+        for further in reader.stores:  # the reader may itself want room
+            further_ps = _room_ps(reader, further, taken, burst + 1)
+            if further_ps < 0:
+                return -1
+            at = max(at, further_ps)
+    return at
+
+
+def _more_room(env: simpy.Environment, run: _Play, store: _Store, item: int, n_bursts: int) -> simpy.Event:
+    """Return what must happen before it is known when there is room for *item*: the beginning of a burst."""
+    reader, taken = store.reader, _taken(run, store, item, n_bursts)
+    burst = bisect_left(reader.bounds, taken)
+    if len(reader.starts_ps) <= burst:
+        return reader.begun(env, burst)
+    unknown = next(s for s in reader.stores if _room_ps(reader, s, taken, burst + 1) < 0)
+    return _more_room(env, reader, unknown, taken, burst + 1)
+
+
+def _in_turns_ps(run: _Play, n_items: int, work: int) -> tuple[int, int]:
+    """Return the least time of *n_items* items in a row, and until the next may begin, where lag takes room, too.
+
+    Of a burst that is longer than the room: results that are on their way lie in the store like those that are there.
+    """
+    least = pace = 0
+    for store in run.stores:
+        together = -(-run.task.n_items // store.reader.task.n_items)  # items that the reader takes at once
+        at_once = store.room // together * together
+        if n_items > at_once:
+            turns, turn = (n_items - 1) // at_once, work * together // n_items + run.task.lag_ps
+            least = max(least, turns * turn + work * (n_items - turns * at_once) // n_items)
+            pace = max(pace, turn * n_items // at_once)
+    return least, pace
+
+
 def _waiting(stuck: list[_Play]) -> str:
-    """Say who waits for whom, for the first few."""
-    lines = []
-    for run in stuck[:5]:
-        others = [other.task.name for other in (*run.waits, *run.feeders) if not other.done.triggered]
-        lines.append(f"{run.task.name} waits for {', '.join(others) or f'unit {run.task.unit}'}")
+    """Say who waits for whom, for the first few, those first that wait for each other in a ring."""
+    run: _Play | None = stuck[0]
+    path: list[_Play] = []
+    while run is not None and run not in path:
+        path.append(run)
+        run = run.ring
+    ring = path[path.index(run) :] if run is not None else []
+    lines = [f"{run.task.name} waits for {run.waits_for}" for run in [*ring, *(r for r in stuck if r not in ring)][:5]]
     return "; ".join(lines) + ("; ..." if len(stuck) > 5 else "")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies import programs, seeds
 
 from imcsim.analytic import bounds_ps
-from imcsim.mapping.program import Program
+from imcsim.mapping.program import Program, Task
 from imcsim.sim import play
 from imcsim.sim.critical_path import critical_path
 
@@ -113,3 +113,46 @@ def test_no_unit_and_no_lag_of_the_critical_path_is_longer_than_its_task_has(pro
     for (name, is_lag), ps in spent.items():
         task = program.task_of[name]
         assert is_lag or ps <= task.work_ps
+
+
+@st.composite
+def lines(draw):
+    """Tasks in a line, each with room for so many items before the next, and lags that are shorter than an item."""
+    n, tasks = draw(st.integers(1, 120)), []
+    for i in range(draw(st.integers(2, 4))):
+        room = draw(st.sampled_from([1, 2, 5, 30, None]))
+        work = draw(st.integers(10, 99))
+        tasks.append(
+            Task(
+                f"t{i}", "line", f"unit{i}", n, n * work, lag_ps=draw(st.sampled_from([0, 0, 9])),
+                streams=(f"t{i - 1}",) if i else (), rooms={f"t{i - 1}": room} if i and room else {},
+            )
+        )  # fmt: skip
+    return Program(tuple(tasks))
+
+
+@settings(max_examples=40)
+@given(lines())
+def test_bursts_before_full_stores_take_the_time_of_single_items(program):
+    one, many = play(program, burst=1), play(program)
+    for single, burst in zip(one, many, strict=True):
+        assert burst.busy_ps == single.busy_ps
+        assert abs(burst.end_ps - single.end_ps) <= 0.01 * single.end_ps
+    least, greatest = bounds_ps(program)
+    assert least <= makespan(one) <= greatest
+    assert least <= makespan(many) <= greatest
+
+
+@settings(max_examples=40)
+@given(lines())
+def test_a_store_never_holds_less_than_nothing_nor_more_than_its_room(program):
+    spans = {span.task: span for span in play(program, burst=1)}
+    for task in program.tasks:
+        for feeder, room in task.rooms.items():
+            made = sorted(burst.start_ps for burst in spans[feeder].bursts)
+            taken = sorted(burst.start_ps for burst in spans[task.name].bursts)
+            lag = program.task_of[feeder].lag_ps
+            there = sorted(burst.end_ps + lag for burst in spans[feeder].bursts)
+            for i, at in enumerate(made):  # with what is taken at that very moment
+                assert i + 1 - sum(t <= at for t in taken) <= room
+            assert all(arrives <= t for arrives, t in zip(there, taken, strict=True))

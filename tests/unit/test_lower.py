@@ -85,15 +85,15 @@ def test_chunks_of_rows_leave_psums_that_the_reduce_unit_adds(tiny_chip, tiny_gr
     linear = tasks_of(program, "linear")
     # two chunks for each of 3 outputs; each psum takes 4 bits
     assert linear["psums.round0"].actions == {"psum_buffer.write": 2 * 3 * 4}
-    assert linear["psums.read"].actions == {"psum_buffer.read": 2 * 3 * 4}
-    assert linear["reduce"].actions == {"reduce_unit.add": 3}
-    assert linear["vpe"].streams == ("linear/reduce",)
+    assert linear["psums.read.round0"].actions == {"psum_buffer.read": 2 * 3 * 4}
+    assert linear["reduce.round0"].actions == {"reduce_unit.add": 3}
+    assert linear["vpe"].streams == ("linear/reduce.round0",)
 
 
 def test_sums_wider_than_an_adder_take_several_additions(tiny_chip, tiny_graph):
     narrow = variant(tiny_chip, {"reduce_unit.adder_bits": 2})
     program = program_of(tiny_graph, narrow, policy=lambda *_: [Split(1, 1), Split(2, 1)])
-    assert tasks_of(program, "linear")["reduce"].actions == {"reduce_unit.add": 3 * 2}
+    assert tasks_of(program, "linear")["reduce.round0"].actions == {"reduce_unit.add": 3 * 2}
 
 
 def test_a_temporal_layer_first_brings_its_weights(tiny_chip, tiny_graph):

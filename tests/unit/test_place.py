@@ -3,6 +3,7 @@ import pytest
 from strategies import TIM_DNN, plane_sum, variant
 
 from imcsim.analytic.counts import count_actions
+from imcsim.costs.price import price
 from imcsim.errors import MappingError
 from imcsim.graph import (
     BINARY,
@@ -20,6 +21,7 @@ from imcsim.graph import (
     unsigned,
 )
 from imcsim.mapping.digital import is_on_host
+from imcsim.mapping.lower import lower
 from imcsim.mapping.place import Split, as_they_are, place
 from imcsim.ternary import PlaneSum
 
@@ -250,3 +252,28 @@ def test_asymmetric_weights_are_not_sensed_as_n_alone(tiny_chip):
         )
         graph = Graph(name="dense", input=Tensor("x", (4,), REAL), ops=ops, output="y")
         assert place(graph, chip).layers[1].sense == sense
+
+
+def test_psums_that_wait_for_a_later_round_go_to_main_memory_where_half_of_the_buffer_is_full(tiny_chip):
+    # 64 rows of 9 outputs in a single tile of 32 rows and 16 columns: each waits for the second round with a psum
+    one_tile = variant(tiny_chip, {"n_tiles": 1})
+    graph = linear_graph(64, 9)
+    bits = place(graph, one_tile, policy=as_they_are).layers[1].psum_bits
+    spilt = {}
+    for psums in (4, 18):
+        plan = place(graph, variant(one_tile, {"psum_buffer.capacity_bits": psums * bits}), policy=as_they_are)
+        first, second = plan.psum_flows(plan.layers[1])
+        assert (first.n_written, first.n_read, second.n_written, second.n_read) == (9, 0, 9, 18)
+        assert (first.n_outputs, second.n_outputs) == (0, 9)
+        assert (second.spilt_bits, first.fetched_bits, second.fetched_bits) == (0, 0, first.spilt_bits)
+        program = lower(plan, price(plan.chip))
+        assert +count_actions(plan)["fc"] == +program.actions["fc"]
+        spilt[psums] = first.spilt_bits, "fc/psums.spill.round0" in program.task_of
+    assert spilt == {4: (7 * bits, True), 18: (0, False)}
+
+
+def test_a_psum_buffer_that_cannot_stream_is_refused(tiny_chip):
+    small = variant(tiny_chip, {"n_tiles": 1, "psum_buffer.capacity_bits": 3})
+    message = r"^fc: the psum buffer of tim-dnn must hold 4 psums \(\d+ bits\), got 3 bits; increase psum_buffer.cap"
+    with pytest.raises(MappingError, match=message):
+        place(linear_graph(64, 3), small)
