@@ -26,6 +26,7 @@ from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
+from imcsim.ternary import no_values
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
 from imcsim.workloads import Workload
@@ -84,6 +85,8 @@ def run(
     if engine == "all" and not workload.has_data:
         wants.discard("execute")
     _require_values(workload, engine, "execute" in wants, trials, explain=explain, ablation=ablation)
+    if "execute" in wants and not workload.has_data and not workload.graph().has_values:
+        raise DataError(no_values(workload.name))
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
     if samples is not None:
@@ -197,6 +200,7 @@ class Result:
             "accuracy": self._accuracy(),
             "perplexity": self._perplexity(),
             "check": self._check(),
+            "has_values": self.plan.graph.has_values,
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
         if self.accounts is not None:

@@ -155,6 +155,9 @@ class Summary(Part):
     accuracy: Accuracy | None = None
     perplexity: Perplexity | None = None
     check: Check | None = None
+    has_values: bool = True
+    """Whether the workload has weights; one that is told by its shapes alone has no outputs."""
+
     trials: TrialsSummary | None = None
     layer_errors: LayerErrorsSummary | None = None
     ablation: AblationSummary | None = None

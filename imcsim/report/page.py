@@ -173,6 +173,8 @@ def what_ran(summary: Summary) -> Section:
         "estimate": "The estimate was not run: there are no analytic bounds, and no areas by component.",
         "execute": "Execution was not run: there is no accuracy, no clipping and no check of the outputs.",
     }
+    if not summary.has_values:
+        words["execute"] = "The workload is told by its shapes alone: values, and so an accuracy, need weights."
     if {"simulate", "estimate"} <= set(missing):
         words["simulate"] = "Neither simulation nor estimate was run: there are no times and no energies."
         missing.remove("estimate")

@@ -97,7 +97,8 @@ def headlines(summary: Summary) -> list[str]:
             found += f"; another class for {check.n_different_classes} samples"
         lines.append(f"outputs    {found}")
     if missing := not_run(summary):
-        lines.append(f"not run: {', '.join(missing)}")
+        without = "" if summary.has_values else " (shapes alone: values need weights)"
+        lines.append(f"not run: {', '.join(missing)}{without}")
     return lines
 
 
