@@ -121,18 +121,24 @@ class Clock:
         if plan.style == "temporal":
             written = [self._write(layer, round_) for round_ in layer.rounds]
         tail = self._tail(layer, n_items)
-        if arrive:  # the input comes while the weights do; they share main memory
-            self.memory_free_ns = max(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
+        come = start  # when main memory begins with the input
+        ready: list[float] = []  # when the weights of a round are there
+        if arrive:
+            if written and self._asked_ns(layer.rounds[0]) < start:  # asked for while the layer before was at work
+                ready = [self._written_ns(layer.rounds[0], written[0])]
+            come = max(start, self.memory_free_ns)
+            self.memory_free_ns = come + sum(s.work_ns for s in arrive[::2])
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
             full = [*chain, *(self._reduce(layer) if last else []), *(tail if last else [])]
             begin = self.now_ns + alone_ns(issue)
             if written:
-                begin = max(begin, self._written_ns(layer.rounds[r], written[r]))
-            arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
-            self.now_ns = max(begin + chain_ns(full), arrived)
-            drain = chain_ns(full) - chain_ns(full[: full.index(chain[1]) + 1])
-            self.tile_free_ns[list(layer.rounds[r].tiles)] = self.now_ns - drain
+                begin = max(begin, *ready[r : r + 1] or [self._written_ns(layer.rounds[r], written[r])])
+            self.now_ns, accessed = begin + chain_ns(full), begin + chain_ns(chain[:2])
+            if arrive and r == 0:  # the input may be there last of all
+                self.now_ns = max(self.now_ns, come + chain_ns([*arrive, *full]))
+                accessed = max(accessed, come + chain_ns([*arrive, *chain[:2]]))
+            self.tile_free_ns[list(layer.rounds[r].tiles)] = accessed
             stages.append([*(arrive if r == 0 else []), *full])
         if not chains:
             full = [*arrive, *side, *tail]
@@ -223,12 +229,14 @@ class Clock:
                        total=int(rows_of_tile.sum())),
         ]  # fmt: skip
 
+    def _asked_ns(self, round_: Round) -> float:
+        """Return when the weights of a round are asked of main memory."""
+        free = self.tile_free_ns[list(round_.tiles)].max() if self.plan.chip.double_buffered else self.now_ns
+        return float(free) + alone_ns(self.stage("scheduler", "scheduler.issue", 1, 1))
+
     def _written_ns(self, round_: Round, stages: list[Stage]) -> float:
         """Return when the weights of a round are in their tiles."""
-        tiles = list(round_.tiles)
-        free = self.tile_free_ns[tiles].max() if self.plan.chip.double_buffered else self.now_ns
-        issue = self.stage("scheduler", "scheduler.issue", 1, 1)
-        begin = max(float(free) + alone_ns(issue), self.memory_free_ns)
+        begin = max(self._asked_ns(round_), self.memory_free_ns)
         self.memory_free_ns = begin + stages[0].work_ns
         return begin + chain_ns(stages)
 
