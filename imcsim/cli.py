@@ -148,9 +148,10 @@ def run(
             progress=progress,
             device=device,
         )
-    page = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)
+    written = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)
     print_run(result.summary, result.rows, _console())
-    print(f"report: {page}")
+    is_page = written.suffix == ".html"
+    print(f"report: {written}" if is_page else f"summary: {written}; imcsim report {out} draws the page")
 
 
 @app.command(epilog="Example: imcsim report out/demo")

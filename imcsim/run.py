@@ -214,14 +214,19 @@ class Result:
         return summary
 
     def write(self, folder: str | Path, *, command: str = "", trace: bool = False) -> Path:
-        """Write every file of the run into *folder* and return the page; each file appears when it is whole."""
-        from imcsim.report.page import build_report
+        """Write every file of the run into *folder* and return the page; each file appears when it is whole.
 
+        An estimate alone writes its tables and no page, which would take longer than the estimate:
+        `imcsim.report.build_report` draws it. Then the summary is returned.
+        """
         folder = Path(folder)
         require_writable(folder)
+        draws = self.engine != "estimate"
         drawn = [f"figures/{name}.{form}" for name in ("trials", "layer_errors", "ablation") for form in ("png", "svg")]
         for stale in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html", "trials.csv", *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
+        for figure in [] if draws else [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg")]:
+            figure.unlink()
         write_whole(folder / "rows.csv", to_csv(self.rows))
         if self.accounts is not None and self.accounts.trials is not None:
             write_whole(folder / "trials.csv", self.accounts.trials.to_csv())
@@ -231,6 +236,10 @@ class Result:
                 self.trace.to_perfetto(folder / "trace.json")
         summary = self.summary | {"command": command}
         write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        if not draws:
+            return folder / "summary.json"
+        from imcsim.report.page import build_report
+
         return build_report(folder)
 
     def _estimate(self, rows: list[Row]) -> dict[str, float] | None:

@@ -23,14 +23,12 @@ from imcsim.report.load import OccupancySummary, RunFolder, Summary, read_run
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.tables import (
     area_by_component,
-    area_text,
     basis_shares,
     clipping_by_layer,
     cost_sources,
     energy_by_component,
     energy_by_layer,
     engines_compared,
-    interval_95,
     latency_by_bound,
     latency_by_layer,
     layers_of,
@@ -40,6 +38,7 @@ from imcsim.report.tables import (
     utilization,
 )
 from imcsim.report.terminal import not_run
+from imcsim.report.totals import area_text, interval_95
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
 from imcsim.units import human, percent
