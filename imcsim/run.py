@@ -213,19 +213,18 @@ class Result:
             summary["energy_interval_pJ"] = list(interval)
         return summary
 
-    def write(self, folder: str | Path, *, command: str = "", trace: bool = False) -> Path:
+    def write(self, folder: str | Path, *, command: str = "", trace: bool = False, page: bool = True) -> Path:
         """Write every file of the run into *folder* and return the page; each file appears when it is whole.
 
-        An estimate alone writes its tables and no page, which would take longer than the estimate:
-        `imcsim.report.build_report` draws it. Then the summary is returned.
+        Without *page* no page and no figures are drawn, which takes some seconds, and the summary is returned;
+        `imcsim.report.build_report` draws them later.
         """
         folder = Path(folder)
         require_writable(folder)
-        draws = self.engine != "estimate"
         drawn = [f"figures/{name}.{form}" for name in ("trials", "layer_errors", "ablation") for form in ("png", "svg")]
         for stale in ("summary.json", "rows.csv", "spans.csv", "trace.json", "report.html", "trials.csv", *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
-        for figure in [] if draws else [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg")]:
+        for figure in [] if page else [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg")]:
             figure.unlink()
         write_whole(folder / "rows.csv", to_csv(self.rows))
         if self.accounts is not None and self.accounts.trials is not None:
@@ -236,7 +235,7 @@ class Result:
                 self.trace.to_perfetto(folder / "trace.json")
         summary = self.summary | {"command": command}
         write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        if not draws:
+        if not page:
             return folder / "summary.json"
         from imcsim.report.page import build_report
 

@@ -7,6 +7,7 @@ DESCRIPTION = (
     "AlexNet for 224 x 224 images, grouped, shapes alone: 5 convolutions and 3 linear layers, 2-bit activations, "
     "ternary weights (assumed: 40 % zeros; batch norms in place of the response normalization, as in WRPN)"
 )
+DATASET = "none: shapes alone"
 PAPERS = (
     "Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012",
     "Mishra, Nurvitadhi, Cook, Marr, WRPN: Wide Reduced-Precision Networks, ICLR 2018, arXiv:1709.01134",

@@ -7,6 +7,7 @@ DESCRIPTION = (
     "BN-Inception for 224 x 224 images, shapes alone: 69 convolutions and 1 linear layer, 2-bit activations, "
     "ternary weights (assumed: 40 % zeros)"
 )
+DATASET = "none: shapes alone"
 PAPERS = (
     "Ioffe, Szegedy, Batch Normalization, ICML 2015, arXiv:1502.03167, Figure 5 (ports of a later Caffe model "
     "have 128 outputs for 96 behind the pools of 4c and 4d)",

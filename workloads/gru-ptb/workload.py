@@ -7,6 +7,7 @@ DESCRIPTION = (
     "GRU language model for the Penn Treebank, shapes alone: 300 hidden units, 35 time steps, ternary activations and "
     "weights (recalled of HitNet; assumed: 300 inputs, 40 % zeros; words are looked up and chosen by the host)"
 )
+DATASET = "none: shapes alone"
 PAPERS = ("Wang et al., HitNet: Hybrid Ternary Recurrent Neural Network, NeurIPS 2018",)
 
 N_HIDDEN = 300

@@ -7,6 +7,7 @@ DESCRIPTION = (
     "MobileNet v1 for 224 x 224 images, shapes alone: 14 plain and 13 depthwise convolutions and 1 linear layer, "
     "2-bit activations, ternary weights (both assumed; 40 % zeros)"
 )
+DATASET = "none: shapes alone"
 PAPERS = ("Howard et al., MobileNets, 2017, arXiv:1704.04861, Table 1",)
 EIGHT_BIT_LAYERS = "conv1 takes 8-bit pixels; all others take 2-bit activations"
 

@@ -7,6 +7,7 @@ DESCRIPTION = (
     "ResNet-20 for 32 x 32 images, shapes alone: 19 convolutions and 1 linear layer, 2-bit activations, "
     "ternary weights (assumed: 40 % zeros)"
 )
+DATASET = "none: shapes alone"
 PAPERS = (
     "He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385, section 4.2",
 )

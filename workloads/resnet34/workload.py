@@ -7,6 +7,7 @@ DESCRIPTION = (
     "ResNet-34 for 224 x 224 images, shapes alone: 36 convolutions and 1 linear layer, 2-bit activations, "
     "ternary weights (assumed: 40 % zeros)"
 )
+DATASET = "none: shapes alone"
 PAPERS = (
     "He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385, Table 1",
     "Mishra, Nurvitadhi, Cook, Marr, WRPN: Wide Reduced-Precision Networks, ICLR 2018, arXiv:1709.01134",

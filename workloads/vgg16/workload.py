@@ -7,6 +7,7 @@ DESCRIPTION = (
     "VGG-16 for 224 x 224 images, shapes alone: 13 convolutions and 3 linear layers, 2-bit activations, "
     "ternary weights (assumed: 40 % zeros)"
 )
+DATASET = "none: shapes alone"
 PAPERS = (
     "Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, "
     "arXiv:1409.1556, Table 1, column D",
