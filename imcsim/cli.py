@@ -119,6 +119,10 @@ def run(
         ),
     ] = "auto",
     trace: Annotated[bool, typer.Option("--trace", help="Also write trace.json, which Perfetto opens.")] = False,
+    page: Annotated[
+        bool | None,
+        typer.Option("--page/--no-page", help="Draw report.html and figures; left out by estimate alone."),
+    ] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also draw the energy's interval from the chip's stated ranges.")
     ] = False,
@@ -151,9 +155,10 @@ def run(
             progress=progress,
             device=device,
         )
-    page = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace)
+    draws = page if page is not None else engine != "estimate"
+    written = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace, page=draws)
     print_run(result.summary, result.rows, _console())
-    print(f"report: {page}")
+    print(f"report: {written}" if draws else f"summary: {written}; imcsim report {out} draws the page")
 
 
 @app.command(epilog="Example: imcsim report out/demo")
@@ -210,7 +215,7 @@ def workload_list() -> None:
 
     found = [find_workload(name) for name in shipped_workloads()]
     _print_table("Workloads", ["name", "data set", "description"],
-                 [[w.name, getattr(w.module, "DATASET", ""), w.description] for w in found])  # fmt: skip
+                 [[w.name, w.said("DATASET"), w.description] for w in found])  # fmt: skip
 
 
 @workloads.command("show", epilog="Example: imcsim workload show digits-ternary-cnn")

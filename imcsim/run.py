@@ -26,6 +26,7 @@ from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
+from imcsim.ternary import no_values
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
 from imcsim.workloads import Workload
@@ -88,6 +89,8 @@ def run(
     _require_values(workload, engine, "execute" in wants, trials, ablation=ablation)
     if explain and wants == {"estimate"}:
         raise ConfigError("explain: must go with a run that simulates or executes samples, got engine estimate")
+    if "execute" in wants and not workload.has_data and not workload.graph().has_values:
+        raise DataError(no_values(workload.name))
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
     if samples is not None:
@@ -213,6 +216,7 @@ class Result:
             "accuracy": self._accuracy(),
             "perplexity": self._perplexity(),
             "check": self._check(),
+            "has_values": self.plan.graph.has_values,
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
         if self.accounts is not None:
@@ -227,10 +231,12 @@ class Result:
             summary["energy_interval_pJ"] = list(interval)
         return summary
 
-    def write(self, folder: str | Path, *, command: str = "", trace: bool = False) -> Path:
-        """Write every file of the run into *folder* and return the page; each file appears when it is whole."""
-        from imcsim.report.page import build_report
+    def write(self, folder: str | Path, *, command: str = "", trace: bool = False, page: bool = True) -> Path:
+        """Write every file of the run into *folder* and return the page; each file appears when it is whole.
 
+        Without *page* no page and no figures are drawn, which takes some seconds, and the summary is returned;
+        `imcsim.report.build_report` draws them later.
+        """
         folder = Path(folder)
         require_writable(folder)
         asked = ("trials", "layer_errors", "ablation", "critical_path")
@@ -238,6 +244,8 @@ class Result:
         tables = ("rows.csv", "spans.csv", "trials.csv", "critical_path.csv")
         for stale in ("summary.json", "trace.json", "report.html", *tables, *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
+        for figure in [] if page else [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg")]:
+            figure.unlink()
         write_whole(folder / "rows.csv", to_csv(self.rows))
         if self.accounts is not None and self.accounts.trials is not None:
             write_whole(folder / "trials.csv", self.accounts.trials.to_csv())
@@ -249,6 +257,10 @@ class Result:
                 self.trace.to_perfetto(folder / "trace.json")
         summary = self.summary | {"command": command}
         write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        if not page:
+            return folder / "summary.json"
+        from imcsim.report.page import build_report
+
         return build_report(folder)
 
     def _estimate(self, rows: list[Row]) -> dict[str, float] | None:

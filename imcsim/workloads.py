@@ -8,6 +8,7 @@ outputs that others published, by which the network is checked. It may name its 
 accuracy, or perplexity of log-probabilities (n v 1 t) against labels (n t)).
 """
 
+import ast
 import difflib
 import importlib.util
 import sys
@@ -47,7 +48,33 @@ class Workload:
     @property
     def description(self) -> str:
         """What the workload is, in a line."""
-        return str(getattr(self.module, "DESCRIPTION", "")) or (self.module.__doc__ or "").split("\n")[0]
+        return self.said("DESCRIPTION") or (self.module.__doc__ or "").split("\n")[0]
+
+    def said(self, name: str) -> str:
+        """Return the text that the workload says under *name*, such as DATASET; empty where it says nothing.
+
+        A text that stands in the file as it is is read there, so that a list of workloads does not wait for torch.
+        """
+        if "module" not in self.__dict__ and (text := self._texts.get(name)):
+            return text
+        return str(getattr(self.module, name, ""))
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """What the file assigns as plain text at its top level."""
+        try:
+            tree = ast.parse(self.path.read_text(encoding="utf-8"))
+        except (OSError, SyntaxError, ValueError):  # reading it as a module says what is wrong
+            return {}
+        return {
+            target.id: node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
 
     @property
     def metric(self) -> Metric:

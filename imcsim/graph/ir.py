@@ -90,7 +90,11 @@ class Product(Record):
             )
         a, b = (slice(part * self.n_hidden, (part + 1) * self.n_hidden) for part in (2, 3))
         planes, n_inputs = self.weights.planes, n_rows - self.n_hidden
-        if self.kind == "gru" and (np.any(planes[:, a, n_inputs:]) or np.any(planes[:, b, :n_inputs])):
+        if (
+            self.kind == "gru"
+            and self.weights.has_values
+            and (np.any(planes[:, a, n_inputs:]) or np.any(planes[:, b, :n_inputs]))
+        ):
             raise GraphError(
                 "gru: weights must be 0 where the candidate's sum over the input meets the hidden state, and the other "
                 "way round, got others"
@@ -300,6 +304,11 @@ class Graph(Record):
     def products(self) -> tuple[Op, ...]:
         """The ops that run on tiles."""
         return tuple(op for op in self.ops if op.product is not None)
+
+    @property
+    def has_values(self) -> bool:
+        """Whether all weights are known, so that outputs can be computed, and not their shapes alone."""
+        return all(op.product is None or op.product.weights.has_values for op in self.ops)
 
     def is_asymmetric(self, op: Op) -> bool:
         """Whether -1 counts for something else than +1 in the weights or the inputs of a product."""

@@ -3,7 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from imcsim.arch.spec import Chip, Tile
 from imcsim.errors import MappingError
@@ -137,6 +139,14 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
     if style == "temporal":
         return [min(_splits(layer, chip), key=lambda s: (_time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
     splits = [_least_split(layer, chip.tile) for layer in layers]
+
+    @cache
+    def sizes(i: int, split: Split) -> list[tuple[int, int]]:
+        """Blocks and columns of every shard of a layer."""
+        tile = chip.tile
+        shards = (shard for together in _shards(layers[i], split, tile) for shard in together)
+        return [(shard.n_blocks(tile.rows_per_access), shard.n_columns) for shard in shards]
+
     while True:
         slowest = sorted(range(len(layers)), key=lambda i: -_compute_ns(layers[i], splits[i], chip))
         for i in slowest:
@@ -144,7 +154,7 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
                       < _compute_ns(layers[i], splits[i], chip)]  # fmt: skip
             better.sort(key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))
             trial = splits[:i] + better[:1] + splits[i + 1 :]
-            if better and _pack_all(layers, trial, chip) is not None:
+            if better and _fit([sizes(j, split) for j, split in enumerate(trial)], chip):
                 splits = trial
                 break
         else:
@@ -204,8 +214,7 @@ def _time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
 # --- packing ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Free:
+class _Free(NamedTuple):
     """A free rectangle of a tile, in blocks and columns."""
 
     block: int
@@ -225,30 +234,43 @@ class _Tiles:
 
     def put(self, shard: Shard, load_of_layer: dict[int, int], first: int) -> Shard | None:
         """Place *shard* in the tile that this layer burdens least; None where it fits nowhere."""
-        n_blocks, n_columns = shard.n_blocks(self.rows_per_access), shard.n_columns
+        found = self.take(shard.n_blocks(self.rows_per_access), shard.n_columns, load_of_layer, first)
+        if found is None:
+            return None
+        tile, space = found
+        return replace(shard, tile=tile, block=space.block, column=space.column)
+
+    def take(
+        self, n_blocks: int, n_columns: int, load_of_layer: dict[int, int], first: int
+    ) -> tuple[int, _Free] | None:
+        """Fill a rectangle in the tile that this layer burdens least; return the tile and the space it was taken of."""
         best: tuple[tuple[int, int, int], int, int] | None = None
         n_tiles = len(self.free)
         for tile, rectangles in enumerate(self.free):
             key = (load_of_layer[tile], self.load[tile], (tile - first) % n_tiles)
             if best is not None and key >= best[0]:
                 continue
-            fitting = [
-                (rectangle.n_blocks * rectangle.n_columns, i)
-                for i, rectangle in enumerate(rectangles)
-                if rectangle.n_blocks >= n_blocks and rectangle.n_columns >= n_columns
-            ]
-            if fitting:
-                best = (key, tile, min(fitting)[1])
+            least, found = 0, -1
+            for i, space in enumerate(rectangles):
+                if space.n_blocks >= n_blocks and space.n_columns >= n_columns:
+                    size = space.n_blocks * space.n_columns
+                    if found < 0 or size < least:
+                        least, found = size, i
+            if found >= 0:
+                best = (key, tile, found)
         if best is None:
             return None
         _, tile, i = best
         space = self.free[tile].pop(i)
-        below = _Free(space.block + n_blocks, space.column, space.n_blocks - n_blocks, space.n_columns)
-        beside = _Free(space.block, space.column + n_columns, n_blocks, space.n_columns - n_columns)
-        self.free[tile] += [rest for rest in (below, beside) if rest.n_blocks and rest.n_columns]
+        if space.n_blocks > n_blocks:  # below
+            self.free[tile].append(
+                _Free(space.block + n_blocks, space.column, space.n_blocks - n_blocks, space.n_columns)
+            )
+        if space.n_columns > n_columns:  # beside
+            self.free[tile].append(_Free(space.block, space.column + n_columns, n_blocks, space.n_columns - n_columns))
         self.load[tile] += n_blocks
         load_of_layer[tile] += n_blocks
-        return replace(shard, tile=tile, block=space.block, column=space.column)
+        return tile, space
 
 
 def _segments(layer: LayerPlan, tile: Tile) -> list[tuple[int, int]]:
@@ -310,6 +332,19 @@ def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[
             placed.append(done)
         rounds.append((Round(tuple(placed)),))
     return rounds
+
+
+def _fit(sizes: list[list[tuple[int, int]]], chip: Chip) -> bool:
+    """Whether `_pack_all` finds room for layers whose shards have *sizes* in blocks and columns."""
+    room = chip.n_tiles * chip.tile.n_blocks * chip.tile.n_columns
+    if sum(n_blocks * n_columns for layer in sizes for n_blocks, n_columns in layer) > room:
+        return False
+    tiles = _Tiles(chip)
+    for layer in sizes:
+        load: dict[int, int] = defaultdict(int)
+        if any(tiles.take(n_blocks, n_columns, load, 0) is None for n_blocks, n_columns in layer):
+            return False
+    return True
 
 
 def _pack_rounds(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]]:

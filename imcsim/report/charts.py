@@ -24,12 +24,9 @@ from imcsim.report.palette import (
 )
 from imcsim.report.tables import (
     EXTENT_OF_STAGE,
-    GROUPS,
     Timeline,
     area_by_component,
-    area_text,
     basis_shares,
-    interval_95,
     limited,
     solidity,
 )
@@ -37,6 +34,7 @@ from imcsim.report.tables import energy_by_component as energy_by_component_tabl
 from imcsim.report.tables import energy_by_layer as energy_by_layer_table
 from imcsim.report.tables import latency_by_layer as latency_by_layer_table
 from imcsim.report.tables import utilization as utilization_table
+from imcsim.report.totals import GROUPS, area_text, interval_95
 from imcsim.units import UM2_PER_MM2, human, percent
 
 _TICKS_OF_ROWS = {

@@ -33,13 +33,11 @@ from imcsim.report.palette import (
 )
 from imcsim.report.tables import (
     EXTENT_OF_STAGE,
-    GROUPS,
     Timeline,
     basis_shares,
     clipping_by_layer,
     energy_by_component,
     energy_by_layer,
-    interval_95,
     latency_by_layer,
     limited,
     main_engine,
@@ -47,6 +45,7 @@ from imcsim.report.tables import (
     solidity,
     timeline,
 )
+from imcsim.report.totals import GROUPS, interval_95
 from imcsim.results import write_whole
 from imcsim.units import human, percent
 

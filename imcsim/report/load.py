@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import Field, ValidationError
 
 from imcsim.arch.spec import Basis
@@ -27,6 +26,9 @@ from imcsim.report.parts import (
 )
 from imcsim.report.time_parts import TimeSummary, parse_path
 from imcsim.results import COLUMNS, Row, energy_of, from_csv, latency_of
+
+if TYPE_CHECKING:
+    import pandas as pd  # a terminal does without
 
 SPAN_COLUMNS = ("task", "layer", "unit", "component", "start_ns", "end_ns", "busy_ns")
 _SPAN_NUMBERS = 3
@@ -162,6 +164,9 @@ class Summary(Part):
     accuracy: Accuracy | None = None
     perplexity: Perplexity | None = None
     check: Check | None = None
+    has_values: bool = True
+    """Whether the workload has weights; one that is told by its shapes alone has no outputs."""
+
     trials: TrialsSummary | None = None
     layer_errors: LayerErrorsSummary | None = None
     ablation: AblationSummary | None = None
@@ -183,14 +188,14 @@ class RunFolder:
     folder: Path
     summary: Summary
     rows: tuple[Row, ...]
-    spans: pd.DataFrame | None
+    spans: "pd.DataFrame | None"
     """Columns `SPAN_COLUMNS`, a line for each task; None when the run was not simulated."""
 
-    path: pd.DataFrame | None = None
+    path: "pd.DataFrame | None" = None
     """Columns `PATH_COLUMNS`, a line for each segment of the critical path; None when the time was not explained."""
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """The rows as a table."""
         return to_frame(self.rows)
 
@@ -216,8 +221,10 @@ def read_run(folder: str | Path) -> RunFolder:
     return RunFolder(folder, summary, tuple(rows), spans, path)
 
 
-def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
+def to_frame(rows: Sequence[Row]) -> "pd.DataFrame":
     """Return *rows* as a table with the columns of `Row`."""
+    import pandas as pd
+
     return pd.DataFrame({name: [getattr(row, name) for row in rows] for name in COLUMNS}, columns=list(COLUMNS))
 
 
@@ -288,7 +295,9 @@ def _require_sums(rows: Sequence[Row], totals: Totals, engine: str, path: Path) 
             )
 
 
-def _spans(path: Path) -> pd.DataFrame:
+def _spans(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
     text = _read_csv(path)
     try:
         lines = list(csv.reader(io.StringIO(text)))

@@ -23,14 +23,12 @@ from imcsim.report.load import OccupancySummary, RunFolder, Summary, read_run
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.tables import (
     area_by_component,
-    area_text,
     basis_shares,
     clipping_by_layer,
     cost_sources,
     energy_by_component,
     energy_by_layer,
     engines_compared,
-    interval_95,
     latency_by_bound,
     latency_by_layer,
     layers_of,
@@ -42,6 +40,7 @@ from imcsim.report.tables import (
 from imcsim.report.terminal import not_run
 from imcsim.report.time_figures import time_drawings
 from imcsim.report.time_page import time_sections
+from imcsim.report.totals import area_text, interval_95
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
 from imcsim.units import human, percent
@@ -175,6 +174,8 @@ def what_ran(summary: Summary) -> Section:
         "estimate": "The estimate was not run: there are no analytic bounds, and no areas by component.",
         "execute": "Execution was not run: there is no accuracy, no clipping and no check of the outputs.",
     }
+    if not summary.has_values:
+        words["execute"] = "The workload is told by its shapes alone: values, and so an accuracy, need weights."
     if {"simulate", "estimate"} <= set(missing):
         words["simulate"] = "Neither simulation nor estimate was run: there are no times and no energies."
         missing.remove("estimate")

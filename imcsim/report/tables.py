@@ -13,52 +13,8 @@ import numpy as np
 import pandas as pd
 
 from imcsim.arch.spec import BASES
-from imcsim.intervals import wilson_interval
 from imcsim.report.load import LayerSummary
-from imcsim.units import UM2_PER_MM2
-
-ENGINES = ("simulate", "estimate")
-"""The engines that write rows; the one that is trusted more first."""
-
-_ABOUT_TIME = ("time", "busy")
-
-GROUPS = (
-    "Tile array",
-    "PCUs",
-    "Tile writes",
-    "Activation buffer",
-    "Psum buffer",
-    "Reduce unit",
-    "SFU",
-    "Network",
-    "Main memory",
-    "Scheduler",
-    "Other",
-    "Leakage",
-)
-"""Groups of components, in the order in which bars are stacked. Leakage stands for all components together."""
-
-_GROUP_OF_BEGINNING = {
-    "tile.pcu": "PCUs",
-    "tile.write": "Tile writes",
-    "tile": "Tile array",
-    "activation_buffer": "Activation buffer",
-    "psum_buffer": "Psum buffer",
-    "reduce_unit": "Reduce unit",
-    "sfu": "SFU",
-    "network": "Network",
-    "main_memory": "Main memory",
-    "scheduler": "Scheduler",
-}
-
-
-def group_of(component: str) -> str:
-    """Return the group of a component.
-
-    >>> group_of("tile.bitlines"), group_of("tile.pcu"), group_of("sfu.qu"), group_of("abacus")
-    ('Tile array', 'PCUs', 'SFU', 'Other')
-    """
-    return next((group for start, group in _GROUP_OF_BEGINNING.items() if component.startswith(start)), "Other")
+from imcsim.report.totals import ABOUT_TIME, ENGINES, GROUPS, group_of
 
 
 def main_engine(frame: pd.DataFrame) -> str | None:
@@ -93,7 +49,7 @@ def energy_by_layer(frame: pd.DataFrame, engine: str | None = None, *, phase: st
 def energy_by_component(frame: pd.DataFrame, engine: str | None = None) -> pd.DataFrame:
     """Return for each component with a cost: group, actions_pJ, leak_pJ, energy_pJ (the sum), share; greatest first."""
     rows = rows_of(frame, engine)
-    rows = rows[~rows.action.isin(_ABOUT_TIME)]
+    rows = rows[~rows.action.isin(ABOUT_TIME)]
     leaks = rows.action == "leak"
     table = pd.DataFrame(
         {
@@ -156,22 +112,6 @@ def area_by_component(frame: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("area_um2", ascending=False, kind="stable")
 
 
-def by_group(frame: pd.DataFrame, engine: str | None = None) -> pd.DataFrame:
-    """Return for each group of components: energy_pJ with leakage, share, utilization of its busiest part, area_um2."""
-    energy = energy_by_component(frame, engine).groupby("group").energy_pJ.sum()
-    busy = utilization(frame, engine).groupby("group")[["busy_ns", "utilization"]].max()
-    area = area_by_component(frame).groupby("group").area_um2.sum()
-    used = set(energy.index) | set(busy.index) | set(area.index)
-    table = pd.DataFrame(index=pd.Index([name for name in GROUPS if name in used], name="group", dtype=object))
-    table["energy_pJ"] = energy.reindex(table.index).fillna(0.0)
-    table["share"] = shares(table.energy_pJ)
-    return table.assign(
-        busy_ns=busy.busy_ns.reindex(table.index),
-        utilization=busy.utilization.reindex(table.index),
-        area_um2=area.reindex(table.index),
-    )
-
-
 def basis_shares(frame: pd.DataFrame, engine: str | None = None) -> pd.DataFrame:
     """Return how well energy and area are known: a line a basis, columns energy and area, shares of 1."""
     spent, area = rows_of(frame, engine), _area_rows(frame)
@@ -187,7 +127,7 @@ def basis_shares(frame: pd.DataFrame, engine: str | None = None) -> pd.DataFrame
 def cost_sources(frame: pd.DataFrame, engine: str | None = None) -> pd.DataFrame:
     """Return every cost that the energy rests on, leakage apart: component, action, count, energies, basis, source."""
     rows = rows_of(frame, engine)
-    rows = rows[~rows.action.isin((*_ABOUT_TIME, "leak"))]
+    rows = rows[~rows.action.isin((*ABOUT_TIME, "leak"))]
     table = rows.groupby(["component", "action", "basis", "source"], sort=False, as_index=False).agg(
         count=("count", "sum"), energy_pJ=("energy_pJ", "sum")
     )
@@ -252,27 +192,6 @@ def shares(values: pd.Series) -> pd.Series:
     """Return *values* as shares of their sum; zeros when there is nothing to share."""
     total = values.sum()
     return values / total if total else values * 0.0
-
-
-def area_text(area_um2: float) -> str:
-    """Return an area for people, in mm² from a thousandth of one.
-
-    >>> area_text(310400.0), area_text(12.5)
-    ('0.3104 mm²', '12.5 µm²')
-    """
-    if area_um2 >= UM2_PER_MM2 / 1000:
-        return f"{area_um2 / UM2_PER_MM2:.4g} mm²"
-    return f"{area_um2:.4g} µm²"
-
-
-def interval_95(share: float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a *share* that was counted in *n* samples.
-
-    >>> low, high = interval_95(0.9, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.8256, 0.9448)
-    """
-    return wilson_interval(round(share * n), n)
 
 
 # Timelines

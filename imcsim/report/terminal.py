@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,9 +16,9 @@ from imcsim.report.accounts import (
     quantiles_text,
     trials_text,
 )
-from imcsim.report.load import LayerSummary, Summary, check_summary, to_frame
-from imcsim.report.tables import area_text, by_group, energy_by_layer, interval_95, latency_by_layer, main_engine
+from imcsim.report.load import LayerSummary, Summary, check_summary
 from imcsim.report.time_tables import time_lines, time_tables
+from imcsim.report.totals import LayerTotal, area_text, by_group, by_layer, interval_95, spent_rows
 from imcsim.report.views import TableView
 from imcsim.results import Row
 from imcsim.units import human, percent
@@ -32,13 +31,13 @@ def print_run(summary: Summary | Mapping[str, Any], rows: Sequence[Row], console
     """Print the headline of a run, a table of its layers and a table of the components of the chip."""
     if not isinstance(summary, Summary):
         summary = check_summary(summary, "summary")
-    frame = to_frame(rows)
+    spent = spent_rows(rows)
     for line in headlines(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if any(layer.n_macs for layer in summary.layers) or main_engine(frame):
-        console.print(layers_table(summary, frame))
-    if main_engine(frame):
-        console.print(components_table(frame))
+    if any(layer.n_macs for layer in summary.layers) or spent:
+        console.print(layers_table(summary, spent))
+    if spent:
+        console.print(components_table(spent, rows))
     if summary.time:
         for line in time_lines(summary.time):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -103,7 +102,8 @@ def headlines(summary: Summary) -> list[str]:
             found += f"; another class for {check.n_different_classes} samples"
         lines.append(f"outputs    {found}")
     if missing := not_run(summary):
-        lines.append(f"not run: {', '.join(missing)}")
+        without = "" if summary.has_values else " (shapes alone: values need weights)"
+        lines.append(f"not run: {', '.join(missing)}{without}")
     return lines
 
 
@@ -117,27 +117,28 @@ def not_run(summary: Summary) -> list[str]:
     return [engine for engine, result in given.items() if result is None]
 
 
-def layers_table(summary: Summary, frame: pd.DataFrame) -> Table:
+def layers_table(summary: Summary, rows: Sequence[Row]) -> Table:
     """Return a line for each layer: MACs, latency, what bounds it, energy, accesses, clipped ones, those that drive no
     input, zero products.
     """
     idle = "skipped" if summary.skips_zero_blocks else "idle"
     columns = ("MACs", "latency", "share", "bound by", "energy", "share", "accesses", "clipped", idle, "zero products")
     table = _table("Layers", "layer", columns)
-    latency, energy = latency_by_layer(frame), energy_by_layer(frame).sum(axis=1)
-    total_pJ = float(energy.sum())
+    totals = by_layer(rows)
+    total_pJ = sum(total.energy_pJ for total in totals.values())
+    total_ns = sum(total.latency_ns or 0.0 for total in totals.values())
     named = {layer.name: layer for layer in summary.layers}
-    for name in dict.fromkeys([*named, *energy.index]):
+    for name in dict.fromkeys([*named, *totals]):
         layer = named.get(name, LayerSummary(name=name, kind=""))
-        time = latency.loc[name] if name in latency.index else None
-        spent_pJ = float(energy.get(name, 0.0))
+        total = totals.get(name, LayerTotal())
+        latency_ns, spent_pJ = total.latency_ns, total.energy_pJ
         accesses = layer.n_accesses if layer.n_accesses is not None else layer.n_accesses_per_inference
         table.add_row(
             escape(name),
             human(layer.n_macs, "", digits=3) if layer.n_macs else NOTHING,
-            human(time.latency_ns, "ns", digits=3) if time is not None else NOTHING,
-            percent(time.share) if time is not None else NOTHING,
-            time.bound_by if time is not None else layer.kind if layer.kind == "host" else NOTHING,
+            human(latency_ns, "ns", digits=3) if latency_ns is not None else NOTHING,
+            percent(latency_ns / (total_ns or 1.0)) if latency_ns is not None else NOTHING,
+            total.bound_by if latency_ns is not None else layer.kind if layer.kind == "host" else NOTHING,
             human(spent_pJ, "pJ", digits=3) if spent_pJ else NOTHING,
             percent(spent_pJ / total_pJ) if spent_pJ else NOTHING,
             human(accesses, "", digits=3) if accesses else NOTHING,
@@ -148,20 +149,23 @@ def layers_table(summary: Summary, frame: pd.DataFrame) -> Table:
     return table
 
 
-def components_table(frame: pd.DataFrame) -> Table:
-    """Return a line for each group of components: energy with leakage, how busy, area."""
+def components_table(rows: Sequence[Row], every: Sequence[Row]) -> Table:
+    """Return a line for each group of components: energy with leakage, how busy, area, which stands in *every* row."""
     table = _table("Components", "component", ("energy", "share", "busy", "busy share", "area", "share"))
-    groups = by_group(frame)
-    area_um2 = float(groups.area_um2.sum())
-    for name, group in groups.iterrows():
+    groups = by_group(rows, every)
+    total_pJ = sum(group.energy_pJ for group in groups.values())
+    total_um2 = sum(group.area_um2 or 0.0 for group in groups.values())
+    latency_ns = sum(row.latency_ns for row in rows)
+    for name, group in groups.items():
+        busy_ns, area_um2 = group.busy_ns, group.area_um2
         table.add_row(
-            escape(str(name)),
+            escape(name),
             human(group.energy_pJ, "pJ", digits=3),
-            percent(group.share),
-            NOTHING if pd.isna(group.busy_ns) else human(group.busy_ns, "ns", digits=3),
-            NOTHING if pd.isna(group.utilization) else percent(group.utilization),
-            NOTHING if pd.isna(group.area_um2) else area_text(group.area_um2),
-            NOTHING if pd.isna(group.area_um2) else percent(group.area_um2 / area_um2),
+            percent(group.energy_pJ / (total_pJ or 1.0)),
+            NOTHING if busy_ns is None else human(busy_ns, "ns", digits=3),
+            NOTHING if busy_ns is None else percent(busy_ns / latency_ns if latency_ns else 0.0),
+            NOTHING if area_um2 is None else area_text(area_um2),
+            NOTHING if area_um2 is None else percent(area_um2 / (total_um2 or 1.0)),
         )
     return table
 

@@ -3,13 +3,15 @@
 import csv
 import io
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 from pydantic import Field
 
 from imcsim.errors import DataError
 from imcsim.report.parts import NotNegative, Part, Share
+
+if TYPE_CHECKING:
+    import pandas as pd  # a terminal does without
 
 PATH_COLUMNS = ("task", "layer", "unit", "component", "kind", "holds_up", "start_ns", "end_ns")
 
@@ -69,7 +71,7 @@ class TimeSummary(Part):
     units: Annotated[tuple[UseSummary, ...], Field(strict=False)]
 
 
-def parse_path(text: str, where: str) -> pd.DataFrame:
+def parse_path(text: str, where: str) -> "pd.DataFrame":
     """Return the critical path in CSV *text*, columns `PATH_COLUMNS`; raises DataError, naming *where*, for another."""
     lines = list(csv.reader(io.StringIO(text)))
     if not lines or tuple(lines[0]) != PATH_COLUMNS:
@@ -85,4 +87,6 @@ def parse_path(text: str, where: str) -> pd.DataFrame:
         if len(line) != len(PATH_COLUMNS) or not 0 <= start_ns <= end_ns < math.inf:
             raise DataError(f"{where}: line {number} must hold a segment of the path, got {','.join(line)}")
         rows.append((*names, start_ns, end_ns))
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=list(PATH_COLUMNS))

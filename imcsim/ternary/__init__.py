@@ -12,14 +12,16 @@ from imcsim.ternary.codecs import (
     twos_complement,
     twos_complement_trits,
 )
-from imcsim.ternary.planes import PlaneSum
+from imcsim.ternary.planes import PlaneSum, UnknownPlanes, no_values
 
 __all__ = [
     "CODECS",
     "Codec",
     "PlaneSum",
+    "UnknownPlanes",
     "binary",
     "bit_serial",
+    "no_values",
     "sign_magnitude",
     "signed_trits",
     "ternary",

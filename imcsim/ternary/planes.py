@@ -2,13 +2,59 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
-from imcsim.errors import ConfigError
+from imcsim.errors import ConfigError, DataError
 from imcsim.records import Record, frozen_array
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class UnknownPlanes:
+    """Planes of which nobody has the entries: their shape and their share of zeros, and one clear line for the rest.
+
+    They stand where an array of planes would stand, and take no memory. Whoever asks for an entry gets a DataError.
+    """
+
+    shape: tuple[int, ...]
+    """(p ...)."""
+
+    zero_fraction: float
+    of: str
+    """The network that they are weights of."""
+
+    def __post_init__(self) -> None:
+        if len(self.shape) < 2 or any(size < 1 for size in self.shape):
+            raise ConfigError(f"{self.of}: weights must have planes and a shape (p ...) of 1 or more, got {self.shape}")
+        if not 0 <= self.zero_fraction <= 1:
+            raise ConfigError(f"{self.of}: zero_fraction must be from 0 to 1, got {self.zero_fraction}")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """Axes, that of the planes included."""
+        return len(self.shape)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise DataError(no_values(self.of))
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        raise DataError(no_values(self.of))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # what Python and numpy probe for
+            raise AttributeError(name)
+        raise DataError(no_values(self.of))
+
+
+def no_values(name: str) -> str:
+    """Return the line for whoever asks the network *name* for values that it cannot have."""
+    return f"{name}: has shapes alone, no weights, so no values; run it with --engine simulate or estimate"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,17 +97,35 @@ class PlaneSum(Record):
     each position of its window, (c g) or (c g 1 1) has groups over the whole window.
     """
 
+    @classmethod
+    def of_shape(
+        cls, shape: tuple[int, ...], *, zero_fraction: float, of: str, n_planes: int = 1, minus: float = 1.0
+    ) -> "PlaneSum":
+        """Return the operand of *shape* whose entries nobody has: the weights of a network given by its shapes.
+
+        Args:
+            shape: Of the operand.
+            zero_fraction: Share of the entries of its planes that are 0.
+            of: The network that it is of, for messages.
+            n_planes: How many planes; they count for 1, 2, 4 ...
+            minus: What -1 counts for where +1 counts for 1.
+        """
+        planes: Any = UnknownPlanes((n_planes, *shape), zero_fraction, of)
+        return cls(planes=planes, factors=whole_factors([1 << p for p in range(n_planes)]), minus=np.array(minus))
+
     def __post_init__(self) -> None:
-        planes = np.asarray(self.planes)
-        if planes.ndim < 1 or len(planes) == 0:
-            raise ConfigError(f"planes: must hold at least one plane (p ...), got shape {planes.shape}")
-        require_ternary(planes, "planes")
+        planes = self.planes
+        if self.has_values:
+            planes = np.asarray(planes)
+            if planes.ndim < 1 or len(planes) == 0:
+                raise ConfigError(f"planes: must hold at least one plane (p ...), got shape {planes.shape}")
+            require_ternary(planes, "planes")
+            object.__setattr__(self, "planes", frozen_array(planes, np.int8))
         factors = np.asarray(self.factors)
         whole = factors.dtype.kind in "iub"
         factors = frozen_array(factors, np.int64 if whole else np.float64)
         if len(factors) != len(planes):
             raise ConfigError(f"factors: must be one for each of the {len(planes)} planes, got {len(factors)}")
-        object.__setattr__(self, "planes", frozen_array(planes, np.int8))
         object.__setattr__(self, "factors", factors)
         for name in ("scale", "offset", "minus"):
             values = frozen_array(getattr(self, name), np.float64)
@@ -98,6 +162,11 @@ class PlaneSum(Record):
         object.__setattr__(self, "group_scale", frozen_array(scale, np.float64))
 
     @property
+    def has_values(self) -> bool:
+        """Whether the entries are known, and not their shape alone."""
+        return not isinstance(self.planes, UnknownPlanes)
+
+    @property
     def is_grouped(self) -> bool:
         """Whether groups of inputs have scales of their own."""
         return self.group_size is not None
@@ -125,6 +194,8 @@ class PlaneSum(Record):
     @property
     def zero_fraction(self) -> float:
         """Share of the entries of all planes that are 0."""
+        if isinstance(self.planes, UnknownPlanes):
+            return self.planes.zero_fraction
         return float(np.mean(self.planes == 0)) if self.planes.size else 0.0
 
     def to_codes(self) -> Array:

@@ -398,3 +398,15 @@ def test_a_device_is_chosen_or_refused_in_one_line(tmp_path):
     )  # fmt: skip
     done = imcsim(tmp_path, "run", name, "--engine", "execute", "--device", "auto", "--out", "out", **no_gpu)
     assert done.returncode == 0, done.stderr
+
+
+def test_shapes_alone_are_played_and_estimated_and_not_executed(tmp_path):
+    done = imcsim(tmp_path, "run", "gru-ptb", "--no-page", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "not run: execute (shapes alone: values need weights)" in done.stdout
+    assert done.stdout.splitlines()[-1] == "summary: out/summary.json; imcsim report out draws the page"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["simulate"]
+    assert summary["estimate"]
+    done = imcsim(tmp_path, "run", "gru-ptb", "--engine", "execute", "--out", "other")
+    assert_one_line(done, "gru-ptb: has shapes alone, no weights, so no values; run it with --engine simulate or")

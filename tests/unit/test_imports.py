@@ -85,7 +85,7 @@ def loaded_after(code):
     """The top-level modules that a fresh process has loaded after *code*."""
     code += "\nimport sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_importing_imcsim_brings_in_no_heavy_library():
@@ -123,3 +123,16 @@ def test_the_names_that_a_user_types_are_there():
     assert set(imcsim.__all__) == set(dir(imcsim))
     with pytest.raises(AttributeError, match="module 'imcsim' has no attribute 'simulator'"):
         imcsim.simulator  # noqa: B018
+
+
+def test_a_run_that_estimates_a_large_network_brings_in_no_heavy_library(tmp_path):
+    run = ["imcsim", "run", "resnet34", "--chip", "tim-dnn", "--engine", "estimate", "--out", str(tmp_path)]
+    code = f"import sys, imcsim.cli; sys.argv = {run}; imcsim.cli.app(standalone_mode=False)"
+    loaded = loaded_after(code)
+    assert not loaded & {"torch", "simpy", "numba", "scipy", "pandas", "matplotlib", "plotly", "jinja2", "sklearn"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "summary.json"]
+
+
+def test_listing_the_workloads_does_not_wait_for_torch():
+    code = "import sys, imcsim.cli; sys.argv = ['imcsim', 'workload', 'list']; imcsim.cli.app(standalone_mode=False)"
+    assert "torch" not in loaded_after(code)

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from imcsim.errors import DataError, OutputError
-from imcsim.report import build_report, charts, tables
+from imcsim.report import build_report, charts, tables, totals
 from imcsim.report.figures import drawings, render
 from imcsim.report.load import Accuracy, LayerSummary, check_summary, read_run, to_frame
 from imcsim.report.page import cards, page_of, sections
@@ -194,10 +194,22 @@ def test_cost_sources_give_the_energy_of_one_action(frame):
     assert table.energy_pJ.sum() == 40.0
 
 
-def test_groups_join_what_a_component_is_called_in_costs_and_in_times(frame):
-    table = tables.by_group(frame)
-    assert table.loc["Tile array", ["energy_pJ", "busy_ns", "area_um2"]].tolist() == [24.0, 4.0, 75.0]
-    assert table.energy_pJ.sum() == 44.0
+def test_groups_join_what_a_component_is_called_in_costs_and_in_times():
+    rows = [*rows_of_engine("simulate"), *rows_of_engine("estimate", stretch=1.5)]
+    groups = totals.by_group(totals.spent_rows(rows), rows)
+    assert groups["Tile array"] == totals.GroupTotal(energy_pJ=24.0, busy_ns=4.0, area_um2=75.0)
+    assert sum(group.energy_pJ for group in groups.values()) == 44.0
+
+
+def test_totals_of_layers_are_those_of_the_tables(frame):
+    rows = [*rows_of_engine("simulate"), *rows_of_engine("estimate", stretch=1.5)]
+    layers = totals.by_layer(totals.spent_rows(rows))
+    assert {name: total.latency_ns for name, total in layers.items()} == (
+        tables.latency_by_layer(frame).latency_ns.to_dict()
+    )
+    assert {name: total.energy_pJ for name, total in layers.items()} == (
+        tables.energy_by_layer(frame).sum(axis=1).to_dict()
+    )
 
 
 def test_clipping_is_a_share_of_the_accesses_of_a_layer():
@@ -223,9 +235,9 @@ def test_tables_of_no_rows_are_empty():
 
 
 def test_the_interval_of_a_share_never_leaves_what_a_share_can_be():
-    assert tables.interval_95(1.0, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
-    assert tables.interval_95(0.0, 20)[0] == 0.0
-    assert tables.interval_95(0.5, 0) == (0.0, 1.0)
+    assert totals.interval_95(1.0, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert totals.interval_95(0.0, 20)[0] == 0.0
+    assert totals.interval_95(0.5, 0) == (0.0, 1.0)
 
 
 # Timelines
@@ -362,7 +374,7 @@ def test_long_names_and_many_layers_can_be_drawn():
 
 
 def test_colours_and_units():
-    assert set(COLOUR_OF_GROUP) == set(tables.GROUPS)
+    assert set(COLOUR_OF_GROUP) == set(totals.GROUPS)
     assert len(set(layer_colours(60))) == 60
     assert axis_unit(999.0, "ns") == (1.0, "ns")
     assert axis_unit(0.5, "pJ") == (1e-3, "fJ")

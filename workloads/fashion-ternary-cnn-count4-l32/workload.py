@@ -16,7 +16,7 @@ from imcsim.workloads import module_beside
 _plain = module_beside(__file__, "../fashion-ternary-cnn/workload.py")
 
 DESCRIPTION = "fashion-ternary-cnn, trained on for tim-dnn with tile.count_max=4 and tile.rows_per_access=32"
-DATASET = _plain.DATASET
+DATASET = "Fashion-MNIST"
 PAPERS = _plain.PAPERS
 EIGHT_BIT_LAYERS = _plain.EIGHT_BIT_LAYERS
 WEIGHTS = Path(__file__).with_name("weights.safetensors")

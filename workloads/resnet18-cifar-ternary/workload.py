@@ -22,6 +22,7 @@ from imcsim.quant import (
 )
 
 DESCRIPTION = "ResNet-18 for 32 x 32 images, untrained: 20 convolutions and 1 linear layer, ternary weights"
+DATASET = "none: untrained"
 PAPERS = (
     "He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385",
     "Li, Zhang, Liu, Ternary Weight Networks, 2016, arXiv:1605.04711",
