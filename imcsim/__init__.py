@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imcsim.graph.capture import capture
     from imcsim.mapping.place import place
     from imcsim.report.page import build_report
-    from imcsim.sim import simulate
+    from imcsim.sim import serve, simulate
     from imcsim.tuning import for_chip
     from imcsim.workloads import load_workload
 
@@ -41,6 +41,7 @@ _HOME = {
     "load_chip": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
+    "serve": "imcsim.sim",
     "simulate": "imcsim.sim",
     "tile_matmul": "imcsim.functional.crossbar",
 }
@@ -63,6 +64,7 @@ __all__ = [
     "load_chip",
     "load_workload",
     "place",
+    "serve",
     "simulate",
     "tile_matmul",
 ]
