@@ -453,7 +453,10 @@ def _arrivals(
         raise ConfigError(f"requests: must go with a run that simulates, got engine {engine}")
     from imcsim.sim.arrivals import parse_arrivals
 
-    return parse_arrivals(arrivals or ALL_AT_ONCE, requests, seed)
+    found = parse_arrivals(arrivals or ALL_AT_ONCE, requests, seed)
+    if loads and len(found) < 2:
+        raise ConfigError(f"loads: must go with at least 2 requests, got {len(found)}")
+    return found
 
 
 def _serve(

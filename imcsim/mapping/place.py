@@ -148,8 +148,9 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
 def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
     """Cut and replicate so that the busiest tile works as little as can be for one inference, all layers together.
 
-    Of the layers on the busiest tile the one that has most work there is cut or copied, as long as that helps; what
-    would make only other layers faster is left out. A finer cut must not keep the reduce unit busier than the tiles.
+    Of the layers on the busiest tile the one that has most work there is copied, or cut where that does not help, as
+    long as it helps: copies make no psums, cuts do. What would make only other layers faster is left out. A finer cut
+    must not keep the reduce unit busier than the tiles.
     """
     splits = [_least_split(layer, chip.tile) for layer in layers]
     packed = _pack_all(layers, splits, chip, by_work=True)
@@ -166,7 +167,11 @@ def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Spl
                 if (tried := _pack_all(layers, trial, chip, by_work=True)) is not None:
                     key = _rate_key(layers, trial, _work_of_tiles(layers, trial, tried, chip), chip)
                     found.append((key, trial, tried))
-            better = min((each for each in found if each[0] < least), key=lambda each: each[0], default=None)
+            better = min(
+                (each for each in found if each[0] < least),
+                key=lambda each: (each[1][i].n_row_chunks, each[0]),
+                default=None,
+            )
             if better is not None:
                 _, splits, packed = better
                 break
@@ -205,9 +210,7 @@ def _accesses_of_block(layer: LayerPlan, split: Split) -> int:
     return vectors * layer.n_passes * layer.accesses_per_pass
 
 
-def _rate_key(
-    layers: list[LayerPlan], splits: list[Split], work: list[list[float]], chip: Chip
-) -> tuple[float, int, int]:
+def _rate_key(layers: list[LayerPlan], splits: list[Split], work: list[list[float]], chip: Chip) -> tuple[float, int]:
     """Return how long the busiest tile, or the reduce unit, works for one inference; then tiles that are as busy."""
     adds = sum(
         layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns
@@ -216,7 +219,7 @@ def _rate_key(
     of_tile = [sum(layer[tile] for layer in work) for tile in range(chip.n_tiles)]
     greatest = max(of_tile, default=0.0)
     busiest = max(greatest, adds / chip.reduce_unit.n_adders * chip.reduce_unit.add.interval_ns)
-    return round(busiest, 6), sum(ns > 0.999 * greatest for ns in of_tile), sum(split.n_replicas for split in splits)
+    return round(busiest, 6), sum(ns > 0.999 * greatest for ns in of_tile)
 
 
 def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:

@@ -199,15 +199,17 @@ def serve_loads(
     loads: Sequence[float] = LOADS,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Return what comes of *n* Poisson arrivals at each of *loads*, which are shares of *capacity_per_s*.
+    """Return what comes of *n* (2 or more) Poisson arrivals at each of *loads*, which are shares of *capacity_per_s*.
 
-    All loads see the same random numbers, so that what differs between them is the load. *progress* is told how many
-    loads were served.
+    All loads see the same random numbers, stretched so that just their share arrives: what differs between them is
+    the load. *progress* is told how many loads were served.
     """
+    arrivals = poisson(NS_PER_S, n, np.random.default_rng(seed))
+    arrivals = (arrivals - arrivals[0]) / (arrivals[-1] - arrivals[0]) * (n - 1)
     found: list[dict[str, float]] = []
     for load in loads:
         rate_per_s = load * capacity_per_s
-        served = serve(plan, poisson(rate_per_s, n, np.random.default_rng(seed)), costs)
+        served = serve(plan, arrivals * NS_PER_S / rate_per_s, costs)
         found.append(
             {
                 "load": load,
