@@ -54,6 +54,11 @@ def _ns(at: LoadSummary, name: str) -> float:
     return float(getattr(at, f"{name}_ns"))
 
 
+def spans_decades(loads: tuple[LoadSummary, ...]) -> bool:
+    """Whether the latencies differ so much that only a logarithmic axis shows the small ones."""
+    return max(at.p99_ns for at in loads) > 20 * min(at.p50_ns for at in loads)
+
+
 def loads_chart(found: RequestsSummary, loads: tuple[LoadSummary, ...]) -> Chart:
     """Return percentiles of the latency by offered load."""
     size, unit = axis_unit(loads[0].mean_ns, "ns")
@@ -69,7 +74,13 @@ def loads_chart(found: RequestsSummary, loads: tuple[LoadSummary, ...]) -> Chart
     ]  # fmt: skip
     layout = _layout() | {
         "xaxis": _x_axis({"title": {"text": "Offered load (% of the formula's rate)"}, "rangemode": "tozero"}),
-        "yaxis": {"title": {"text": f"Latency ({unit})"}, "type": "log", "automargin": True, "zeroline": False},
+        "yaxis": {
+            "title": {"text": f"Latency ({unit})"},
+            "type": "log" if spans_decades(loads) else "linear",
+            "rangemode": "tozero",
+            "automargin": True,
+            "zeroline": False,
+        },
     }
     first, last = loads[0], loads[-1]
     label = (
@@ -90,19 +101,23 @@ def loads_figure(found: RequestsSummary, loads: tuple[LoadSummary, ...]) -> Figu
     for name, colour, mark, _ in PERCENTILES:
         left.plot(offered, [_ns(at, name) / size for at in loads], f"{mark}-", color=colour, label=name, markersize=4,
                   linewidth=1.2)  # fmt: skip
-    left.set_yscale("log")
-    _plain_ticks(left, [_ns(at, name) / size for at in loads for name, *_ in PERCENTILES])
+    if spans_decades(loads):
+        left.set_yscale("log")
+        _plain_ticks(left, [_ns(at, name) / size for at in loads for name, *_ in PERCENTILES])
+    else:
+        left.set_ylim(0, 1.05 * max(at.p99_ns for at in loads) / size)
     left.set_ylabel(f"Latency ({unit})")
+    left.plot([], [], color=CAPACITY, linewidth=1, linestyle="--", label="formula: at most")
     left.legend(loc="upper left")
     served = [at.throughput_per_s / per_s for at in loads]
     right.plot([0, max(offered)], [0, max(offered)], color="#B8B8B8", linewidth=1, label="offered")
     right.plot(offered, served, "o-", color=SERVED, markersize=4, linewidth=1.2, label="served")
-    right.axhline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", label="formula")
+    right.axhline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", label="formula: at most")
     right.set_ylim(0, 1.05 * max(offered))
     right.set_ylabel(f"Inferences served ({rate_unit}/s)")
-    right.legend(loc="upper left")
+    right.legend(loc="lower right")
+    left.axvline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", zorder=0)
     for axes in (left, right):
-        axes.axvline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", zorder=0)
         axes.set_xlim(0, 1.04 * max(offered))
         axes.set_xlabel(f"Inferences offered ({rate_unit}/s), {found.n} requests a point")
         axes.grid(visible=True)
