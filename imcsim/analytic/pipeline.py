@@ -53,6 +53,10 @@ def period_of(plan: Plan, costs: CostTable, times: dict[str, LayerTime]) -> Peri
     if plan.style != "pipelined":
         return Period(sum(time.added_ns for time in times.values()), "one inference after the other", busy)
     held = {layer.name: times[layer.name].added_ns for layer in plan.layers if layer.n_steps}
+    write = costs.timings["main_memory.write"]
+    for name in held:
+        if plan.op_of[name].output.name in plan.off_chip:  # the next one enters while the last codes are on their way
+            held[name] -= max(0.0, write.latency_ns - write.interval_ns)
     for maker, place_ns in _places(plan, times).items():
         held[maker] = max(held.get(maker, 0.0), place_ns)
     bounds = busy | held

@@ -85,8 +85,12 @@ def _reads(tasks: list[Task]) -> list[str]:
 
 
 def _ends(tasks: list[Task]) -> tuple[set[str], list[str]]:
-    """Those of a layer's *tasks* that wait for no other of them, and those that no other of them waits for."""
+    """Those of a layer's *tasks* that wait for no other of them, and those on the chip that no other there waits for.
+
+    What is on its way to main memory has left the chip.
+    """
     names = {task.name for task in tasks}
-    needed = {name for task in tasks for name in (*task.after, *task.streams)}
     entrances = {task.name for task in tasks if not names & {*task.after, *task.streams}}
-    return entrances, [task.name for task in tasks if task.name not in needed]
+    on_chip = [task for task in tasks if task.unit != "main_memory"]
+    needed = {name for task in on_chip for name in (*task.after, *task.streams)}
+    return entrances, [task.name for task in on_chip if task.name not in needed]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from test_recurrent import big_lstm
 
 from imcsim.analytic import estimate
 from imcsim.arch.load import load_chip
@@ -59,6 +60,18 @@ def test_the_pipeline_works_for_two_requests_at_once(pipelined):
     assert served.makespan_ns < 0.8 * 20 * alone
     assert np.all(np.diff(served.ends_ps) > 0)
     assert served.mean_in_system == pytest.approx(served.latencies_ns.sum() / served.makespan_ns)
+
+
+def test_a_recurrent_layer_is_left_before_the_next_request_enters(tiny_chip):
+    plan = place(big_lstm(), tiny_chip, style="pipelined")
+    task = lower_requests(plan, price(tiny_chip), [0, 0]).task_of
+    last = f"rnn/spill.t{plan.layers[1].n_steps - 1}#0"
+    assert last in task["rnn/issue.0.t0#1"].after
+    assert not [name for name in task["rnn/issue.0.t1#1"].after if name.endswith("#0")]
+    served = serve(plan, [0, 0, 0], burst=1)
+    period = estimate(plan).period
+    assert period.bound_by == "rnn"
+    assert np.diff(served.ends_ps) / 1000 == pytest.approx(period.period_ns, rel=0.1)
 
 
 @pytest.fixture(scope="module")
