@@ -32,9 +32,6 @@ from imcsim.units import PS_PER_NS
 LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2)
 """Offered loads of a sweep: shares of the rate that the formula says the chip can do."""
 
-BURSTS_OF_LONGEST = 4
-"""Into how many bursts the longest task of a pipelined request is cut: a burst is as long for all tasks."""
-
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 
 
@@ -164,8 +161,7 @@ def serve(
         plan: What goes where and when; its style says whether requests overlap.
         arrivals_ns: When each request arrives; `imcsim.sim.arrivals` makes them.
         costs: Costs of the plan's chip; priced anew if not given.
-        burst: Items of one event. By default as for `simulate`; of a pipelined plan, many of whose tasks are played, so
-            many that the longest task is cut into `BURSTS_OF_LONGEST`.
+        burst: Items of one event, as for `simulate`.
         activity: What the bitlines of each layer spend, relative to the chip file.
     """
     if burst is not None and burst < 1:
@@ -177,8 +173,7 @@ def serve(
         raise SimulationError(f"{plan.graph.name}: must have a layer on the chip to serve requests, got none")
     if plan.style == "pipelined":
         program = lower_requests(plan, costs, arrivals_ps.tolist())
-        longest = max(task.n_items for task in once.tasks)
-        spans = play(program, burst=burst or -(-longest // BURSTS_OF_LONGEST))
+        spans = play(program, burst=burst)
         starts = np.array([span.start_ps for span in spans], dtype=np.int64).reshape(len(arrivals_ps), -1).min(axis=1)
         ends = np.array([span.end_ps for span in spans], dtype=np.int64).reshape(len(arrivals_ps), -1).max(axis=1)
     else:
