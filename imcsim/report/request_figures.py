@@ -93,7 +93,7 @@ def loads_chart(found: RequestsSummary, loads: tuple[LoadSummary, ...]) -> Chart
 
 def loads_figure(found: RequestsSummary, loads: tuple[LoadSummary, ...]) -> Figure:
     """Return percentiles of the latency, and the rate that leaves, by offered load."""
-    figure = Figure(figsize=(WIDTH_INCHES, 2.7), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 2.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     per_s, rate_unit = _rate_unit(max(at.offered_per_s for at in loads))
     offered = [at.offered_per_s / per_s for at in loads]
@@ -107,15 +107,15 @@ def loads_figure(found: RequestsSummary, loads: tuple[LoadSummary, ...]) -> Figu
     else:
         left.set_ylim(0, 1.05 * max(at.p99_ns for at in loads) / size)
     left.set_ylabel(f"Latency ({unit})")
-    left.plot([], [], color=CAPACITY, linewidth=1, linestyle="--", label="formula: at most")
-    left.legend(loc="upper left")
+    left.plot([], [], color=CAPACITY, linewidth=1, linestyle="--", label="formula")
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
     served = [at.throughput_per_s / per_s for at in loads]
     right.plot([0, max(offered)], [0, max(offered)], color="#B8B8B8", linewidth=1, label="offered")
     right.plot(offered, served, "o-", color=SERVED, markersize=4, linewidth=1.2, label="served")
-    right.axhline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", label="formula: at most")
+    right.axhline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", label="formula")
     right.set_ylim(0, 1.05 * max(offered))
     right.set_ylabel(f"Inferences served ({rate_unit}/s)")
-    right.legend(loc="lower right")
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
     left.axvline(found.capacity_per_s / per_s, color=CAPACITY, linewidth=1, linestyle="--", zorder=0)
     for axes in (left, right):
         axes.set_xlim(0, 1.04 * max(offered))

@@ -21,7 +21,7 @@ def requests_text(found: RequestsSummary) -> str:
     latency = found.latency_ns
     return (
         f"{found.n} requests, offered {rate_text(found.offered_per_s)}, served {rate_text(found.throughput_per_s)} "
-        f"(formula: at most {rate_text(found.capacity_per_s)}); latency {human(latency.mean, 'ns')} on average, half "
+        f"(formula: {rate_text(found.capacity_per_s)}); latency {human(latency.mean, 'ns')} on average, half "
         f"within {human(latency.p50, 'ns')}, 95 % within {human(latency.p95, 'ns')}, "
         f"99 % within {human(latency.p99, 'ns')}"
     )
@@ -35,7 +35,7 @@ def requests_table(found: RequestsSummary) -> TableView:
         ("Arrivals", found.arrivals),
         ("Offered", rate_text(found.offered_per_s)),
         ("Served", rate_text(found.throughput_per_s)),
-        ("At most, by formula", rate_text(found.capacity_per_s)),
+        ("By formula, in the long run", rate_text(found.capacity_per_s)),
         ("Mean latency", human(latency.mean, "ns")),
         ("p50", human(latency.p50, "ns")),
         ("p95", human(latency.p95, "ns")),
