@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imcsim.graph.capture import capture
     from imcsim.mapping.place import place
     from imcsim.report.page import build_report
-    from imcsim.sim import simulate
+    from imcsim.sim import serve, simulate
     from imcsim.sim.explanation import explain
     from imcsim.tuning import for_chip
     from imcsim.workloads import load_workload
@@ -45,6 +45,7 @@ _HOME = {
     "load_chip": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
+    "serve": "imcsim.sim",
     "simulate": "imcsim.sim",
     "tile_matmul": "imcsim.functional.crossbar",
 }
@@ -69,6 +70,7 @@ __all__ = [
     "load_chip",
     "load_workload",
     "place",
+    "serve",
     "simulate",
     "tile_matmul",
 ]

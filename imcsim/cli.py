@@ -95,8 +95,11 @@ def run(
     samples: Annotated[int | None, typer.Option(help="Samples of the test set to execute; all by default.")] = None,
     batch: Annotated[int, typer.Option(help="Samples that one inference takes together.")] = 1,
     style: Annotated[
-        Literal["spatial", "temporal"] | None,
-        typer.Option(help="All weights resident, or loaded round by round; spatial where it fits by default."),
+        Literal["spatial", "temporal", "pipelined"] | None,
+        typer.Option(
+            help="All weights resident, or loaded round by round, or resident with several inferences at a time; "
+            "spatial where it fits by default."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
     trials: Annotated[
@@ -110,6 +113,20 @@ def run(
     ] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Also execute with one layer real, and all but one: which one loses.")
+    ] = False,
+    requests: Annotated[
+        int | None, typer.Option(help="Also serve this many requests, an inference each: throughput and latencies.")
+    ] = None,
+    arrivals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="poisson:RATE|every:NS|FILE.csv",
+            help="When requests arrive: at random, RATE a second; one each NS ns; or as a file says. All at once by "
+            "default.",
+        ),
+    ] = None,
+    loads: Annotated[
+        bool, typer.Option("--loads", help="Also serve --requests at several loads up to saturation: a figure.")
     ] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of data sets; IMCSIM_DATA by default.")] = None,
     device: Annotated[
@@ -152,6 +169,9 @@ def run(
             trials=trials,
             explain=explain,
             ablation=ablation,
+            requests=requests,
+            arrivals=arrivals,
+            loads=loads,
             progress=progress,
             device=device,
         )

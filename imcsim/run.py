@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import fsum
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from imcsim.accounts import Accounts
     from imcsim.accuracy import Verdicts
     from imcsim.functional.statistics import Clipping, Occupancy
-    from imcsim.sim import Trace
+    from imcsim.sim import Service, Trace
     from imcsim.sim.explanation import TimeExplanation
 
 Engine = Literal["all", "simulate", "estimate", "execute"]
+ALL_AT_ONCE = "every:0"
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
@@ -57,6 +58,9 @@ def run(
     trials: int = 1,
     explain: bool = False,
     ablation: bool = False,
+    requests: int | None = None,
+    arrivals: str | None = None,
+    loads: bool = False,
     progress: Progress | None = None,
     device: str | None = None,
 ) -> "Result":
@@ -68,7 +72,7 @@ def run(
         engine: One engine, or all that the workload allows: without a test set nothing is executed.
         n_samples: How many samples of the test set to execute, from the first; all of them by default.
         batch: Samples that one inference takes together, for time and energy.
-        style: spatial or temporal; by default spatial where all weights fit at once.
+        style: spatial, temporal or pipelined; by default spatial where all weights fit at once.
         seed: Of every generator that draws.
         data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
@@ -76,6 +80,9 @@ def run(
         explain: Whether to say why what was run came out so: of a simulation the time (`imcsim.sim.explanation`), of
             executed samples every layer's numbers against the reference's (`imcsim.functional.layer_errors`).
         ablation: Whether to execute twice a layer more, to see which one loses the accuracy (`imcsim.ablation`).
+        requests: How many requests, an inference each, arrive; of a file of arrivals all by default.
+        arrivals: When: ``poisson:RATE`` (a second), ``every:NS``, or a CSV file; all at once by default.
+        loads: Whether to serve that many requests at several loads up to saturation as well.
         progress: Is told how far the work is.
         device: Where products are counted: cpu, which is the default, cuda, cuda:NUMBER or auto; the bits are the same.
     """
@@ -91,6 +98,7 @@ def run(
         raise ConfigError("explain: must go with a run that simulates or executes samples, got engine estimate")
     if "execute" in wants and not workload.has_data and not workload.graph().has_values:
         raise DataError(no_values(workload.name))
+    arrivals_ns = _arrivals(requests, arrivals, loads, wants, engine, seed)
     samples = _samples(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
     if samples is not None:
@@ -118,7 +126,10 @@ def run(
         accounts = account(
             plan, *samples, asked, reference=outcome.right_reference, chip=outcome.chip, seed=seed, progress=progress
         )
-    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts, time)
+    requested = None
+    if arrivals_ns is not None:
+        requested = _serve(plan, costs, arrivals_ns, arrivals or ALL_AT_ONCE, activity, seed, progress, loads=loads)
+    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts, time, requested)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +168,26 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
+class Requested:
+    """What became of the requests that arrived."""
+
+    service: "Service"
+    arrivals: str
+    """When they arrived, in the words of the command line."""
+
+    capacity_per_s: float
+    """What the chip can serve, by formula."""
+
+    loads: list[dict[str, float]] | None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says under ``requests``."""
+        said = {"arrivals": self.arrivals, "capacity_per_s": self.capacity_per_s}
+        return said | self.service.summary | {"loads": self.loads}
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """Everything that came out of a run."""
 
@@ -173,6 +204,7 @@ class Result:
     wants_interval: bool = False
     accounts: "Accounts | None" = None
     time: "TimeExplanation | None" = None
+    requested: "Requested | None" = None
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -223,6 +255,8 @@ class Result:
             summary |= self.accounts.summary
         if self.time is not None:
             summary["time"] = self.time.summary
+        if self.requested is not None:
+            summary["requests"] = self.requested.summary
         if self.wants_interval and leading:
             counted = self.trace or self.estimate
             assert counted is not None
@@ -239,9 +273,9 @@ class Result:
         """
         folder = Path(folder)
         require_writable(folder)
-        asked = ("trials", "layer_errors", "ablation", "critical_path")
+        asked = ("trials", "layer_errors", "ablation", "critical_path", "loads")
         drawn = [f"figures/{name}.{form}" for name in asked for form in ("png", "svg")]
-        tables = ("rows.csv", "spans.csv", "trials.csv", "critical_path.csv")
+        tables = ("rows.csv", "spans.csv", "trials.csv", "critical_path.csv", "requests.csv")
         for stale in ("summary.json", "trace.json", "report.html", *tables, *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
         for figure in [] if page else [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg")]:
@@ -249,6 +283,8 @@ class Result:
         write_whole(folder / "rows.csv", to_csv(self.rows))
         if self.accounts is not None and self.accounts.trials is not None:
             write_whole(folder / "trials.csv", self.accounts.trials.to_csv())
+        if self.requested is not None:
+            write_whole(folder / "requests.csv", self.requested.service.to_csv())
         if self.trace is not None:
             write_whole(folder / "spans.csv", _spans_csv(self.trace))
             if self.time is not None:
@@ -263,11 +299,15 @@ class Result:
 
         return build_report(folder)
 
-    def _estimate(self, rows: list[Row]) -> dict[str, float] | None:
+    def _estimate(self, rows: list[Row]) -> dict[str, Any] | None:
         if self.estimate is None:
             return None
         bounds = self.estimate.bounds
-        return {**(_totals(rows) or {}), "least_ns": bounds.least_ns, "greatest_ns": bounds.greatest_ns}
+        rate = {
+            "throughput_per_s": self.estimate.throughput_per_s,
+            "throughput_bound_by": self.estimate.period.bound_by,
+        }
+        return {**(_totals(rows) or {}), "least_ns": bounds.least_ns, "greatest_ns": bounds.greatest_ns, **rate}
 
     def _accuracy(self) -> dict[str, Any] | None:
         outcome = self.outcome
@@ -421,10 +461,56 @@ def _simulate(
     if progress is not None:
         progress("simulate", 0, 1)
     trace = simulate(plan, costs, seed=seed, activity=activity)
-    setup = simulate(plan, costs, seed=seed, phase="setup") if plan.style == "spatial" else None
+    setup = simulate(plan, costs, seed=seed, phase="setup") if plan.is_resident else None
     if progress is not None:
         progress("simulate", 1, 1)
     return trace, setup
+
+
+def _arrivals(
+    requests: int | None, arrivals: str | None, loads: bool, wants: Collection[str], engine: Engine, seed: int
+) -> np.ndarray | None:
+    """Return when requests arrive; None where none are asked for."""
+    if requests is None and arrivals is None:
+        if loads:
+            raise ConfigError("loads: must go with requests, got none; give --requests N")
+        return None
+    if "simulate" not in wants:
+        raise ConfigError(f"requests: must go with a run that simulates, got engine {engine}")
+    from imcsim.sim.arrivals import parse_arrivals
+
+    found = parse_arrivals(arrivals or ALL_AT_ONCE, requests, seed)
+    if loads and len(found) < 2:
+        raise ConfigError(f"loads: must go with at least 2 requests, got {len(found)}")
+    return found
+
+
+def _serve(
+    plan: Plan,
+    costs: CostTable,
+    arrivals_ns: np.ndarray,
+    arrivals: str,
+    activity: Activity,
+    seed: int,
+    progress: Progress | None,
+    *,
+    loads: bool,
+) -> Requested:
+    from imcsim.sim.service import LOADS, serve, serve_loads
+
+    tell = progress or (lambda what, done, total: None)
+    capacity_per_s = estimate(plan, costs).throughput_per_s
+    n = len(arrivals_ns)
+    tell("serve", 0, n)
+    service = serve(plan, arrivals_ns, costs, activity=activity)
+    tell("serve", n, n)
+    found = None
+    if loads:
+        found = serve_loads(
+            plan, costs, capacity_per_s, n, seed=seed, activity=activity,
+            progress=lambda done: tell("loads", done, len(LOADS)),
+        )  # fmt: skip
+    return Requested(service, arrivals, capacity_per_s, found)
 
 
 def _execute(

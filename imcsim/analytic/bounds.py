@@ -9,8 +9,8 @@ def bounds_ps(program: Program) -> tuple[int, int]:
     """Return the least and the greatest time, in ps, that *program* can take in any order of its tasks.
 
     Least: no unit can do its work faster, and no chain of tasks can be shorter, even if every stream passes its first
-    item on at once. Greatest: one task after the other, with the lag of each item that goes into a store which may be
-    full.
+    item on at once. Greatest: one task after the other, once the last request has arrived, with the lag of each item
+    that goes into a store which may be full.
     """
     first: dict[str, int] = {}  # earliest first result
     last: dict[str, int] = {}  # earliest last result
@@ -19,7 +19,7 @@ def bounds_ps(program: Program) -> tuple[int, int]:
         ready = max((last[name] for name in task.after), default=0)
         one = _work_of_last(task)
         fed = max((first[name] for name in task.streams), default=0)
-        begin = max(ready, fed)
+        begin = max(ready, fed, task.release_ps)
         first[task.name] = begin + task.work_ps // task.n_items + task.lag_ps
         ends = [begin + task.work_ps, *(last[name] + one for name in task.streams)]
         last[task.name] = max(ends) + task.lag_ps
@@ -29,7 +29,8 @@ def bounds_ps(program: Program) -> tuple[int, int]:
     for task in program.tasks:
         for name in task.rooms:
             n_lags[name] += min(task.n_items, program.task_of[name].n_items)
-    return least, sum(task.work_ps + n_lags[task.name] * task.lag_ps for task in program.tasks)
+    arrived = max((task.release_ps for task in program.tasks), default=0)
+    return least, arrived + sum(task.work_ps + n_lags[task.name] * task.lag_ps for task in program.tasks)
 
 
 def _work_of_last(task: Task) -> int:

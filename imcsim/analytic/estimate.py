@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from imcsim.analytic.counts import count_actions, count_setup
-from imcsim.analytic.recurrent import recurrent_time
-from imcsim.analytic.timing import Clock, LayerTime
+from imcsim.analytic.pipeline import Period, period_of, times_of
+from imcsim.analytic.timing import LayerTime
 from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
 from imcsim.costs.rows import area_rows, dynamic_energy_pJ, energy_rows, leak_rows
@@ -38,6 +38,16 @@ class Estimate:
     def latency_ns(self) -> float:
         """Sum of what the layers add."""
         return float(sum(time.added_ns for time in self.times.values()))
+
+    @cached_property
+    def period(self) -> Period:
+        """From one inference to the next, where requests never run out."""
+        return period_of(self.plan, self.costs, self.times)
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Inferences a second, where requests never run out."""
+        return self.period.rate_per_s
 
     @property
     def energy_pJ(self) -> float:
@@ -90,10 +100,4 @@ def estimate(
     costs = costs or price(plan.chip)
     if activity is not None:
         plan = plan.skipping(activity.idle_share)
-    clock = Clock(plan, costs)
-    times = {
-        layer.name: recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)
-        for layer in plan.layers
-        if not plan.is_on_host(layer)
-    }
-    return Estimate(plan, costs, count_actions(plan), times, seed, activity)
+    return Estimate(plan, costs, count_actions(plan), times_of(plan, costs), seed, activity)

@@ -33,7 +33,7 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
     """
     writer = _Writer(plan, costs)
     if phase == "setup":
-        if plan.style == "spatial":
+        if plan.is_resident:
             for layer in plan.layers:
                 for r, round_ in enumerate(layer.rounds):
                     writer.write_weights(layer, r, round_)
@@ -135,7 +135,7 @@ class _Writer:
         source: list[str] = []
         reduce_issued: list[str] = []
         for r, round_ in enumerate(layer.rounds):
-            is_written = self.plan.style == "temporal" and not is_resident
+            is_written = not (self.plan.is_resident or is_resident)
             written = self.write_weights(layer, r, round_) if is_written else []
             gate = [*self.frontier, *source]
             issue = self.issue(layer, f"issue.{r}", 1, after=gate)

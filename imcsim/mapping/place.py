@@ -11,7 +11,7 @@ from imcsim.arch.spec import Chip, Tile
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host, state_bits
-from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style
+from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style, places_of
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ def place(
     """Return *graph* on *chip*, *n_samples* at a time.
 
     Without a *style* it is spatial if all weights fit into the tiles at once, else temporal. The default *policy* is
-    `least_time`. Raises MappingError, naming each layer, for what does not fit.
+    `greatest_rate` for the pipelined style, `least_time` for the others. Raises MappingError, naming each layer, for
+    what does not fit.
     """
     if n_samples < 1:
         raise MappingError(f"n_samples: must be at least 1, got {n_samples}")
     layers = [_layer(op, graph, chip, n_samples) for op in graph.ops]
     on_tiles = [layer for layer in layers if layer.is_on_tiles]
     fits = _pack_all(on_tiles, [_least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
-    if style == "spatial" and not fits:
+    if style not in (None, "temporal") and not fits:
         needed = "; ".join(
             f"{layer.name} {layer.n_groups * layer.n_rows * layer.n_columns} cells" for layer in on_tiles
         )
@@ -48,9 +49,9 @@ def place(
             f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; use temporal"
         )
     style = style or ("spatial" if fits else "temporal")
-    splits = (policy or least_time)(on_tiles, chip, style)
-    if style == "spatial":
-        packed = _pack_all(on_tiles, splits, chip)
+    splits = (policy or (greatest_rate if style == "pipelined" else least_time))(on_tiles, chip, style)
+    if style != "temporal":
+        packed = _pack_all(on_tiles, splits, chip, by_work=style == "pipelined") or _pack_all(on_tiles, splits, chip)
         if packed is None:
             raise MappingError(f"{graph.name}: the policy's splits must fit into {chip.name} at once, got more")
     else:
@@ -78,7 +79,7 @@ def place(
         style=style,
         n_samples=n_samples,
         layers=tuple(placed.get(layer.name, layer) for layer in layers),
-        off_chip=_off_chip(graph, chip, n_samples),
+        off_chip=_off_chip(graph, chip, n_samples, style),
     )
 
 
@@ -161,6 +162,83 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
             return splits
 
 
+def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
+    """Cut and replicate so that the busiest tile works as little as can be for one inference, all layers together.
+
+    Of the layers on the busiest tile the one that has most work there is copied, or cut where that does not help, as
+    long as it helps: copies make no psums, cuts do. What would make only other layers faster is left out. A finer cut
+    must not keep the reduce unit busier than the tiles.
+    """
+    splits = [_least_split(layer, chip.tile) for layer in layers]
+    packed = _pack_all(layers, splits, chip, by_work=True)
+    if packed is None:
+        return splits
+    while True:
+        work = _work_of_tiles(layers, splits, packed, chip)
+        least = _rate_key(layers, splits, work, chip)
+        there = max(range(chip.n_tiles), key=lambda tile: sum(layer[tile] for layer in work)) if work else 0
+        for i in sorted(range(len(layers)), key=lambda i: -work[i][there]):
+            trials = [[*splits[:i], split, *splits[i + 1 :]] for split in _finer(layers[i], splits[i], chip)]
+            found = []
+            for trial in trials:
+                if (tried := _pack_all(layers, trial, chip, by_work=True)) is not None:
+                    key = _rate_key(layers, trial, _work_of_tiles(layers, trial, tried, chip), chip)
+                    found.append((key, trial, tried))
+            better = min(
+                (each for each in found if each[0] < least),
+                key=lambda each: (each[1][i].n_row_chunks, each[0]),
+                default=None,
+            )
+            if better is not None:
+                _, splits, packed = better
+                break
+        else:
+            return splits
+
+
+def _finer(layer: LayerPlan, split: Split, chip: Chip) -> Iterator[Split]:
+    """Yield the splits of *layer* with the next more chunks, or with twice the copies."""
+    for other in _splits(layer, chip):
+        is_copied = other.n_row_chunks == split.n_row_chunks and other.n_replicas == 2 * split.n_replicas
+        is_cut = other.n_row_chunks > split.n_row_chunks and other.n_replicas == split.n_replicas
+        if is_copied or is_cut:
+            yield other
+
+
+def _work_of_tiles(
+    layers: list[LayerPlan], splits: list[Split], packed: list[tuple[Round, ...]], chip: Chip
+) -> list[list[float]]:
+    """Return for each layer how long each tile works for it in one inference, in ns."""
+    tile = chip.tile
+    interval = max(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    work = []
+    for layer, split, rounds in zip(layers, splits, packed, strict=True):
+        of_tile = [0.0] * chip.n_tiles
+        for shard in (s for round_ in rounds for s in round_.shards):
+            of_tile[shard.tile] += shard.n_blocks(tile.rows_per_access) * _accesses_of_block(layer, split) * interval
+        work.append(of_tile)
+    return work
+
+
+def _accesses_of_block(layer: LayerPlan, split: Split) -> int:
+    """How often one block is accessed in one inference, in the copy that takes most vectors."""
+    n_together = max(1, layer.n_steps)
+    vectors = -(-layer.n_vectors // n_together // split.n_replicas) * n_together
+    return vectors * layer.n_passes * layer.accesses_per_pass
+
+
+def _rate_key(layers: list[LayerPlan], splits: list[Split], work: list[list[float]], chip: Chip) -> tuple[float, int]:
+    """Return how long the busiest tile, or the reduce unit, works for one inference; then tiles that are as busy."""
+    adds = sum(
+        layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns
+        for layer, split in zip(layers, splits, strict=True)
+    )
+    of_tile = [sum(layer[tile] for layer in work) for tile in range(chip.n_tiles)]
+    greatest = max(of_tile, default=0.0)
+    busiest = max(greatest, adds / chip.reduce_unit.n_adders * chip.reduce_unit.add.interval_ns)
+    return round(busiest, 6), sum(ns > 0.999 * greatest for ns in of_tile)
+
+
 def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
     """Cut only where a layer exceeds a tile, and keep one copy of everything."""
     return [_least_split(layer, chip.tile) for layer in layers]
@@ -232,16 +310,19 @@ class _Tiles:
         self.free = [[_Free(0, 0, tile.n_blocks, tile.n_columns)] for _ in range(chip.n_tiles)]
         self.load = [0] * chip.n_tiles
 
-    def put(self, shard: Shard, load_of_layer: dict[int, int], first: int) -> Shard | None:
-        """Place *shard* in the tile that this layer burdens least; None where it fits nowhere."""
-        found = self.take(shard.n_blocks(self.rows_per_access), shard.n_columns, load_of_layer, first)
+    def put(self, shard: Shard, load_of_layer: dict[int, int], first: int, work: int = 1) -> Shard | None:
+        """Place *shard* in the tile that this layer burdens least; None where it fits nowhere.
+
+        *work* is what each of its blocks burdens a tile with.
+        """
+        found = self.take(shard.n_blocks(self.rows_per_access), shard.n_columns, load_of_layer, first, work)
         if found is None:
             return None
         tile, space = found
         return replace(shard, tile=tile, block=space.block, column=space.column)
 
     def take(
-        self, n_blocks: int, n_columns: int, load_of_layer: dict[int, int], first: int
+        self, n_blocks: int, n_columns: int, load_of_layer: dict[int, int], first: int, work: int = 1
     ) -> tuple[int, _Free] | None:
         """Fill a rectangle in the tile that this layer burdens least; return the tile and the space it was taken of."""
         best: tuple[tuple[int, int, int], int, int] | None = None
@@ -268,7 +349,7 @@ class _Tiles:
             )
         if space.n_columns > n_columns:  # beside
             self.free[tile].append(_Free(space.block, space.column + n_columns, n_blocks, space.n_columns - n_columns))
-        self.load[tile] += n_blocks
+        self.load[tile] += n_blocks * work
         load_of_layer[tile] += n_blocks
         return tile, space
 
@@ -312,8 +393,13 @@ def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]
             ]
 
 
-def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]] | None:
-    """Return one round a layer, all of them resident together, or None where they do not fit."""
+def _pack_all(
+    layers: list[LayerPlan], splits: list[Split], chip: Chip, *, by_work: bool = False
+) -> list[tuple[Round, ...]] | None:
+    """Return one round a layer, all of them resident together, or None where they do not fit.
+
+    A shard goes where its own layer burdens a tile least; *by_work*: where all layers together do, by their accesses.
+    """
     cells = sum(
         layer.n_groups * layer.n_rows * layer.n_columns * split.n_replicas
         for layer, split in zip(layers, splits, strict=True)
@@ -326,7 +412,10 @@ def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[
         load: dict[int, int] = defaultdict(int)
         placed = []
         for shard in (shard for together in _shards(layer, split, chip.tile) for shard in together):
-            done = tiles.put(shard, load, first=0)
+            if by_work:
+                done = tiles.put(shard, defaultdict(int), first=0, work=_accesses_of_block(layer, split))
+            else:
+                done = tiles.put(shard, load, first=0)
             if done is None:
                 return None
             placed.append(done)
@@ -387,10 +476,11 @@ def _try(tiles: _Tiles, load: dict[int, int], together: list[Shard], first: int)
 # --- buffers ----------------------------------------------------------------------------------------------------
 
 
-def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
+def _off_chip(graph: Graph, chip: Chip, n_samples: int, style: Style) -> frozenset[str]:
     """Return the tensors that the activation buffer cannot hold: the largest ones of every op that needs too much.
 
-    The state of a recurrent layer lies there too.
+    The state of a recurrent layer lies there too. Pipelined, all layers are at work at once, so that all tensors lie
+    there together, those of several inferences.
 
     The network's input always comes from main memory, as the codes that the host hands over, and its output
     always goes there.
@@ -404,6 +494,16 @@ def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
         off_chip.add(graph.input.name)
     off_chip |= {op.output.name for op in graph.ops if is_on_host(op, graph)}
     made_at = {graph.input.name: -1} | {op.output.name: i for i, op in enumerate(graph.ops)}
+    if style == "pipelined":
+        places = places_of(graph, style)
+        kept = sorted(
+            (op.output for op in graph.ops if op.output.name not in off_chip),
+            key=lambda tensor: (places[tensor.name] * tensor.n_bits, made_at[tensor.name]),
+        )
+        left = chip.activation_buffer.capacity_bits - sum(state_bits(op) for op in graph.ops) * n_samples
+        while kept and sum(places[tensor.name] * tensor.n_bits for tensor in kept) * n_samples > left:
+            off_chip.add(kept.pop().name)
+        return frozenset(off_chip)
     for i in range(len(graph.ops)):
         live = [
             graph.tensors[name]

@@ -20,7 +20,7 @@ from imcsim.graph import Graph, Op
 from imcsim.mapping.digital import digital_work, is_on_host
 from imcsim.ternary import Codec
 
-Style = Literal["spatial", "temporal"]
+Style = Literal["spatial", "temporal", "pipelined"]
 
 
 def blocks_of_groups(row_groups: tuple[int, ...], rows_per_access: int) -> int:
@@ -30,6 +30,19 @@ def blocks_of_groups(row_groups: tuple[int, ...], rows_per_access: int) -> int:
     4
     """
     return sum(-(-n_rows // rows_per_access) for n_rows in row_groups)
+
+
+def places_of(graph: Graph, style: Style) -> dict[str, int]:
+    """Return for each tensor that an op makes how many inferences the activation buffer holds it of.
+
+    One; pipelined one for each layer from the one that makes it to the last that reads it, since each of them may be
+    at work for another inference.
+    """
+    last_reader = {name: i for i, op in enumerate(graph.ops) for name in op.inputs}
+    return {
+        op.output.name: max(0, last_reader.get(op.output.name, i) - i) + 1 if style == "pipelined" else 1
+        for i, op in enumerate(graph.ops)
+    }
 
 
 @dataclass(frozen=True)
@@ -234,7 +247,8 @@ class Plan:
     graph: Graph
     chip: Chip
     style: Style
-    """spatial: all weights resident, written once; temporal: written round after round from main memory."""
+    """spatial: all weights resident, written once, one inference after the other; temporal: weights written round
+    after round from main memory; pipelined: all resident, several inferences at a time, each in another layer."""
 
     n_samples: int
     """Samples that one inference takes together."""
@@ -315,6 +329,16 @@ class Plan:
                                   columns // layer.n_weight_planes * layer.n_vectors, spills, fetched,
                                   parts, max(2, room_bits // -(-per_vector // parts))))  # fmt: skip
         return flows
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all weights stay in the tiles, written once before the first inference."""
+        return self.style != "temporal"
+
+    @cached_property
+    def places_of(self) -> dict[str, int]:
+        """For each tensor of inferences: how many of them the activation buffer holds it of."""
+        return places_of(self.graph, self.style)
 
     @cached_property
     def n_cells(self) -> int:

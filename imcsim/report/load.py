@@ -21,6 +21,7 @@ from imcsim.report.parts import (
     NotNegative,
     Number,
     Part,
+    RequestsSummary,
     Share,
     TrialsSummary,
 )
@@ -49,6 +50,11 @@ class EstimateTotals(Totals):
 
     least_ns: NotNegative
     greatest_ns: NotNegative
+    throughput_per_s: NotNegative | None = None
+    """Inferences where requests never run out; None in a summary of an earlier version."""
+
+    throughput_bound_by: str = ""
+    """The unit or the layer that sets it."""
 
 
 class Accuracy(Part):
@@ -171,6 +177,7 @@ class Summary(Part):
     layer_errors: LayerErrorsSummary | None = None
     ablation: AblationSummary | None = None
     time: TimeSummary | None = None
+    requests: RequestsSummary | None = None
     layers: Annotated[tuple[LayerSummary, ...], Field(strict=False)] = ()
     chip_description: str = ""
     energy_interval_pJ: Annotated[tuple[NotNegative, NotNegative], Field(strict=False)] | None = None

@@ -21,6 +21,7 @@ from imcsim.report.charts import Chart
 from imcsim.report.figures import drawings, write_figures
 from imcsim.report.load import OccupancySummary, RunFolder, Summary, read_run
 from imcsim.report.palette import MEANING_OF_BASIS
+from imcsim.report.request_figures import request_drawings, request_sections
 from imcsim.report.tables import (
     area_by_component,
     basis_shares,
@@ -64,7 +65,8 @@ def build_report(folder: str | Path) -> Path:
     Raises DataError when the folder does not hold a whole run, OutputError when it cannot be written to.
     """
     run = read_run(folder)
-    write_figures(run.folder, drawings(run) | account_drawings(run.summary) | time_drawings(run))
+    drawn = drawings(run) | account_drawings(run.summary) | time_drawings(run) | request_drawings(run.summary)
+    write_figures(run.folder, drawn)
     path = run.folder / "report.html"
     write_whole(path, page_of(run))
     return path
@@ -93,6 +95,7 @@ def sections(run: RunFolder) -> list[Section]:
         parts += [energy(run), latency(run), *time_sections(run)]
     if run.spans is not None and len(run.spans):
         parts.append(tiles(run))
+    parts += request_sections(run.summary)
     if run.summary.accuracy or run.summary.check:
         parts.append(accuracy(run.summary))
     parts += account_sections(run.summary)
@@ -124,7 +127,10 @@ def cards(run: RunFolder) -> list[Card]:
         interval = summary.energy_interval_pJ
         note = f"{human(interval[0], 'pJ')} to {human(interval[1], 'pJ')} (90 % interval)" if interval else known
         found.append(Card("Energy", human(energy_pJ, "pJ"), f"{note}, with leakage"))
-        if latency_ns:
+        if summary.style == "pipelined" and summary.estimate and summary.estimate.throughput_per_s:
+            rate = summary.batch * summary.estimate.throughput_per_s
+            found.append(Card("Throughput", f"{human(rate, '')}/s", "inferences, several at a time, by formula"))
+        elif latency_ns:
             rate = 1e9 * summary.batch / latency_ns
             found.append(Card("Throughput", f"{human(rate, '')}/s", "inferences, one after the other"))
         if summary.n_macs and energy_pJ:
@@ -509,10 +515,11 @@ def caveats(run: RunFolder) -> list[str]:
             )
         else:
             found.append("No interval of the energy was computed; imcsim run --uncertainty does.")
-        found.append(
-            "Throughput is one inference after the other; nothing of the next begins before the end of this one."
-        )
-    if summary.style == "spatial":
+        if summary.style != "pipelined":
+            found.append(
+                "Throughput is one inference after the other; nothing of the next begins before the end of this one."
+            )
+    if summary.style in ("spatial", "pipelined"):
         found.append("Weights are resident: writing them once is not part of an inference.")
     if told := summary.accuracy:
         low, high = interval_95(told.chip, told.n_samples)
@@ -538,7 +545,7 @@ def _style_text(summary: Summary) -> str:
     meaning = {
         "spatial": "spatial: all weights stay in the tiles and were written once",
         "temporal": "temporal: weights are written round after round from main memory",
-        "pipelined": "pipelined: layers lie side by side, and samples stream through",
+        "pipelined": "pipelined: all weights stay in the tiles, and several inferences at a time stream through",
     }
     return meaning.get(summary.style, "")
 

@@ -112,3 +112,48 @@ class AblationSummary(Part):
     reference: Share
     whole: AblatedSummary
     layers: Annotated[tuple[AblatedLayerSummary, ...], Field(strict=False)]
+
+
+class LatencySummary(Part):
+    """Latencies of requests: mean, percentiles, greatest."""
+
+    mean: NotNegative
+    p50: NotNegative
+    p95: NotNegative
+    p99: NotNegative
+    greatest: NotNegative
+
+
+class LoadSummary(Part):
+    """Requests at one offered load."""
+
+    load: NotNegative
+    """Share of the rate that the formula gives."""
+
+    offered_per_s: NotNegative
+    throughput_per_s: NotNegative
+    mean_ns: NotNegative
+    p50_ns: NotNegative
+    p95_ns: NotNegative
+    p99_ns: NotNegative
+    greatest_ns: NotNegative
+
+
+class RequestsSummary(Part):
+    """What became of requests, an inference each."""
+
+    arrivals: str
+    n: Annotated[int, Field(ge=1)]
+    offered_per_s: NotNegative | None
+    """None where all arrive at once."""
+
+    throughput_per_s: NotNegative
+    capacity_per_s: NotNegative
+    latency_ns: LatencySummary
+    wait_ns: NotNegative
+    mean_in_system: NotNegative
+    most_in_system: Number
+    busiest_unit: str
+    utilization: NotNegative
+    energy_pJ: NotNegative
+    loads: Annotated[tuple[LoadSummary, ...], Field(strict=False, min_length=1)] | None

@@ -17,6 +17,7 @@ from imcsim.report.accounts import (
     trials_text,
 )
 from imcsim.report.load import LayerSummary, Summary, check_summary
+from imcsim.report.requests import loads_table, rate_text, requests_text
 from imcsim.report.time_tables import time_lines, time_tables
 from imcsim.report.totals import LayerTotal, area_text, by_group, by_layer, interval_95, spent_rows
 from imcsim.report.views import TableView
@@ -43,6 +44,8 @@ def print_run(summary: Summary | Mapping[str, Any], rows: Sequence[Row], console
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         for view in time_tables(summary.time):
             console.print(_of_view(view))
+    if summary.requests and summary.requests.loads:
+        console.print(_of_view(loads_table(summary.requests.loads)))
     if summary.layer_errors:
         console.print(_of_view(layer_errors_table(summary.layer_errors)))
     if summary.ablation:
@@ -63,6 +66,11 @@ def headlines(summary: Summary) -> list[str]:
         bounds = f"{human(estimate.least_ns, 'ns')} to {human(estimate.greatest_ns, 'ns')}"
         latency, energy = human(estimate.latency_ns, "ns"), human(estimate.energy_pJ, "pJ")
         lines.append(f"estimated  {latency} (bounds {bounds}), {energy} an inference")
+        if summary.style == "pipelined" and estimate.throughput_per_s:
+            rate = rate_text(estimate.throughput_per_s)
+            lines.append(f"pipelined  {rate} inferences by formula, bound by {estimate.throughput_bound_by}")
+    if requests := summary.requests:
+        lines.append(f"requests   {requests_text(requests)}")
     if interval := summary.energy_interval_pJ:
         lines.append(f"energy     90 % interval {human(interval[0], 'pJ')} to {human(interval[1], 'pJ')}")
     if summary.area_um2 is not None:

@@ -7,9 +7,10 @@ from imcsim.errors import SimulationError
 from imcsim.mapping.lower import Phase, lower
 from imcsim.mapping.plan import Plan
 from imcsim.sim.engine import Span, play
+from imcsim.sim.service import Service, serve
 from imcsim.sim.trace import Trace
 
-__all__ = ["Span", "Trace", "play", "simulate"]
+__all__ = ["Service", "Span", "Trace", "play", "serve", "simulate"]
 
 
 def simulate(

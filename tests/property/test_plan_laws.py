@@ -19,7 +19,7 @@ from imcsim.costs.rows import dynamic_energy_pJ
 from imcsim.graph import REAL, Graph, Joining, Op, Product, Quantize, Tensor, unsigned
 from imcsim.graph.passes import simplify
 from imcsim.mapping.lower import lower
-from imcsim.mapping.place import as_they_are, least_time, place
+from imcsim.mapping.place import as_they_are, greatest_rate, least_time, place
 from imcsim.results import energy_of, latency_of
 from imcsim.sim import simulate
 
@@ -36,7 +36,11 @@ def plans(draw):
     graph = simplify(graph) if draw(st.booleans()) else graph
     policy = draw(st.sampled_from([least_time, as_they_are]))
     style = draw(st.sampled_from([None, "temporal"]))  # None: spatial where it fits
-    return place(graph, draw(chips()), style=style, n_samples=draw(st.integers(1, 5)), policy=policy)
+    plan = place(graph, draw(chips()), style=style, n_samples=draw(st.integers(1, 5)), policy=policy)
+    if plan.is_resident and draw(st.booleans()):
+        rate = greatest_rate if policy is least_time else policy
+        plan = place(graph, plan.chip, style="pipelined", n_samples=plan.n_samples, policy=rate)
+    return plan
 
 
 def nonzero(counts):
@@ -100,13 +104,13 @@ def test_what_is_skipped_is_left_out_of_counts_time_and_energy_alike(plan, share
 def test_the_setup_counted_by_formula_is_that_of_the_program_layer_by_layer(plan):
     program = lower(plan, price(plan.chip), phase="setup")
     assert nonzero(count_setup(plan)) == nonzero(program.actions)
-    assert bool(program.tasks) == (plan.style == "spatial")
+    assert bool(program.tasks) == plan.is_resident
 
 
 @few
 @given(plans())
 def test_the_setup_writes_every_resident_row_and_sends_every_resident_cell(plan):
-    assume(plan.style == "spatial")
+    assume(plan.is_resident)
     spent = sum(count_setup(plan).values(), Counter())
     shards = [s for layer in plan.layers for round_ in layer.rounds for s in round_.shards]
     assert spent["tile.write_row"] == sum(s.n_rows for s in shards)
@@ -137,7 +141,7 @@ def test_every_weight_is_covered_once_in_each_copy(plan):
 def test_what_is_resident_together_fits_its_tiles_and_does_not_overlap(plan):
     tile = plan.chip.tile
     rounds = [round_ for layer in plan.layers for round_ in layer.rounds]
-    if plan.style == "spatial":
+    if plan.is_resident:
         together = [[s for round_ in rounds for s in round_.shards]]
     else:
         together = [list(round_.shards) for round_ in rounds]

@@ -27,5 +27,10 @@ def test_a_stream_needs_at_least_one_item_of_each_beyond_its_slowest():
     assert bounds(*fast_reader) == (410, 440)
 
 
+def test_requests_are_waited_for():
+    tasks = Task("a", "layer", "x", 1, 100), Task("b", "layer", "x", 1, 50, release_ps=400)
+    assert bounds(*tasks) == (450, 550)
+
+
 def test_no_work_takes_no_time():
     assert bounds() == (0, 0)
