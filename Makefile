@@ -23,6 +23,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/whole_run.py
 	$(BIN)/python benchmarks/resnet18.py
+	$(BIN)/python benchmarks/variants.py
 	$(BIN)/python benchmarks/others.py
 
 $(VENV)/bin/python:

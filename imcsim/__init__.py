@@ -20,6 +20,7 @@ from imcsim.version import __version__
 
 if TYPE_CHECKING:
     from imcsim.analytic import estimate
+    from imcsim.analytic.variants import estimate_variants
     from imcsim.arch.load import load_chip
     from imcsim.functional.crossbar import tile_matmul
     from imcsim.functional.execute import execute
@@ -37,6 +38,7 @@ _HOME = {
     "capture": "imcsim.graph.capture",
     "execute": "imcsim.functional.execute",
     "estimate": "imcsim.analytic",
+    "estimate_variants": "imcsim.analytic.variants",
     "for_chip": "imcsim.tuning",
     "load_chip": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
@@ -58,6 +60,7 @@ __all__ = [
     "build_report",
     "capture",
     "estimate",
+    "estimate_variants",
     "execute",
     "for_chip",
     "load_chip",

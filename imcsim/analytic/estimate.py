@@ -11,7 +11,7 @@ from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
 from imcsim.costs.rows import area_rows, dynamic_energy_pJ, energy_rows, leak_rows
 from imcsim.costs.table import CostTable
-from imcsim.mapping.plan import Plan
+from imcsim.mapping.plan import LayerPlan, Plan
 from imcsim.results import Identity, Row
 
 
@@ -87,9 +87,10 @@ def estimate(
     """
     costs = costs or price(plan.chip)
     clock = Clock(plan, costs)
-    times = {
-        layer.name: recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)
-        for layer in plan.layers
-        if not plan.is_on_host(layer)
-    }
+    times = {layer.name: layer_time(clock, layer) for layer in plan.layers if not plan.is_on_host(layer)}
     return Estimate(plan, costs, count_actions(plan), times, seed, activity)
+
+
+def layer_time(clock: Clock, layer: LayerPlan) -> LayerTime:
+    """Return the time of *layer*, which is the next one of *clock*'s plan."""
+    return recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)

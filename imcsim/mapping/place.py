@@ -4,8 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from imcsim.arch.spec import Chip, Tile
+from imcsim.arrays import greatest
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host, state_bits
@@ -20,6 +24,9 @@ class Split:
     n_replicas: int
 
 
+Begin = TypeVar("Begin", int, "np.ndarray")
+"""A tile, or an array of one for each variant of the chip."""
+
 Policy = Callable[[list[LayerPlan], Chip, Style], list[Split]]
 """Layers that run on tiles, the chip and the style, to a split for each layer."""
 
@@ -32,35 +39,19 @@ def place(
     Without a *style* it is spatial if all weights fit into the tiles at once, else temporal. The default *policy* is
     `least_time`. Raises MappingError, naming each layer, for what does not fit.
     """
-    if n_samples < 1:
-        raise MappingError(f"n_samples: must be at least 1, got {n_samples}")
-    layers = [_layer(op, graph, chip, n_samples) for op in graph.ops]
+    require_samples(n_samples)
+    layers = [layer_of(op, graph, chip, n_samples) for op in graph.ops]
     on_tiles = [layer for layer in layers if layer.is_on_tiles]
-    fits = _pack_all(on_tiles, [_least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
-    if style == "spatial" and not fits:
-        needed = "; ".join(
-            f"{layer.name} {layer.n_groups * layer.n_rows * layer.n_columns} cells" for layer in on_tiles
-        )
-        capacity = chip.n_tiles * chip.tile.n_rows * chip.tile.n_columns
-        raise MappingError(
-            f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; use temporal"
-        )
-    style = style or ("spatial" if fits else "temporal")
+    style = style_of(graph, on_tiles, chip, style)
     splits = (policy or least_time)(on_tiles, chip, style)
     if style == "spatial":
-        packed = _pack_all(on_tiles, splits, chip)
+        packed = pack_all(on_tiles, splits, chip)
         if packed is None:
             raise MappingError(f"{graph.name}: the policy's splits must fit into {chip.name} at once, got more")
     else:
         packed = _pack_rounds(on_tiles, splits, chip)
     placed = {
-        layer.name: replace(
-            layer,
-            n_row_chunks=split.n_row_chunks,
-            n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
-            n_replicas=split.n_replicas,
-            rounds=rounds,
-        )
+        layer.name: placed_layer(layer, split, rounds, chip)
         for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
     }
     return Plan(
@@ -69,11 +60,43 @@ def place(
         style=style,
         n_samples=n_samples,
         layers=tuple(placed.get(layer.name, layer) for layer in layers),
-        off_chip=_off_chip(graph, chip, n_samples),
+        off_chip=off_chip_of(graph, chip, n_samples),
     )
 
 
-def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
+def require_samples(n_samples: int) -> None:
+    """Raise MappingError where *n_samples* is no number of samples."""
+    if n_samples < 1:
+        raise MappingError(f"n_samples: must be at least 1, got {n_samples}")
+
+
+def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style | None) -> Style:
+    """Return *style*, or without one spatial where all weights fit at once; raises MappingError where it cannot be."""
+    fits = pack_all(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
+    if style == "spatial" and not fits:
+        needed = "; ".join(
+            f"{layer.name} {layer.n_groups * layer.n_rows * layer.n_columns} cells" for layer in on_tiles
+        )
+        capacity = chip.n_tiles * chip.tile.n_rows * chip.tile.n_columns
+        raise MappingError(
+            f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; use temporal"
+        )
+    return style or ("spatial" if fits else "temporal")
+
+
+def placed_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip: Chip) -> LayerPlan:
+    """Return *layer* cut by *split* and packed into *rounds*."""
+    return replace(
+        layer,
+        n_row_chunks=split.n_row_chunks,
+        n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
+        n_replicas=split.n_replicas,
+        rounds=rounds,
+    )
+
+
+def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
+    """Return how *op* runs, before it is cut and packed."""
     if op.product is None:
         return LayerPlan(op.name, n_samples)
     product, source, tile = op.product, graph.tensors[op.input].format, chip.tile
@@ -128,16 +151,16 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
     that are left over go, one doubling after the other, to the layer that takes longest.
     """
     if style == "temporal":
-        return [min(_splits(layer, chip), key=lambda s: (_time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
-    splits = [_least_split(layer, chip.tile) for layer in layers]
+        return [min(splits_of(layer, chip), key=lambda s: (time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
+    splits = [least_split(layer, chip.tile) for layer in layers]
     while True:
-        slowest = sorted(range(len(layers)), key=lambda i: -_compute_ns(layers[i], splits[i], chip))
+        slowest = sorted(range(len(layers)), key=lambda i: -compute_ns(layers[i], splits[i], chip))
         for i in slowest:
-            better = [s for s in _splits(layers[i], chip) if _compute_ns(layers[i], s, chip)
-                      < _compute_ns(layers[i], splits[i], chip)]  # fmt: skip
+            better = [s for s in splits_of(layers[i], chip) if compute_ns(layers[i], s, chip)
+                      < compute_ns(layers[i], splits[i], chip)]  # fmt: skip
             better.sort(key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))
             trial = splits[:i] + better[:1] + splits[i + 1 :]
-            if better and _pack_all(layers, trial, chip) is not None:
+            if better and pack_all(layers, trial, chip) is not None:
                 splits = trial
                 break
         else:
@@ -146,18 +169,19 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
 
 def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
     """Cut only where a layer exceeds a tile, and keep one copy of everything."""
-    return [_least_split(layer, chip.tile) for layer in layers]
+    return [least_split(layer, chip.tile) for layer in layers]
 
 
-def _least_split(layer: LayerPlan, tile: Tile) -> Split:
+def least_split(layer: LayerPlan, tile: Tile) -> Split:
+    """Return the split that cuts only where a layer exceeds a tile, in one copy."""
     return Split(-(-layer.n_blocks(tile.rows_per_access) // tile.n_blocks), 1)
 
 
-def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
+def splits_of(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     """Yield the splits worth trying: as many chunks of rows as blocks allow, as many copies as tiles allow."""
     tile = chip.tile
     n_blocks = layer.n_blocks(tile.rows_per_access)
-    least = _least_split(layer, tile).n_row_chunks
+    least = least_split(layer, tile).n_row_chunks
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
         pieces = layer.n_groups * n_chunks * len(_segments(layer, tile))
@@ -167,9 +191,10 @@ def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
             n_replicas *= 2
 
 
-def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+def compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+    """Return about how long accesses and reduction take; an array where numbers of the chip are arrays."""
     tile = chip.tile
-    interval = max(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    interval = greatest(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
     n_blocks = layer.n_blocks(tile.rows_per_access)
     pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile))
     pieces_per_tile = -(-pieces * split.n_replicas // chip.n_tiles)
@@ -178,20 +203,21 @@ def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     accesses = n_vectors * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
     reduce = layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns / chip.reduce_unit.n_adders
     times = (accesses * layer.n_passes * layer.accesses_per_pass * interval, reduce * chip.reduce_unit.add.interval_ns)
-    return sum(times) if layer.n_steps else max(times)  # the next time step waits until the last sum is there
+    return sum(times) if layer.n_steps else greatest(*times)  # the next time step waits until the last sum is there
 
 
-def _time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+def time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+    """Return about how long writing and computing take; an array where numbers of the chip are arrays."""
     tile = chip.tile
     pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile)) * split.n_replicas
     rows = -(-layer.n_rows // split.n_row_chunks) * -(-pieces // chip.n_tiles)
     cells = layer.n_groups * layer.n_rows * layer.n_columns
-    write = max(
+    write = greatest(
         rows * tile.write_row.latency_ns,
         2 * cells / chip.main_memory.bits_per_ns,
         2 * cells * split.n_replicas / chip.network.bits_per_ns,
     )
-    return write + _compute_ns(layer, split, chip)
+    return write + compute_ns(layer, split, chip)
 
 
 # --- packing ----------------------------------------------------------------------------------------------------
@@ -216,13 +242,12 @@ class _Tiles:
         self.free = [[_Free(0, 0, tile.n_blocks, tile.n_columns)] for _ in range(chip.n_tiles)]
         self.load = [0] * chip.n_tiles
 
-    def put(self, shard: Shard, load_of_layer: dict[int, int], first: int) -> Shard | None:
+    def put(self, shard: Shard, load_of_layer: dict[int, int]) -> Shard | None:
         """Place *shard* in the tile that this layer burdens least; None where it fits nowhere."""
         n_blocks, n_columns = shard.n_blocks(self.rows_per_access), shard.n_columns
-        best: tuple[tuple[int, int, int], int, int] | None = None
-        n_tiles = len(self.free)
+        best: tuple[tuple[int, int], int, int] | None = None
         for tile, rectangles in enumerate(self.free):
-            key = (load_of_layer[tile], self.load[tile], (tile - first) % n_tiles)
+            key = (load_of_layer[tile], self.load[tile])
             if best is not None and key >= best[0]:
                 continue
             fitting = [
@@ -283,7 +308,7 @@ def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]
             ]
 
 
-def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]] | None:
+def pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]] | None:
     """Return one round a layer, all of them resident together, or None where they do not fit."""
     cells = sum(
         layer.n_groups * layer.n_rows * layer.n_columns * split.n_replicas
@@ -297,7 +322,7 @@ def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[
         load: dict[int, int] = defaultdict(int)
         placed = []
         for shard in (shard for together in _shards(layer, split, chip.tile) for shard in together):
-            done = tiles.put(shard, load, first=0)
+            done = tiles.put(shard, load)
             if done is None:
                 return None
             placed.append(done)
@@ -306,46 +331,87 @@ def _pack_all(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[
 
 
 def _pack_rounds(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]]:
-    """Return the rounds of each layer; a round holds whole outputs wherever the tiles suffice for one segment."""
+    """Return the rounds of each layer."""
     packed = []
-    first = 0  # the next round begins behind the tiles of the last, so that writing finds tiles at rest
+    first = 0
     for layer, split in zip(layers, splits, strict=True):
-        rounds: list[Round] = []
-        tiles, load, placed = _Tiles(chip), defaultdict[int, int](int), list[Shard]()
-        for together in _shards(layer, split, chip.tile):
-            trial = _try(tiles, load, together, first)
-            if trial is None and placed:
-                rounds.append(Round(tuple(placed)))
-                first = (max(s.tile for s in placed) + 1) % chip.n_tiles
-                tiles, load, placed = _Tiles(chip), defaultdict(int), []
-            for shard in together:
-                done = tiles.put(shard, load, first)
-                if done is None:
-                    rounds.append(Round(tuple(placed)))
-                    tiles, load, placed = _Tiles(chip), defaultdict(int), []
-                    done = tiles.put(shard, load, first)
-                    assert done is not None, "a shard is never larger than a tile"
-                placed.append(done)
-        rounds.append(Round(tuple(placed)))
-        first = (first + len(rounds[-1].tiles)) % chip.n_tiles
-        packed.append(tuple(rounds))
+        relative = relative_rounds(layer, split, chip)
+        *at, first = begins(relative, first, chip.n_tiles)
+        packed.append(tuple(_begun(round_, begin, chip.n_tiles) for round_, begin in zip(relative, at, strict=True)))
     return packed
 
 
-def _try(tiles: _Tiles, load: dict[int, int], together: list[Shard], first: int) -> list[Shard] | None:
-    """Place *together* on a copy of the tiles."""
+def _begun(round_: "RelativeRound", begin: int, n_tiles: int) -> Round:
+    if not begin:
+        return Round(round_.shards)
+    return Round(tuple(replace(shard, tile=(shard.tile + begin) % n_tiles) for shard in round_.shards))
+
+
+class RelativeRound(NamedTuple):
+    """A round wherever it may begin."""
+
+    shards: tuple[Shard, ...]
+    """Their tiles are counted from the one that the round begins at."""
+
+    tiles: tuple[int, ...]
+    """The tiles in use, counted likewise."""
+
+    goes_on: bool
+    """Whether it goes on with the outputs of the round before, beginning at the same tile, or behind its tiles."""
+
+
+def relative_rounds(layer: LayerPlan, split: Split, chip: Chip) -> list[RelativeRound]:
+    """Return the rounds of a layer; each holds whole outputs wherever the tiles suffice for one segment."""
+    rounds: list[RelativeRound] = []
+    tiles, load, placed = _Tiles(chip), defaultdict[int, int](int), list[Shard]()
+    goes_on = False
+
+    def end() -> None:
+        rounds.append(RelativeRound(tuple(placed), tuple(sorted({shard.tile for shard in placed})), goes_on))
+
+    for together in _shards(layer, split, chip.tile):
+        if placed and not _fit(tiles, load, together):
+            end()
+            tiles, load, placed, goes_on = _Tiles(chip), defaultdict(int), [], False
+        for shard in together:
+            done = tiles.put(shard, load)
+            if done is None:
+                end()
+                tiles, load, placed, goes_on = _Tiles(chip), defaultdict(int), [], True
+                done = tiles.put(shard, load)
+                assert done is not None, "a shard is never larger than a tile"
+            placed.append(done)
+    end()
+    return rounds
+
+
+def begins(rounds: list[RelativeRound], first: Begin, n_tiles: int) -> Iterator[Begin]:
+    """Yield the tile that each of *rounds* begins at, the first one at *first*, and then that of the next layer.
+
+    A round begins behind the tiles of the last, so that writing finds tiles at rest.
+    """
+    for round_, behind in zip(rounds, [*rounds[1:], None], strict=True):
+        yield first
+        if behind is None:
+            first = (first + len(round_.tiles)) % n_tiles
+        elif not behind.goes_on:
+            first = (greatest(*((first + tile) % n_tiles for tile in round_.tiles)) + 1) % n_tiles
+    yield first
+
+
+def _fit(tiles: _Tiles, load: dict[int, int], together: list[Shard]) -> bool:
+    """Whether *together* fit into *tiles*, tried on a copy."""
     copy = object.__new__(_Tiles)
     copy.rows_per_access = tiles.rows_per_access
     copy.free, copy.load = [list(free) for free in tiles.free], list(tiles.load)
     loads = defaultdict(int, load)
-    done = [copy.put(shard, loads, first) for shard in together]
-    return None if any(shard is None for shard in done) else [shard for shard in done if shard is not None]
+    return all(copy.put(shard, loads) is not None for shard in together)
 
 
 # --- buffers ----------------------------------------------------------------------------------------------------
 
 
-def _off_chip(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
+def off_chip_of(graph: Graph, chip: Chip, n_samples: int) -> frozenset[str]:
     """Return the tensors that the activation buffer cannot hold: the largest ones of every op that needs too much.
 
     The state of a recurrent layer lies there too.

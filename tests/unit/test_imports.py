@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imcsim"
 
 ORDER = [
-    {"errors", "units", "records", "shipped", "version", "intervals"},
+    {"errors", "units", "arrays", "records", "shipped", "version", "intervals"},
     {"ternary", "results", "metrics", "arch", "data"},
     {"graph", "circuit"},
     {"quant", "costs"},
