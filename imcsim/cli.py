@@ -98,6 +98,13 @@ def run(
         Literal["spatial", "temporal"] | None,
         typer.Option(help="All weights resident, or loaded round by round; spatial where it fits by default."),
     ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="How layers are cut: least_time, as_they_are, least_energy_delay, search or search:OBJECTIVE, which "
+            "tries plans for the least latency, energy or edp."
+        ),
+    ] = "least_time",
     seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
     trials: Annotated[
         int, typer.Option(help="Chips to execute the samples on, each drawn from a seed that follows from --seed.")
@@ -139,6 +146,7 @@ def run(
             n_samples=samples,
             batch=batch,
             style=style,
+            policy=policy,
             seed=seed,
             data=data,
             uncertainty=uncertainty,

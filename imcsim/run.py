@@ -22,10 +22,10 @@ from imcsim.costs.table import CostTable
 from imcsim.costs.uncertainty import energy_interval_pJ
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
-from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
+from imcsim.search import place_by
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
 from imcsim.workloads import Workload
@@ -49,6 +49,7 @@ def run(
     n_samples: int | None = None,
     batch: int = 1,
     style: Style | None = None,
+    policy: str = "least_time",
     seed: int = 0,
     data: str | Path | None = None,
     uncertainty: bool = False,
@@ -67,6 +68,7 @@ def run(
         n_samples: How many samples of the test set to execute, from the first; all of them by default.
         batch: Samples that one inference takes together, for time and energy.
         style: spatial or temporal; by default spatial where all weights fit at once.
+        policy: How layers are cut: least_time, as_they_are, least_energy_delay, search or search:OBJECTIVE.
         seed: Of every generator that draws.
         data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
@@ -91,7 +93,7 @@ def run(
 
         counting_on(device)  # what is wrong with it is said before long work
     costs = price(chip)
-    plan = place(graph, chip, n_samples=batch, style=style)
+    plan = place_by(policy, graph, chip, n_samples=batch, style=style, seed=seed, progress=progress)
     outcome = None
     if samples is not None:
         outcome = _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress, device=device)
@@ -107,7 +109,7 @@ def run(
         accounts = account(
             plan, *samples, asked, reference=outcome.right_reference, chip=outcome.chip, seed=seed, progress=progress
         )
-    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts)
+    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts, policy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,7 @@ class Result:
     outcome: Outcome | None
     wants_interval: bool = False
     accounts: "Accounts | None" = None
+    policy: str = "least_time"
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -186,6 +189,7 @@ class Result:
             "version": __version__,
             "engine": self.engine,
             "style": self.plan.style,
+            "policy": self.policy,
             "batch": self.plan.n_samples,
             "n_tiles": self.plan.chip.n_tiles,
             "simulate": _totals(of_engine["simulate"]),

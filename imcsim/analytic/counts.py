@@ -107,7 +107,8 @@ def _recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
     """Everything that a recurrent layer spends: each time step issues anew, and reads and stores the state."""
     op, n = plan.op_of[layer.name], layer.n_samples
     n_turns = len(cell_work(cell_of(op), layer.n_outputs // PARTS))
-    spent = _accesses(plan, layer) + _reduction(plan, layer)
+    spent = _accesses(plan, layer)
+    spent.update(_reduction(plan, layer))
     spent.update({f"sfu.{lane}": work for lane, work in plan.lane_work(layer).items()})
     spent["scheduler.issue"] += layer.n_steps * (len(layer.rounds) + (layer.psums_per_output > 1) + n_turns)
     state = (layer.n_steps - 1) * state_bits(op) * n

@@ -10,6 +10,8 @@ import numpy as np
 
 from imcsim.arch.spec import Chip, Tile
 from imcsim.arrays import greatest
+from imcsim.costs.price import price
+from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host, state_bits
@@ -167,6 +169,29 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
             return splits
 
 
+def least_energy_delay(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
+    """Cut and replicate so that energy times delay is least, by formula, where weights are written round by round.
+
+    A layer's split changes both totals a little, so what it adds to each counts relative to the total, and the totals
+    are those of the splits until then. What is resident anyway is cut as `least_time` does.
+    """
+    splits = least_time(layers, chip, style)
+    if style == "spatial":
+        return splits
+    costs = price(chip)
+
+    def spent(layer: LayerPlan, split: Split) -> tuple[float, float]:
+        time = time_ns(layer, split, chip)
+        return time, energy_pJ(layer, split, chip, costs) + costs.leakage_mW * time
+
+    offers = [[(split, *spent(layer, split)) for split in splits_of(layer, chip)] for layer in layers]
+    for _ in range(4):  # the totals settle at once
+        totals = [spent(layer, split) for layer, split in zip(layers, splits, strict=True)]
+        all_ns, all_pJ = sum(time for time, _ in totals), sum(energy for _, energy in totals)
+        splits = [min(offer, key=lambda o: (o[1] / all_ns + o[2] / all_pJ, o[0].n_replicas))[0] for offer in offers]
+    return splits
+
+
 def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
     """Cut only where a layer exceeds a tile, and keep one copy of everything."""
     return [least_split(layer, chip.tile) for layer in layers]
@@ -218,6 +243,37 @@ def time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
         2 * cells * split.n_replicas / chip.network.bits_per_ns,
     )
     return write + compute_ns(layer, split, chip)
+
+
+def energy_pJ(layer: LayerPlan, split: Split, chip: Chip, costs: CostTable) -> float:
+    """Return the energy of writing, accesses and reduction, without leakage."""
+    cut = placed_layer(layer, split, (), chip)
+    cells = layer.n_groups * layer.n_rows * layer.n_columns
+    accesses = layer.n_vectors * layer.n_passes * layer.accesses_per_pass * layer.n_groups
+    accesses *= layer.n_blocks(chip.tile.rows_per_access)
+    n_segments = len(_segments(layer, chip.tile))
+    psums = layer.n_vectors * layer.n_groups * layer.n_outputs * cut.psums_per_output * (cut.psums_per_output > 1)
+    words = -(-layer.psum_bits // chip.reduce_unit.adder_bits)
+    spent = {
+        "main_memory.read": 2 * cells,
+        "network.transfer": 2 * cells * split.n_replicas,
+        "tile.write_row": layer.n_groups * layer.n_rows * n_segments * split.n_replicas,
+        "tile.access": accesses * n_segments,
+        "tile.column_read": accesses * layer.n_columns,
+        layer.conversion: accesses * layer.n_columns,
+        "psum_buffer.write": psums * layer.psum_bits,
+        "psum_buffer.read": psums * layer.psum_bits,
+        "reduce_unit.add": layer.n_vectors * layer.n_groups * layer.n_outputs * cut.adds_per_output * words,
+    }
+    return sum(n * costs.energy_pJ(action) for action, n in spent.items())
+
+
+POLICIES: dict[str, Policy] = {
+    "least_time": least_time,
+    "as_they_are": as_they_are,
+    "least_energy_delay": least_energy_delay,
+}
+"""The shipped policies by name."""
 
 
 # --- packing ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ ORDER = [
     {"quant", "costs"},
     {"mapping"},
     {"functional", "sim", "analytic"},
-    {"workloads", "report", "accuracy", "tuning"},
+    {"workloads", "report", "accuracy", "tuning", "search"},
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
