@@ -137,6 +137,8 @@ class _Search:
         best = self.best
         now = _splits(best)
         layers = [layer for layer in best.layers if layer.is_on_tiles]
+        if not layers:
+            return
         times = estimate(best, self.costs).times
         weights = np.array([times[layer.name].added_ns for layer in layers])
         by_formula = self.promise(now)

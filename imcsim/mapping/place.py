@@ -188,7 +188,9 @@ def least_energy_delay(layers: list[LayerPlan], chip: Chip, style: Style) -> lis
     for _ in range(4):  # the totals settle at once
         totals = [spent(layer, split) for layer, split in zip(layers, splits, strict=True)]
         all_ns, all_pJ = sum(time for time, _ in totals), sum(energy for _, energy in totals)
-        splits = [min(offer, key=lambda o: (o[1] / all_ns + o[2] / all_pJ, o[0].n_replicas))[0] for offer in offers]
+        splits = [
+            min(offer, key=lambda o: (o[1] / all_ns + o[2] / (all_pJ or 1.0), o[0].n_replicas))[0] for offer in offers
+        ]
     return splits
 
 
