@@ -20,6 +20,7 @@ from imcsim.version import __version__
 
 if TYPE_CHECKING:
     from imcsim.analytic import estimate
+    from imcsim.analytic.variants import estimate_variants
     from imcsim.arch.load import load_chip
     from imcsim.costs.activity import Activity
     from imcsim.functional.crossbar import tile_matmul
@@ -40,6 +41,7 @@ _HOME = {
     "capture": "imcsim.graph.capture",
     "execute": "imcsim.functional.execute",
     "estimate": "imcsim.analytic",
+    "estimate_variants": "imcsim.analytic.variants",
     "explain": "imcsim.sim.explanation",
     "for_chip": "imcsim.tuning",
     "load_chip": "imcsim.arch.load",
@@ -64,6 +66,7 @@ __all__ = [
     "build_report",
     "capture",
     "estimate",
+    "estimate_variants",
     "execute",
     "explain",
     "for_chip",

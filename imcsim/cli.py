@@ -101,6 +101,13 @@ def run(
             "spatial where it fits by default."
         ),
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="How layers are cut: least_time, as_they_are, least_energy_delay, greatest_rate, search or "
+            "search:OBJECTIVE, which tries plans for the least latency, energy or edp."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every generator that draws.")] = 0,
     trials: Annotated[
         int, typer.Option(help="Chips to execute the samples on, each drawn from a seed that follows from --seed.")
@@ -163,6 +170,7 @@ def run(
             n_samples=samples,
             batch=batch,
             style=style,
+            policy=policy,
             seed=seed,
             data=data,
             uncertainty=uncertainty,

@@ -22,10 +22,10 @@ from imcsim.costs.table import CostTable
 from imcsim.costs.uncertainty import energy_interval_pJ
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
-from imcsim.mapping.place import place
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
+from imcsim.search import default_policy, place_by
 from imcsim.ternary import no_values
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
@@ -52,6 +52,7 @@ def run(
     n_samples: int | None = None,
     batch: int = 1,
     style: Style | None = None,
+    policy: str | None = None,
     seed: int = 0,
     data: str | Path | None = None,
     uncertainty: bool = False,
@@ -73,6 +74,8 @@ def run(
         n_samples: How many samples of the test set to execute, from the first; all of them by default.
         batch: Samples that one inference takes together, for time and energy.
         style: spatial, temporal or pipelined; by default spatial where all weights fit at once.
+        policy: How layers are cut: least_time, as_they_are, least_energy_delay, greatest_rate, search or
+            search:OBJECTIVE; by default greatest_rate for the pipelined style, least_time for the others.
         seed: Of every generator that draws.
         data: Folder of data sets; otherwise the environment variable IMCSIM_DATA.
         uncertainty: Whether to draw the interval of the energy from the ranges that the chip file states.
@@ -106,7 +109,7 @@ def run(
 
         counting_on(device)  # what is wrong with it is said before long work
     costs = price(chip)
-    plan = place(graph, chip, n_samples=batch, style=style)
+    plan = place_by(policy, graph, chip, n_samples=batch, style=style, seed=seed, progress=progress)
     outcome = None
     if samples is not None:
         outcome = _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress, device=device)
@@ -129,7 +132,21 @@ def run(
     requested = None
     if arrivals_ns is not None:
         requested = _serve(plan, costs, arrivals_ns, arrivals or ALL_AT_ONCE, activity, seed, progress, loads=loads)
-    return Result(plan, costs, seed, engine, estimated, trace, setup, outcome, uncertainty, accounts, time, requested)
+    return Result(
+        plan,
+        costs,
+        seed,
+        engine,
+        estimated,
+        trace,
+        setup,
+        outcome,
+        uncertainty,
+        accounts,
+        time,
+        requested,
+        policy or default_policy(plan.style),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +222,7 @@ class Result:
     accounts: "Accounts | None" = None
     time: "TimeExplanation | None" = None
     requested: "Requested | None" = None
+    policy: str = "least_time"
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -236,6 +254,7 @@ class Result:
             "version": __version__,
             "engine": self.engine,
             "style": self.plan.style,
+            "policy": self.policy,
             "batch": self.plan.n_samples,
             "n_tiles": self.plan.chip.n_tiles,
             "skips_zero_blocks": self.plan.chip.tile.skips_zero_blocks,

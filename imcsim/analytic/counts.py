@@ -5,6 +5,8 @@ quantizers.md B.2: accesses = vectors x activation planes x ceil(rows / L) x cei
 
 from collections import Counter
 
+import numpy as np
+
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits
 from imcsim.mapping.plan import LayerPlan, Plan
@@ -100,7 +102,7 @@ def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:
     words = -(-layer.psum_bits // plan.chip.reduce_unit.adder_bits)
     bits = outputs * layer.psums_per_output * layer.psum_bits
     spilt_bits = sum(flow.spilt_bits for flow in plan.psum_flows(layer))
-    spilt = {"main_memory.write": spilt_bits, "main_memory.read": spilt_bits} if spilt_bits else {}
+    spilt = {"main_memory.write": spilt_bits, "main_memory.read": spilt_bits} if np.any(spilt_bits) else {}
     return Counter(
         {
             **spilt,

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from imcsim.analytic.counts import count_actions
-from imcsim.analytic.recurrent import recurrent_time
+from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock, LayerTime
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import Plan
@@ -35,11 +35,7 @@ class Period:
 def times_of(plan: Plan, costs: CostTable) -> dict[str, LayerTime]:
     """Return the time of each layer of one inference alone on the chip; layers that the host does have none."""
     clock = Clock(plan, costs)
-    return {
-        layer.name: recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)
-        for layer in plan.layers
-        if not plan.is_on_host(layer)
-    }
+    return {layer.name: layer_time(clock, layer) for layer in plan.layers if not plan.is_on_host(layer)}
 
 
 def period_of(plan: Plan, costs: CostTable, times: dict[str, LayerTime]) -> Period:

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 
 from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, sampled_ns
+from imcsim.arrays import greatest
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
 from imcsim.mapping.plan import LayerPlan
 
 FIRST_STEPS = 6
 """Time steps that are worked out one by one: the first inputs and weights arrive, the next steps find them there."""
+
+
+def layer_time(clock: Clock, layer: LayerPlan) -> LayerTime:
+    """Return the time of *layer*, recurrent or not, which is the next one of *clock*'s plan."""
+    return recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)
 
 
 def recurrent_time(clock: Clock, layer: LayerPlan) -> LayerTime:
@@ -61,8 +67,8 @@ class _Steps:
         arrived = start
         for t in range(min(n_steps, FIRST_STEPS)):
             if self.arrive:  # the input comes while the step before is at work
-                at_rate = arrived + max(s.work_ns for s in self.arrive)
-                arrived = max(ends[t] + chain_ns(self.arrive), at_rate if t else 0.0)
+                at_rate = arrived + greatest(*(s.work_ns for s in self.arrive))
+                arrived = greatest(ends[t] + chain_ns(self.arrive), at_rate if t else 0.0)
             ends.append(self._step(t, arrived))
         more = n_steps - FIRST_STEPS
         if more > 0:
@@ -70,13 +76,13 @@ class _Steps:
             # and short steps take turns.
             pairs, odd = divmod(more, 2)
             passed = pairs * (ends[-1] - ends[-3]) + odd * (ends[-2] - ends[-3])
-            clock.now_ns += passed
+            clock.now_ns = clock.now_ns + passed
             if len(self.written) > 1:
-                clock.memory_free_ns += passed
-            clock.tile_free_ns[[tile for round_ in self.layer.rounds for tile in round_.tiles]] += passed
+                clock.memory_free_ns = clock.memory_free_ns + passed
+            clock.delay(self.layer.rounds, passed)
         if self.spill:
             spilt = start + n_steps * self.spill[1].work_ns
-            clock.now_ns = max(clock.now_ns, spilt) + chain_ns(self.spill)
+            clock.now_ns = greatest(clock.now_ns, spilt) + chain_ns(self.spill)
         return self._sum_up(clock.now_ns - start)
 
     def _step(self, t: int, arrived: float) -> float:
@@ -85,15 +91,15 @@ class _Steps:
         for r, chain in enumerate(self.rounds):
             begin = clock.now_ns + alone_ns(self.issue)
             if r == 0:
-                begin = max(begin, arrived)
+                begin = greatest(begin, arrived)
             if self.written and (t == 0 or len(self.rounds) > 1):
-                begin = max(begin, clock._written_ns(self.layer.rounds[r], self.written[r]))
+                begin = greatest(begin, clock._written_ns(self.layer.rounds[r], self.written[r]))
             last = r == len(self.rounds) - 1
             full = [*chain, *self.reduces[r], *(self._behind_tiles() if last else [])]
-            end = begin + max(chain_ns(full), _in_turn_ns(full))
+            end = begin + greatest(chain_ns(full), _in_turn_ns(full))
             if last:
-                end = max(end, begin + self._by_way_of_state(chain, t))
-            clock.tile_free_ns[list(self.layer.rounds[r].tiles)] = begin + sampled_ns(chain)
+                end = greatest(end, begin + self._by_way_of_state(chain, t))
+            clock.hold(self.layer.rounds[r], begin + sampled_ns(chain))
             clock.now_ns = end
         return clock.now_ns
 
@@ -119,15 +125,15 @@ class _Steps:
         times_of += [(stage, n_writes) for stages in self.written for stage in stages]
         busy: dict[str, float] = {}
         held: dict[str, float] = {}
-        greatest = 0.0
+        one_by_one = 0.0
         for stage, times in times_of:
             busy[stage.component] = busy.get(stage.component, 0.0) + times * stage.work_ns
-            lag_ns = 0.0 if stage.component == "main_memory" and stage in aside else stage.lag_ns
+            lag_ns = 0.0 if stage.component == "main_memory" and any(stage is s for s in aside) else stage.lag_ns
             held[stage.component] = held.get(stage.component, 0.0) + times * (stage.work_ns + lag_ns)
-            greatest += times * (stage.total_work_ns + stage.n_units * stage.lag_ns)
+            one_by_one = one_by_one + times * (stage.total_work_ns + stage.n_units * stage.lag_ns)
         n_issues = n_steps * (2 * len(self.rounds) + 2 + len(self.turns))
-        least = n_steps * sum(max(stage.work_ns for stage in chain) for chain in in_turn)
-        return LayerTime(added_ns, busy, held, least, greatest + n_issues * alone_ns(self.issue))
+        least = n_steps * sum(greatest(*(stage.work_ns for stage in chain)) for chain in in_turn)
+        return LayerTime(added_ns, busy, held, least, one_by_one + n_issues * alone_ns(self.issue))
 
 
 def _in_turn_ns(stages: Sequence[Stage]) -> float:
@@ -137,5 +143,5 @@ def _in_turn_ns(stages: Sequence[Stage]) -> float:
         at = [i for i, stage in enumerate(stages) if stage.component == component]
         outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
         items = sum(stage.work_ns / stage.n_items for stage in outside)
-        longest = max(longest, items + sum(stages[i].work_ns for i in at))
+        longest = greatest(longest, items + sum(stages[i].work_ns for i in at))
     return longest + sum(stage.lag_ns for stage in stages)

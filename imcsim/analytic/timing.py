@@ -1,11 +1,15 @@
-"""How long each layer takes, by formula: a chain of stages takes its slowest stage and what fills and drains it."""
+"""How long each layer takes, by formula: a chain of stages takes its slowest stage and what fills and drains it.
+
+Where the numbers of the cost table are arrays, with one element for each variant of the chip, so are all times.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from imcsim.analytic.counts import BITS_PER_CELL
+from imcsim.arrays import greatest
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 
@@ -66,7 +70,7 @@ def chain_ns(stages: Sequence[Stage]) -> float:
         n_first = -(-stage.n_items // behind.n_items) if behind is not None else 1
         fills.append(n_first * item)
         drains.append(item)
-    slowest = max(sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages))
+    slowest = greatest(*(sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)))
     return slowest + sum(stage.lag_ns for stage in stages)
 
 
@@ -77,7 +81,7 @@ def sampled_ns(chain: Sequence[Stage]) -> float:
     """
     array, pcus = chain[1], chain[2]
     held = chain_ns(chain) - pcus.lag_ns - 2 * pcus.work_ns / pcus.n_items + array.work_ns / array.n_items
-    return max(chain_ns(chain[:2]), held if array.n_items > 1 else 0.0)
+    return greatest(chain_ns(chain[:2]), held if array.n_items > 1 else 0.0)
 
 
 class Clock:
@@ -86,7 +90,7 @@ class Clock:
     def __init__(self, plan: Plan, costs: CostTable) -> None:
         self.plan, self.costs = plan, costs
         self.now_ns = 0.0
-        self.tile_free_ns = np.zeros(plan.chip.n_tiles)
+        self.tile_free_ns = [0.0] * plan.chip.n_tiles
         self.memory_free_ns = 0.0
 
     def stage(
@@ -99,10 +103,24 @@ class Clock:
             component,
             n_items,
             count * timing.interval_ns,
-            max(0.0, timing.latency_ns - timing.interval_ns),
+            greatest(0.0, timing.latency_ns - timing.interval_ns),
             total * timing.interval_ns,
             n_units,
         )
+
+    def free_ns(self, round_: Round) -> float:
+        """Return when the last of the tiles of *round_* is free."""
+        return greatest(*(self.tile_free_ns[tile] for tile in round_.tiles))
+
+    def hold(self, round_: Round, until_ns: float) -> None:
+        """Keep the tiles of *round_* until *until_ns*."""
+        for tile in round_.tiles:
+            self.tile_free_ns[tile] = until_ns
+
+    def delay(self, rounds: Sequence[Round], by_ns: float) -> None:
+        """Let the tiles of *rounds* be free later by *by_ns*."""
+        for tile in {tile for round_ in rounds for tile in round_.tiles}:
+            self.tile_free_ns[tile] = self.tile_free_ns[tile] + by_ns
 
     def layer(self, layer: LayerPlan) -> LayerTime:
         """Return the time of the next layer."""
@@ -133,21 +151,21 @@ class Clock:
             written = [self._write(layer, round_) for round_ in layer.rounds]
         tail = self._tail(layer, n_items)
         if arrive:  # the input comes while the weights do; they share main memory
-            self.memory_free_ns = max(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
+            self.memory_free_ns = greatest(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
             full = [*chain, *(self._reduce(layer, flows[r]) if flows else []), *(tail if last else [])]
             begin = self.now_ns + alone_ns(issue)
             if written:
-                begin = max(begin, self._written_ns(layer.rounds[r], written[r]))
+                begin = greatest(begin, self._written_ns(layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
-            self.now_ns = max(begin + chain_ns(full), arrived)
+            self.now_ns = greatest(begin + chain_ns(full), arrived)
             drain = chain_ns(full) - sampled_ns(chain)
-            self.tile_free_ns[list(layer.rounds[r].tiles)] = self.now_ns - drain
+            self.hold(layer.rounds[r], self.now_ns - drain)
             stages.append([*(arrive if r == 0 else []), *full])
         if not chains:
             full = [*arrive, *side, *tail]
-            self.now_ns += alone_ns(issue) + chain_ns(full)
+            self.now_ns = self.now_ns + alone_ns(issue) + chain_ns(full)
             stages.append(full)
         else:
             stages.append(side)
@@ -163,10 +181,10 @@ class Clock:
             held[stage.component] = held.get(stage.component, 0.0) + stage.work_ns + stage.lag_ns
         everything = [stage for chain in [*chains, *written] for stage in chain]
         n_issues = 2 * len(layer.rounds) + 2 + len(self.plan.lane_work(layer))
-        greatest = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * alone_ns(issue)
+        in_turn = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * alone_ns(issue)
         # A layer's sums flow only after the layer before has stored its own: the longest stage of each round counts.
-        least = sum(max((s.work_ns for s in chain), default=0.0) for chain in chains[: max(1, len(layer.rounds))])
-        return LayerTime(self.now_ns - start, busy, held, least, greatest)
+        least = sum(greatest(0.0, *(s.work_ns for s in chain)) for chain in chains[: max(1, len(layer.rounds))])
+        return LayerTime(self.now_ns - start, busy, held, least, in_turn)
 
     def _round(self, layer: LayerPlan, round_: Round) -> list[Stage]:
         """Read inputs, access blocks, convert."""
@@ -193,12 +211,12 @@ class Clock:
         bits = flow.n_written * layer.psum_bits
         # where the buffer is full, the result of each piece may be waited for
         chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits, n_units=n_items)]
-        if flow.spilt_bits:
-            chain.append(self.stage("main_memory", "main_memory.write", n_items, flow.spilt_bits))
+        if np.any(flow.spilt_bits):
+            chain.append(self._spill("main_memory.write", n_items, flow.spilt_bits))
         if not flow.n_read:
             return chain
-        if flow.fetched_bits:
-            chain.append(self.stage("main_memory", "main_memory.read", n_items, flow.fetched_bits))
+        if np.any(flow.fetched_bits):
+            chain.append(self._spill("main_memory.read", n_items, flow.fetched_bits))
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
         adds = flow.n_outputs * layer.adds_per_output * words
         return [
@@ -206,6 +224,11 @@ class Clock:
             self.stage("psum_buffer.read", "psum_buffer.read", n_items, flow.n_read * layer.psum_bits),
             self.stage("reduce_unit", "reduce_unit.add", n_items, adds),
         ]
+
+    def _spill(self, action: str, n_items: int, bits: int) -> Stage:
+        """Return what main memory does for psums; where the *bits* are an array, variants without any have no lag."""
+        stage = self.stage("main_memory", action, n_items, bits)
+        return replace(stage, lag_ns=stage.lag_ns * (np.asarray(bits) > 0)) if isinstance(bits, np.ndarray) else stage
 
     def _tail(self, layer: LayerPlan, n_items: int) -> list[Stage]:
         """The lanes, and where the output goes."""
@@ -238,10 +261,9 @@ class Clock:
 
     def _written_ns(self, round_: Round, stages: list[Stage]) -> float:
         """Return when the weights of a round are in their tiles."""
-        tiles = list(round_.tiles)
-        free = self.tile_free_ns[tiles].max() if self.plan.chip.double_buffered else self.now_ns
+        free = self.free_ns(round_) if self.plan.chip.double_buffered else self.now_ns
         issue = self.stage("scheduler", "scheduler.issue", 1, 1)
-        begin = max(float(free) + alone_ns(issue), self.memory_free_ns)
+        begin = greatest(free + alone_ns(issue), self.memory_free_ns)
         self.memory_free_ns = begin + stages[0].work_ns
         return begin + chain_ns(stages)
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from imcsim.arch.spec import Chip
 from imcsim.errors import ConfigError
@@ -37,13 +37,44 @@ def load_chip(name_or_path: str | Path, overrides: Mapping[str, object] | None =
     path, label = find(name_or_path)
     origins: Origins = {(): label}
     tree = gather(path, label, origins, ())
-    for key, value in (overrides or {}).items():
-        value = scalar(key, value) if isinstance(value, str) else value
+    read_values = {
+        key: scalar(key, value) if isinstance(value, str) else value for key, value in (overrides or {}).items()
+    }
+    return changed(tree, read_values, origins, label)
+
+
+def vary(chip: Chip, changes: Mapping[str, object]) -> Chip:
+    """Return *chip* with *changes* (dotted key to value) laid over it, checked like the overrides of `load_chip`."""
+    return changed(chip.model_dump(), changes, {(): chip.name}, chip.name)
+
+
+def changed(tree: Tree, changes: Mapping[str, object], origins: Origins, label: str) -> Chip:
+    """Return the chip of *tree* with the user's *changes* laid over it."""
+    for key, value in changes.items():
         tree = lay(tree, nested(key, value), "", origins, "set by the user")
     try:
         return Chip.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(one_line([told(problem, origins) for problem in error.errors()], label)) from None
+
+
+def checked_values(key: str, values: list[Any]) -> list[Any]:
+    """Return *values* as the field at the dotted *key* takes them; raises ConfigError for the first that it does not.
+
+    What holds between several fields is not checked.
+    """
+    path = tuple(key.split("."))
+    for n, step in enumerate(path):
+        record = record_at(path[:n])
+        if step not in record.model_fields:
+            raise ConfigError(f"{key}: no such field in {record.__name__}{near(step, tuple(record.model_fields))}")
+    field = record.model_fields[path[-1]]
+    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    try:
+        return list(TypeAdapter(list[kind], config=ConfigDict(strict=True)).validate_python(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{key}: variant {problem['loc'][0]}: {said(problem, path)}") from None
 
 
 def shipped_chips() -> tuple[str, ...]:

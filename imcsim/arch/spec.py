@@ -378,19 +378,19 @@ class Network(Sourced):
     silicon: Silicon
 
 
+class EnergyPerBit(Sourced):
+    """Energy of moving one bit."""
+
+    energy_pJ_per_bit: NotNegative
+
+
 class MainMemory(Sourced):
     """Off-chip memory."""
 
     latency_ns: NotNegative
     bits_per_ns: Positive
-    read_energy: "EnergyPerBit"
-    write_energy: "EnergyPerBit"
-
-
-class EnergyPerBit(Sourced):
-    """Energy of moving one bit."""
-
-    energy_pJ_per_bit: NotNegative
+    read_energy: EnergyPerBit
+    write_energy: EnergyPerBit
 
 
 class Technology(Sourced):

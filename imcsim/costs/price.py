@@ -18,7 +18,10 @@ A timing is that of the whole chip's unit, so its interval is that of a lane div
 by one. `tile.convert` is timed for all columns of an access, the rounds of the PCUs one after the other.
 """
 
+import numpy as np
+
 from imcsim.arch.spec import Basis, Chip, Network, Port, Silicon, Sourced
+from imcsim.arrays import greatest
 from imcsim.costs import digital, dram, sram
 from imcsim.costs import tile as tile_costs
 from imcsim.costs.table import ComponentArea, Cost, CostTable, Timing
@@ -116,7 +119,7 @@ def tile_timings(chip: Chip) -> dict[str, Timing]:
     rounds_ns = tile.columns_per_pcu * conversion.interval_ns
     return {
         # the sample-and-holds keep one access, so the next begins when this one has been sampled
-        "tile.access": Timing(tile.access.latency_ns, max(tile.access.latency_ns, tile.access.interval_ns)),
+        "tile.access": Timing(tile.access.latency_ns, greatest(tile.access.latency_ns, tile.access.interval_ns)),
         "tile.convert": Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),
         "tile.write_row": Timing(tile.write_row.latency_ns, tile.write_row.latency_ns),
     }
@@ -236,7 +239,7 @@ def other_areas(chip: Chip) -> list[ComponentArea]:
         area(
             "reduce_unit", unit.n_adders, unit.n_adders * digital.per_bits(1.0, bits, 1), unit.silicon, scaled=(bits,)
         ),
-        *(area(f"sfu.{name}", lanes.n_lanes, float(lanes.n_lanes), lanes.silicon) for name, lanes in chip.sfu),
+        *(area(f"sfu.{name}", lanes.n_lanes, lanes.n_lanes * 1.0, lanes.silicon) for name, lanes in chip.sfu),
         area("scheduler", 1, 1.0, chip.scheduler.silicon),
         area("network", 1, 1.0, chip.network.silicon),
     ]
@@ -287,7 +290,7 @@ def area(
 
 def scaled_basis(record: Sourced, scaled: tuple[float, ...], by: Sourced | None) -> tuple[Basis, str]:
     """Return basis and source of a number that follows from *record*, scaled or not."""
-    if all(ratio == 1 for ratio in scaled):
+    if all(np.all(ratio == 1) for ratio in scaled):
         return record.basis, record.source
     bases = [record.basis, "derived", *([by.basis] if by else [])]
     return least_sure(*bases), f"{record.source}; scaled by imcsim.costs from the measures that it holds for"

@@ -68,12 +68,13 @@ def dynamic_energy_pJ(
     counts: Mapping[str, Mapping[str, int]], costs: CostTable, activity: Activity | None = None
 ) -> float:
     """Return the energy of all actions of all layers, without leakage."""
-    return float(
-        sum(
+    return sum(
+        (
             n * costs.energy_pJ(action) * share_of(action, layer, activity)
             for layer, actions in counts.items()
             for action, n in actions.items()
-        )
+        ),
+        0.0,
     )
 
 

@@ -81,4 +81,4 @@ class CostTable:
 
 def total(values: Iterable[float]) -> float:
     """Add up in the order given."""
-    return float(sum(values))
+    return sum(values, 0.0)

@@ -5,9 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from imcsim.arch.spec import Chip, Tile
+from imcsim.arrays import greatest
+from imcsim.costs.price import price
+from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host, state_bits
@@ -22,6 +27,9 @@ class Split:
     n_replicas: int
 
 
+Begin = TypeVar("Begin", int, "np.ndarray")
+"""A tile, or an array of one for each variant of the chip."""
+
 Policy = Callable[[list[LayerPlan], Chip, Style], list[Split]]
 """Layers that run on tiles, the chip and the style, to a split for each layer."""
 
@@ -35,11 +43,40 @@ def place(
     `greatest_rate` for the pipelined style, `least_time` for the others. Raises MappingError, naming each layer, for
     what does not fit.
     """
+    require_samples(n_samples)
+    layers = [layer_of(op, graph, chip, n_samples) for op in graph.ops]
+    on_tiles = [layer for layer in layers if layer.is_on_tiles]
+    style = style_of(graph, on_tiles, chip, style)
+    splits = (policy or (greatest_rate if style == "pipelined" else least_time))(on_tiles, chip, style)
+    if style != "temporal":
+        packed = pack_all(on_tiles, splits, chip, by_work=style == "pipelined") or pack_all(on_tiles, splits, chip)
+        if packed is None:
+            raise MappingError(f"{graph.name}: the policy's splits must fit into {chip.name} at once, got more")
+    else:
+        packed = _pack_rounds(on_tiles, splits, chip)
+    placed = {
+        layer.name: placed_layer(layer, split, rounds, chip)
+        for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
+    }
+    return Plan(
+        graph=graph,
+        chip=chip,
+        style=style,
+        n_samples=n_samples,
+        layers=tuple(placed.get(layer.name, layer) for layer in layers),
+        off_chip=off_chip_of(graph, chip, n_samples, style),
+    )
+
+
+def require_samples(n_samples: int) -> None:
+    """Raise MappingError where *n_samples* is no number of samples."""
     if n_samples < 1:
         raise MappingError(f"n_samples: must be at least 1, got {n_samples}")
-    layers = [_layer(op, graph, chip, n_samples) for op in graph.ops]
-    on_tiles = [layer for layer in layers if layer.is_on_tiles]
-    fits = _pack_all(on_tiles, [_least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
+
+
+def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style | None) -> Style:
+    """Return *style*, or without one spatial where all weights fit at once; raises MappingError where it cannot be."""
+    fits = pack_all(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
     if style not in (None, "temporal") and not fits:
         needed = "; ".join(
             f"{layer.name} {layer.n_groups * layer.n_rows * layer.n_columns} cells" for layer in on_tiles
@@ -48,42 +85,29 @@ def place(
         raise MappingError(
             f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; use temporal"
         )
-    style = style or ("spatial" if fits else "temporal")
-    splits = (policy or (greatest_rate if style == "pipelined" else least_time))(on_tiles, chip, style)
-    if style != "temporal":
-        packed = _pack_all(on_tiles, splits, chip, by_work=style == "pipelined") or _pack_all(on_tiles, splits, chip)
-        if packed is None:
-            raise MappingError(f"{graph.name}: the policy's splits must fit into {chip.name} at once, got more")
-    else:
-        packed = _pack_rounds(on_tiles, splits, chip)
-    placed = {
-        layer.name: replace(
-            layer,
-            n_row_chunks=split.n_row_chunks,
-            n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
-            n_replicas=split.n_replicas,
-            rounds=rounds,
-        )
-        for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
-    }
-    for layer in placed.values():
-        least = 4 * layer.psum_bits  # half of it may keep what waits for a later round; a psum goes in as one goes out
-        if layer.psums_per_output > 1 and chip.psum_buffer.capacity_bits < least:
-            raise MappingError(
-                f"{layer.name}: the psum buffer of {chip.name} must hold 4 psums ({least} bits), got "
-                f"{chip.psum_buffer.capacity_bits} bits; increase psum_buffer.capacity_bits"
-            )
-    return Plan(
-        graph=graph,
-        chip=chip,
-        style=style,
-        n_samples=n_samples,
-        layers=tuple(placed.get(layer.name, layer) for layer in layers),
-        off_chip=_off_chip(graph, chip, n_samples, style),
+    return style or ("spatial" if fits else "temporal")
+
+
+def placed_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip: Chip) -> LayerPlan:
+    """Return *layer* cut by *split* and packed into *rounds*; raises MappingError where its psums have no room."""
+    placed = replace(
+        layer,
+        n_row_chunks=split.n_row_chunks,
+        n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
+        n_replicas=split.n_replicas,
+        rounds=rounds,
     )
+    least = 4 * int(np.max(layer.psum_bits))  # half may keep what waits for a later round; one goes in as one goes out
+    if placed.psums_per_output > 1 and chip.psum_buffer.capacity_bits < least:
+        raise MappingError(
+            f"{layer.name}: the psum buffer of {chip.name} must hold 4 psums ({least} bits), got "
+            f"{chip.psum_buffer.capacity_bits} bits; increase psum_buffer.capacity_bits"
+        )
+    return placed
 
 
-def _layer(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
+def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
+    """Return how *op* runs, before it is cut and packed."""
     if op.product is None:
         return LayerPlan(op.name, n_samples)
     product, source, tile = op.product, graph.tensors[op.input].format, chip.tile
@@ -138,8 +162,8 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
     that are left over go, one doubling after the other, to the layer that takes longest.
     """
     if style == "temporal":
-        return [min(_splits(layer, chip), key=lambda s: (_time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
-    splits = [_least_split(layer, chip.tile) for layer in layers]
+        return [min(splits_of(layer, chip), key=lambda s: (time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
+    splits = [least_split(layer, chip.tile) for layer in layers]
 
     @cache
     def sizes(i: int, split: Split) -> list[tuple[int, int]]:
@@ -149,13 +173,13 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
         return [(shard.n_blocks(tile.rows_per_access), shard.n_columns) for shard in shards]
 
     while True:
-        slowest = sorted(range(len(layers)), key=lambda i: -_compute_ns(layers[i], splits[i], chip))
+        slowest = sorted(range(len(layers)), key=lambda i: -compute_ns(layers[i], splits[i], chip))
         for i in slowest:
-            better = [s for s in _splits(layers[i], chip) if _compute_ns(layers[i], s, chip)
-                      < _compute_ns(layers[i], splits[i], chip)]  # fmt: skip
+            better = [s for s in splits_of(layers[i], chip) if compute_ns(layers[i], s, chip)
+                      < compute_ns(layers[i], splits[i], chip)]  # fmt: skip
             better.sort(key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))
             trial = splits[:i] + better[:1] + splits[i + 1 :]
-            if better and _fit([sizes(j, split) for j, split in enumerate(trial)], chip):
+            if better and _all_fit([sizes(j, split) for j, split in enumerate(trial)], chip):
                 splits = trial
                 break
         else:
@@ -169,8 +193,8 @@ def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Spl
     long as it helps: copies make no psums, cuts do. What would make only other layers faster is left out. A finer cut
     must not keep the reduce unit busier than the tiles.
     """
-    splits = [_least_split(layer, chip.tile) for layer in layers]
-    packed = _pack_all(layers, splits, chip, by_work=True)
+    splits = [least_split(layer, chip.tile) for layer in layers]
+    packed = pack_all(layers, splits, chip, by_work=True)
     if packed is None:
         return splits
     while True:
@@ -181,7 +205,7 @@ def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Spl
             trials = [[*splits[:i], split, *splits[i + 1 :]] for split in _finer(layers[i], splits[i], chip)]
             found = []
             for trial in trials:
-                if (tried := _pack_all(layers, trial, chip, by_work=True)) is not None:
+                if (tried := pack_all(layers, trial, chip, by_work=True)) is not None:
                     key = _rate_key(layers, trial, _work_of_tiles(layers, trial, tried, chip), chip)
                     found.append((key, trial, tried))
             better = min(
@@ -198,7 +222,7 @@ def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Spl
 
 def _finer(layer: LayerPlan, split: Split, chip: Chip) -> Iterator[Split]:
     """Yield the splits of *layer* with the next more chunks, or with twice the copies."""
-    for other in _splits(layer, chip):
+    for other in splits_of(layer, chip):
         is_copied = other.n_row_chunks == split.n_row_chunks and other.n_replicas == 2 * split.n_replicas
         is_cut = other.n_row_chunks > split.n_row_chunks and other.n_replicas == split.n_replicas
         if is_copied or is_cut:
@@ -234,25 +258,51 @@ def _rate_key(layers: list[LayerPlan], splits: list[Split], work: list[list[floa
         for layer, split in zip(layers, splits, strict=True)
     )
     of_tile = [sum(layer[tile] for layer in work) for tile in range(chip.n_tiles)]
-    greatest = max(of_tile, default=0.0)
-    busiest = max(greatest, adds / chip.reduce_unit.n_adders * chip.reduce_unit.add.interval_ns)
-    return round(busiest, 6), sum(ns > 0.999 * greatest for ns in of_tile)
+    most = max(of_tile, default=0.0)
+    busiest = max(most, adds / chip.reduce_unit.n_adders * chip.reduce_unit.add.interval_ns)
+    return round(busiest, 6), sum(ns > 0.999 * most for ns in of_tile)
+
+
+def least_energy_delay(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
+    """Cut and replicate so that energy times delay is least, by formula, where weights are written round by round.
+
+    A layer's split changes both totals a little, so what it adds to each counts relative to the total, and the totals
+    are those of the splits until then. What is resident anyway is cut as `least_time` does.
+    """
+    splits = least_time(layers, chip, style)
+    if style != "temporal":
+        return splits
+    costs = price(chip)
+
+    def spent(layer: LayerPlan, split: Split) -> tuple[float, float]:
+        time = time_ns(layer, split, chip)
+        return time, energy_pJ(layer, split, chip, costs) + costs.leakage_mW * time
+
+    offers = [[(split, *spent(layer, split)) for split in splits_of(layer, chip)] for layer in layers]
+    for _ in range(4):  # the totals settle at once
+        totals = [spent(layer, split) for layer, split in zip(layers, splits, strict=True)]
+        all_ns, all_pJ = sum(time for time, _ in totals), sum(energy for _, energy in totals)
+        splits = [
+            min(offer, key=lambda o: (o[1] / all_ns + o[2] / (all_pJ or 1.0), o[0].n_replicas))[0] for offer in offers
+        ]
+    return splits
 
 
 def as_they_are(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
     """Cut only where a layer exceeds a tile, and keep one copy of everything."""
-    return [_least_split(layer, chip.tile) for layer in layers]
+    return [least_split(layer, chip.tile) for layer in layers]
 
 
-def _least_split(layer: LayerPlan, tile: Tile) -> Split:
+def least_split(layer: LayerPlan, tile: Tile) -> Split:
+    """Return the split that cuts only where a layer exceeds a tile, in one copy."""
     return Split(-(-layer.n_blocks(tile.rows_per_access) // tile.n_blocks), 1)
 
 
-def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
+def splits_of(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     """Yield the splits worth trying: as many chunks of rows as blocks allow, as many copies as tiles allow."""
     tile = chip.tile
     n_blocks = layer.n_blocks(tile.rows_per_access)
-    least = _least_split(layer, tile).n_row_chunks
+    least = least_split(layer, tile).n_row_chunks
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
         pieces = layer.n_groups * n_chunks * len(_segments(layer, tile))
@@ -262,9 +312,10 @@ def _splits(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
             n_replicas *= 2
 
 
-def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+def compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+    """Return about how long accesses and reduction take; an array where numbers of the chip are arrays."""
     tile = chip.tile
-    interval = max(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    interval = greatest(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
     n_blocks = layer.n_blocks(tile.rows_per_access)
     pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile))
     pieces_per_tile = -(-pieces * split.n_replicas // chip.n_tiles)
@@ -273,20 +324,52 @@ def _compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     accesses = n_vectors * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
     reduce = layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns / chip.reduce_unit.n_adders
     times = (accesses * layer.n_passes * layer.accesses_per_pass * interval, reduce * chip.reduce_unit.add.interval_ns)
-    return sum(times) if layer.n_steps else max(times)  # the next time step waits until the last sum is there
+    return sum(times) if layer.n_steps else greatest(*times)  # the next time step waits until the last sum is there
 
 
-def _time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+def time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
+    """Return about how long writing and computing take; an array where numbers of the chip are arrays."""
     tile = chip.tile
     pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile)) * split.n_replicas
     rows = -(-layer.n_rows // split.n_row_chunks) * -(-pieces // chip.n_tiles)
     cells = layer.n_groups * layer.n_rows * layer.n_columns
-    write = max(
+    write = greatest(
         rows * tile.write_row.latency_ns,
         2 * cells / chip.main_memory.bits_per_ns,
         2 * cells * split.n_replicas / chip.network.bits_per_ns,
     )
-    return write + _compute_ns(layer, split, chip)
+    return write + compute_ns(layer, split, chip)
+
+
+def energy_pJ(layer: LayerPlan, split: Split, chip: Chip, costs: CostTable) -> float:
+    """Return the energy of writing, accesses and reduction, without leakage."""
+    cut = placed_layer(layer, split, (), chip)
+    cells = layer.n_groups * layer.n_rows * layer.n_columns
+    accesses = layer.n_vectors * layer.n_passes * layer.accesses_per_pass * layer.n_groups
+    accesses *= layer.n_blocks(chip.tile.rows_per_access)
+    n_segments = len(_segments(layer, chip.tile))
+    psums = layer.n_vectors * layer.n_groups * layer.n_outputs * cut.psums_per_output * (cut.psums_per_output > 1)
+    words = -(-layer.psum_bits // chip.reduce_unit.adder_bits)
+    spent = {
+        "main_memory.read": 2 * cells,
+        "network.transfer": 2 * cells * split.n_replicas,
+        "tile.write_row": layer.n_groups * layer.n_rows * n_segments * split.n_replicas,
+        "tile.access": accesses * n_segments,
+        "tile.column_read": accesses * layer.n_columns,
+        layer.conversion: accesses * layer.n_columns,
+        "psum_buffer.write": psums * layer.psum_bits,
+        "psum_buffer.read": psums * layer.psum_bits,
+        "reduce_unit.add": layer.n_vectors * layer.n_groups * layer.n_outputs * cut.adds_per_output * words,
+    }
+    return sum(n * costs.energy_pJ(action) for action, n in spent.items())
+
+
+POLICIES: dict[str, Policy] = {
+    "least_time": least_time,
+    "as_they_are": as_they_are,
+    "least_energy_delay": least_energy_delay,
+}
+"""The shipped policies by name."""
 
 
 # --- packing ----------------------------------------------------------------------------------------------------
@@ -310,25 +393,24 @@ class _Tiles:
         self.free = [[_Free(0, 0, tile.n_blocks, tile.n_columns)] for _ in range(chip.n_tiles)]
         self.load = [0] * chip.n_tiles
 
-    def put(self, shard: Shard, load_of_layer: dict[int, int], first: int, work: int = 1) -> Shard | None:
+    def put(self, shard: Shard, load_of_layer: dict[int, int], work: int = 1) -> Shard | None:
         """Place *shard* in the tile that this layer burdens least; None where it fits nowhere.
 
         *work* is what each of its blocks burdens a tile with.
         """
-        found = self.take(shard.n_blocks(self.rows_per_access), shard.n_columns, load_of_layer, first, work)
+        found = self.take(shard.n_blocks(self.rows_per_access), shard.n_columns, load_of_layer, work)
         if found is None:
             return None
         tile, space = found
         return replace(shard, tile=tile, block=space.block, column=space.column)
 
     def take(
-        self, n_blocks: int, n_columns: int, load_of_layer: dict[int, int], first: int, work: int = 1
+        self, n_blocks: int, n_columns: int, load_of_layer: dict[int, int], work: int = 1
     ) -> tuple[int, _Free] | None:
         """Fill a rectangle in the tile that this layer burdens least; return the tile and the space it was taken of."""
-        best: tuple[tuple[int, int, int], int, int] | None = None
-        n_tiles = len(self.free)
+        best: tuple[tuple[int, int], int, int] | None = None
         for tile, rectangles in enumerate(self.free):
-            key = (load_of_layer[tile], self.load[tile], (tile - first) % n_tiles)
+            key = (load_of_layer[tile], self.load[tile])
             if best is not None and key >= best[0]:
                 continue
             least, found = 0, -1
@@ -393,7 +475,7 @@ def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]
             ]
 
 
-def _pack_all(
+def pack_all(
     layers: list[LayerPlan], splits: list[Split], chip: Chip, *, by_work: bool = False
 ) -> list[tuple[Round, ...]] | None:
     """Return one round a layer, all of them resident together, or None where they do not fit.
@@ -413,9 +495,9 @@ def _pack_all(
         placed = []
         for shard in (shard for together in _shards(layer, split, chip.tile) for shard in together):
             if by_work:
-                done = tiles.put(shard, defaultdict(int), first=0, work=_accesses_of_block(layer, split))
+                done = tiles.put(shard, defaultdict(int), work=_accesses_of_block(layer, split))
             else:
-                done = tiles.put(shard, load, first=0)
+                done = tiles.put(shard, load)
             if done is None:
                 return None
             placed.append(done)
@@ -423,60 +505,101 @@ def _pack_all(
     return rounds
 
 
-def _fit(sizes: list[list[tuple[int, int]]], chip: Chip) -> bool:
-    """Whether `_pack_all` finds room for layers whose shards have *sizes* in blocks and columns."""
+def _all_fit(sizes: list[list[tuple[int, int]]], chip: Chip) -> bool:
+    """Whether `pack_all` finds room for layers whose shards have *sizes* in blocks and columns."""
     room = chip.n_tiles * chip.tile.n_blocks * chip.tile.n_columns
     if sum(n_blocks * n_columns for layer in sizes for n_blocks, n_columns in layer) > room:
         return False
     tiles = _Tiles(chip)
     for layer in sizes:
         load: dict[int, int] = defaultdict(int)
-        if any(tiles.take(n_blocks, n_columns, load, 0) is None for n_blocks, n_columns in layer):
+        if any(tiles.take(n_blocks, n_columns, load) is None for n_blocks, n_columns in layer):
             return False
     return True
 
 
 def _pack_rounds(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]]:
-    """Return the rounds of each layer; a round holds whole outputs wherever the tiles suffice for one segment."""
+    """Return the rounds of each layer."""
     packed = []
-    first = 0  # the next round begins behind the tiles of the last, so that writing finds tiles at rest
+    first = 0
     for layer, split in zip(layers, splits, strict=True):
-        rounds: list[Round] = []
-        tiles, load, placed = _Tiles(chip), defaultdict[int, int](int), list[Shard]()
-        for together in _shards(layer, split, chip.tile):
-            trial = _try(tiles, load, together, first)
-            if trial is None and placed:
-                rounds.append(Round(tuple(placed)))
-                first = (max(s.tile for s in placed) + 1) % chip.n_tiles
-                tiles, load, placed = _Tiles(chip), defaultdict(int), []
-            for shard in together:
-                done = tiles.put(shard, load, first)
-                if done is None:
-                    rounds.append(Round(tuple(placed)))
-                    tiles, load, placed = _Tiles(chip), defaultdict(int), []
-                    done = tiles.put(shard, load, first)
-                    assert done is not None, "a shard is never larger than a tile"
-                placed.append(done)
-        rounds.append(Round(tuple(placed)))
-        first = (first + len(rounds[-1].tiles)) % chip.n_tiles
-        packed.append(tuple(rounds))
+        relative = relative_rounds(layer, split, chip)
+        *at, first = begins(relative, first, chip.n_tiles)
+        packed.append(tuple(_begun(round_, begin, chip.n_tiles) for round_, begin in zip(relative, at, strict=True)))
     return packed
 
 
-def _try(tiles: _Tiles, load: dict[int, int], together: list[Shard], first: int) -> list[Shard] | None:
-    """Place *together* on a copy of the tiles."""
+def _begun(round_: "RelativeRound", begin: int, n_tiles: int) -> Round:
+    if not begin:
+        return Round(round_.shards)
+    return Round(tuple(replace(shard, tile=(shard.tile + begin) % n_tiles) for shard in round_.shards))
+
+
+class RelativeRound(NamedTuple):
+    """A round wherever it may begin."""
+
+    shards: tuple[Shard, ...]
+    """Their tiles are counted from the one that the round begins at."""
+
+    tiles: tuple[int, ...]
+    """The tiles in use, counted likewise."""
+
+    goes_on: bool
+    """Whether it goes on with the outputs of the round before, beginning at the same tile, or behind its tiles."""
+
+
+def relative_rounds(layer: LayerPlan, split: Split, chip: Chip) -> list[RelativeRound]:
+    """Return the rounds of a layer; each holds whole outputs wherever the tiles suffice for one segment."""
+    rounds: list[RelativeRound] = []
+    tiles, load, placed = _Tiles(chip), defaultdict[int, int](int), list[Shard]()
+    goes_on = False
+
+    def end() -> None:
+        rounds.append(RelativeRound(tuple(placed), tuple(sorted({shard.tile for shard in placed})), goes_on))
+
+    for together in _shards(layer, split, chip.tile):
+        if placed and not _fit(tiles, load, together):
+            end()
+            tiles, load, placed, goes_on = _Tiles(chip), defaultdict(int), [], False
+        for shard in together:
+            done = tiles.put(shard, load)
+            if done is None:
+                end()
+                tiles, load, placed, goes_on = _Tiles(chip), defaultdict(int), [], True
+                done = tiles.put(shard, load)
+                assert done is not None, "a shard is never larger than a tile"
+            placed.append(done)
+    end()
+    return rounds
+
+
+def begins(rounds: list[RelativeRound], first: Begin, n_tiles: int) -> Iterator[Begin]:
+    """Yield the tile that each of *rounds* begins at, the first one at *first*, and then that of the next layer.
+
+    A round begins behind the tiles of the last, so that writing finds tiles at rest.
+    """
+    for round_, behind in zip(rounds, [*rounds[1:], None], strict=True):
+        yield first
+        if behind is None:
+            first = (first + len(round_.tiles)) % n_tiles
+        elif not behind.goes_on:
+            first = (greatest(*((first + tile) % n_tiles for tile in round_.tiles)) + 1) % n_tiles
+    yield first
+
+
+def _fit(tiles: _Tiles, load: dict[int, int], together: list[Shard]) -> bool:
+    """Whether *together* fit into *tiles*, tried on a copy."""
     copy = object.__new__(_Tiles)
     copy.rows_per_access = tiles.rows_per_access
     copy.free, copy.load = [list(free) for free in tiles.free], list(tiles.load)
     loads = defaultdict(int, load)
-    done = [copy.put(shard, loads, first) for shard in together]
-    return None if any(shard is None for shard in done) else [shard for shard in done if shard is not None]
+    return all(copy.put(shard, loads) is not None for shard in together)
 
 
 # --- buffers ----------------------------------------------------------------------------------------------------
 
 
-def _off_chip(graph: Graph, chip: Chip, n_samples: int, style: Style) -> frozenset[str]:
+def off_chip_of(graph: Graph, chip: Chip, n_samples: int, style: Style) -> frozenset[str]:
     """Return the tensors that the activation buffer cannot hold: the largest ones of every op that needs too much.
 
     The state of a recurrent layer lies there too. Pipelined, all layers are at work at once, so that all tensors lie

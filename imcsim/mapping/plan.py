@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from imcsim.arch.spec import Chip
+from imcsim.arrays import greatest
 from imcsim.errors import ConfigError
 from imcsim.graph import Graph, Op
 from imcsim.mapping.digital import digital_work, is_on_host
@@ -321,13 +322,13 @@ class Plan:
             fetched = spilt if columns else 0
             if columns:
                 kept = spilt = 0
-            spills = max(0, kept + waiting - capacity // 2)
+            spills = greatest(0, kept + waiting - capacity // 2)
             kept, spilt = kept + waiting - spills, spilt + spills
             per_vector = -(-written * layer.psum_bits // layer.n_vectors)
             parts = -(-2 * per_vector // room_bits)
             flows.append(PsumFlow(written, columns * layer.n_vectors * layer.n_row_sums,
                                   columns // layer.n_weight_planes * layer.n_vectors, spills, fetched,
-                                  parts, max(2, room_bits // -(-per_vector // parts))))  # fmt: skip
+                                  parts, greatest(2, room_bits // -(-per_vector // parts))))  # fmt: skip
         return flows
 
     @property

@@ -19,7 +19,7 @@ from imcsim.costs.rows import dynamic_energy_pJ
 from imcsim.graph import REAL, Graph, Joining, Op, Product, Quantize, Tensor, unsigned
 from imcsim.graph.passes import simplify
 from imcsim.mapping.lower import lower
-from imcsim.mapping.place import as_they_are, greatest_rate, least_time, place
+from imcsim.mapping.place import as_they_are, greatest_rate, least_energy_delay, least_time, place
 from imcsim.results import energy_of, latency_of
 from imcsim.sim import simulate
 
@@ -34,7 +34,7 @@ def plans(draw):
     """Plans of random networks on random chips, as written or with their steps joined."""
     graph = draw(graphs())
     graph = simplify(graph) if draw(st.booleans()) else graph
-    policy = draw(st.sampled_from([least_time, as_they_are]))
+    policy = draw(st.sampled_from([least_time, as_they_are, least_energy_delay]))
     style = draw(st.sampled_from([None, "temporal"]))  # None: spatial where it fits
     plan = place(graph, draw(chips()), style=style, n_samples=draw(st.integers(1, 5)), policy=policy)
     if plan.is_resident and draw(st.booleans()):

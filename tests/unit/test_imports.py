@@ -9,13 +9,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "imcsim"
 
 ORDER = [
-    {"errors", "units", "records", "shipped", "version", "intervals"},
+    {"errors", "units", "arrays", "records", "shipped", "version", "intervals"},
     {"ternary", "results", "metrics", "arch", "data"},
     {"graph", "circuit"},
     {"quant", "costs"},
     {"mapping"},
     {"functional", "sim", "analytic"},
-    {"workloads", "report", "accuracy", "tuning"},
+    {"workloads", "report", "accuracy", "tuning", "search"},
     {"trials", "ablation"},
     {"accounts"},
     {"run"},

@@ -99,6 +99,13 @@ def test_the_writing_of_resident_weights_is_a_phase_of_its_own(workload, tiny_ch
     assert temporal.summary["setup"] is None
 
 
+def test_the_summary_names_the_policy_that_cut_the_layers(workload, tiny_chip, result):
+    assert result.summary["policy"] == "least_time"
+    plain = run(workload, tiny_chip, engine="estimate", style="temporal", policy="as_they_are")
+    assert plain.summary["policy"] == "as_they_are"
+    assert {layer.n_replicas for layer in plain.plan.layers if layer.is_on_tiles} == {1}
+
+
 def test_a_chip_that_clips_differs_and_says_how_often(result):
     accuracy, check = result.summary["accuracy"], result.summary["check"]
     assert 0 < accuracy["n_clipped_accesses"] < accuracy["n_accesses"] == 300 * (4 * 3 + 2)

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import TIM_DNN, chips, graphs, seeds, variant
+
+import imcsim
+from imcsim.analytic import estimate
+from imcsim.analytic.variants import estimate_variants
+from imcsim.errors import ConfigError, MappingError
+from imcsim.mapping.place import Split, as_they_are, place
+
+N = 5
+
+
+def draws(seed, *, columns=16):
+    """Values of many keys for N variants, those that change the plan among them; seven in ten keys are varied."""
+    rng = np.random.default_rng(seed)
+    everything = {
+        "n_tiles": rng.choice([3, 6], N),
+        "double_buffered": rng.choice([True, False], N),
+        "tile.rows_per_access": rng.choice([2, 4], N),
+        "tile.n_rows": rng.choice([16, 24], N),
+        "tile.n_columns": np.full(N, columns),
+        "tile.serial": rng.choice(["bit", "trit"], N),
+        "tile.sense": rng.choice(["both", "n"], N),
+        "tile.count_max": rng.integers(1, 9, N),
+        "tile.n_pcus": rng.choice([1, 2, 4], N),
+        "tile.access.latency_ns": rng.uniform(0.5, 5, N),
+        "tile.access.interval_ns": rng.uniform(0.5, 5, N),
+        "tile.conversion.adc_fraction": rng.uniform(0, 1, N),
+        "tile.write_row.latency_ns": rng.uniform(0.1, 20, N),
+        "tile.array.leakage_mW": rng.uniform(0, 2, N),
+        "activation_buffer.capacity_bits": rng.choice([300, 131072], N),
+        "psum_buffer.write.bits_per_ns": rng.uniform(1, 500, N),
+        "reduce_unit.n_adders": rng.choice([1, 8, 256], N),
+        "reduce_unit.adder_bits": rng.choice([3, 12], N),
+        "sfu.vpe.n_lanes": rng.choice([1, 32], N),
+        "scheduler.issue.latency_ns": rng.uniform(0, 3, N),
+        "network.bits_per_ns": rng.uniform(1, 500, N),
+        "main_memory.bits_per_ns": rng.uniform(1, 500, N),
+        "main_memory.latency_ns": rng.uniform(0, 200, N),
+        "main_memory.read_energy.energy_pJ_per_bit": rng.uniform(0, 9, N),
+    }
+    keys = [key for key in everything if rng.random() < 0.7 or key in ("tile.n_columns", "tile.n_pcus")]
+    keys += ["tile.rows_per_access", "tile.n_rows"]  # of the chip as it is, 16 rows make a block
+    return {key: everything[key] for key in keys}
+
+
+def one(changes, i):
+    return variant(TIM_DNN, {key: values[i].item() for key, values in changes.items()})
+
+
+def assert_equal(found, i, est):
+    assert found.latency_ns[i] == pytest.approx(est.latency_ns, rel=1e-12)
+    assert found.energy_pJ[i] == pytest.approx(est.energy_pJ, rel=1e-12)
+    assert found.area_um2[i] == pytest.approx(est.area_um2, rel=1e-12)
+    assert found.edp[i] == found.energy_pJ[i] * found.latency_ns[i]
+
+
+@settings(max_examples=20)
+@given(graphs(), seeds(), st.sampled_from([None, "temporal"]), st.integers(1, 3))
+def test_each_variant_is_the_estimate_of_its_chip(graph, seed, style, n_samples):
+    changes = draws(seed)
+    found = estimate_variants(graph, TIM_DNN, changes, style=style, n_samples=n_samples)
+    for i in range(N):
+        assert_equal(found, i, estimate(place(graph, one(changes, i), style=style, n_samples=n_samples)))
+    assert not found.keeps_splits
+
+
+@settings(max_examples=12)
+@given(graphs(), chips(), seeds(), st.sampled_from([None, "temporal"]))
+def test_variants_of_a_plan_keep_its_splits(graph, chip, seed, style):
+    plan = place(graph, chip, style=style, n_samples=2)
+    splits = [Split(layer.n_row_chunks, layer.n_replicas) for layer in plan.layers if layer.is_on_tiles]
+    changes = {key: values for key, values in draws(seed).items() if not key.startswith("tile.n_")}
+    changes = {key: values for key, values in changes.items()
+               if key not in ("n_tiles", "tile.rows_per_access")}  # fmt: skip
+    found = estimate_variants(plan, chip, changes)
+    for i in range(N):
+        other = variant(chip, {key: values[i].item() for key, values in changes.items()})
+        kept = place(graph, other, style=plan.style, n_samples=2, policy=lambda *_: splits)
+        assert_equal(found, i, estimate(kept))
+    assert found.keeps_splits
+
+
+def test_plans_are_as_many_as_the_policy_has_answers(tiny_chip, tiny_graph):
+    changes = {"tile.access.latency_ns": np.linspace(1, 2, 50), "main_memory.bits_per_ns": np.geomspace(0.01, 9999, 50)}
+    found = imcsim.estimate_variants(tiny_graph, tiny_chip, changes, style="temporal")
+    plans = {
+        tuple((layer.n_row_chunks, layer.n_replicas) for layer in place(
+            tiny_graph, variant(tiny_chip, {key: values[i].item() for key, values in changes.items()}), style="temporal"
+        ).layers)
+        for i in range(50)
+    }  # fmt: skip
+    assert found.n_plans == len(plans) > 1
+    kept = place(tiny_graph, tiny_chip, style="temporal", policy=as_they_are)
+    assert estimate_variants(kept, tiny_chip, changes).n_plans == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"^changes: must name at least one key of the chip, got none$"),
+        ({"tile.acess.latency_ns": [1.0]}, r"^tile.acess.latency_ns: no such field in Tile; did you mean 'access'\?$"),
+        ({"tile.n_pcu": [1]}, r"^tile.n_pcu: no such field in Tile; did you mean 'n_pcus'\?$"),
+        ({"tile.n_pcus": 4}, r"^tile.n_pcus: must be one value for each variant \(n\), got an array of shape \(\)$"),
+        (
+            {"tile.count_max": [8, 9], "tile.access.latency_ns": [1.0, 2.0, 3.0]},
+            r"^tile.access.latency_ns: must have as many values as tile.count_max \(2\), got 3$",
+        ),
+        ({"tile.access.latency_ns": [1.0, np.nan]}, r"^tile.access.latency_ns: variant 1: must be finite, got nan$"),
+        (
+            {"main_memory.bits_per_ns": [1.0, 0.0]},
+            r"^main_memory.bits_per_ns: variant 1: must be greater than 0, got 0.0$",
+        ),
+        ({"tile.count_max": [8.0]}, r"^tile.count_max: variant 0: must be a whole number, got 8.0; write 8$"),
+        ({"tile.n_pcus": [8, 10]}, r"^tile.n_pcus: must divide n_columns \(16\) evenly, got 10; "),
+        (
+            {"tile.serial": ["bit", "tri"]},
+            r"^tile.serial: variant 1: must be one of bit, trit, got 'tri'; did you mean",
+        ),
+        (
+            {"tile.source": ["me"]},
+            r"^tile.source: must be numbers, got .*; texts have no part in time, energy and area$",
+        ),
+        (
+            {"circuit.bitline.pulse_ns": [1.0]},
+            r"^circuit.bitline.pulse_ns: must be a key that time, energy or area follow from, got one that none does$",
+        ),
+    ],
+)
+def test_a_wrong_variant_is_one_line(tiny_chip, tiny_graph, changes, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        estimate_variants(tiny_graph, tiny_chip, changes)
+    assert "\n" not in str(error.value)
+
+
+def test_what_comes_from_the_plan_is_not_given_beside_it(tiny_chip, tiny_graph):
+    plan = place(tiny_graph, tiny_chip)
+    with pytest.raises(ConfigError, match="n_samples and style must come from the plan"):
+        estimate_variants(plan, tiny_chip, {"tile.count_max": [2]}, n_samples=2)
+    with pytest.raises(MappingError, match="n_samples: must be at least 1, got 0"):
+        estimate_variants(tiny_graph, tiny_chip, {"tile.count_max": [2]}, n_samples=0)
+
+
+def test_splits_that_do_not_suit_other_tiles_are_refused(tiny_chip, tiny_graph):
+    plan = place(tiny_graph, tiny_chip, style="temporal", policy=as_they_are)
+    with pytest.raises(MappingError, match="conv: the plan's row chunks must be from 3 to 3 in tiles of 4 rows"):
+        estimate_variants(plan, tiny_chip, {"tile.n_rows": [4]})
