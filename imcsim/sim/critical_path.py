@@ -1,7 +1,8 @@
 """The critical path of a trace: walked back from its end, each stretch through what the one behind it waited for last.
 
 The segments tile the time from 0 to the end without gap or overlap, so that they add up to the latency exactly. Where
-bursts hold many items, times inside a burst are those of the engine: between its first and its last result.
+bursts hold many items, times inside a burst are those of the engine: between its first and its last result. What a
+burst loses in between because its results find no room counts as its own work, unless its last item was held up.
 """
 
 from bisect import bisect_right
@@ -13,7 +14,8 @@ from imcsim.mapping.program import Program, Task
 from imcsim.sim.engine import Burst, Span
 
 Kind = Literal["work", "drain", "lag", "wait"]
-"""Items keep the unit busy; they do, having waited for a feeder once more; a result is on its way; nobody works."""
+"""Items keep the unit busy; they do, having waited for a feeder or for room once more; a result is on its way; nobody
+works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,12 @@ class _Walk:
         if time_ps > burst.end_ps:
             self.note(name, burst.end_ps, time_ps, "wait", why)
             time_ps, why = burst.end_ps, "own"
-        if burst.ended_after and why != "unit" and time_ps > burst.start_ps + items.first_ps:
+        if burst.stalled_by and why != "unit" and time_ps > burst.start_ps + items.work_ps:
+            begun_ps = time_ps - (items.last_ps if time_ps == burst.end_ps else items.mean_ps)
+            if begun_ps > burst.start_ps and (reader := self.at(burst.stalled_by, begun_ps, "space")):
+                self.note(name, begun_ps, time_ps, "drain", why)
+                return reader
+        if burst.ended_after and why not in ("unit", "space") and time_ps > burst.start_ps + items.first_ps:
             item_ps = items.last_ps if time_ps == burst.end_ps else items.mean_ps
             fed_ps = time_ps - item_ps
             before = len(self.found)
@@ -138,6 +145,7 @@ class _Items:
         self.first_ps = until[1] - until[0]
         self.last_ps = until[3] - until[2]
         self.mean_ps = task.work_ps // task.n_items
+        self.work_ps = until[3] - until[0]
         self.all_ps = until[3] - until[0]
 
 

@@ -91,8 +91,24 @@ def test_actions_of_layers_are_those_of_all_tasks(program):
     assert sum(program.actions.values(), Counter()) == sum((task.actions for task in program.tasks), Counter())
 
 
+@st.composite
+def lines(draw):
+    """Tasks in a line, each with room for so many items before the next, and lags that are shorter than an item."""
+    n, tasks = draw(st.integers(1, 120)), []
+    for i in range(draw(st.integers(2, 4))):
+        room = draw(st.sampled_from([1, 2, 5, 30, None]))
+        work = draw(st.integers(10, 99))
+        tasks.append(
+            Task(
+                f"t{i}", "line", f"unit{i}", n, n * work, lag_ps=draw(st.sampled_from([0, 0, 9])),
+                streams=(f"t{i - 1}",) if i else (), rooms={f"t{i - 1}": room} if i and room else {},
+            )
+        )  # fmt: skip
+    return Program(tuple(tasks))
+
+
 @laws
-@given(programs(), BURSTS)
+@given(st.one_of(programs(), lines()), BURSTS)
 def test_the_critical_path_tiles_the_time_without_gap_or_overlap(program, burst):
     spans = play(program, burst=burst)
     path = critical_path(program, spans)
@@ -113,22 +129,6 @@ def test_no_unit_and_no_lag_of_the_critical_path_is_longer_than_its_task_has(pro
     for (name, is_lag), ps in spent.items():
         task = program.task_of[name]
         assert is_lag or ps <= task.work_ps
-
-
-@st.composite
-def lines(draw):
-    """Tasks in a line, each with room for so many items before the next, and lags that are shorter than an item."""
-    n, tasks = draw(st.integers(1, 120)), []
-    for i in range(draw(st.integers(2, 4))):
-        room = draw(st.sampled_from([1, 2, 5, 30, None]))
-        work = draw(st.integers(10, 99))
-        tasks.append(
-            Task(
-                f"t{i}", "line", f"unit{i}", n, n * work, lag_ps=draw(st.sampled_from([0, 0, 9])),
-                streams=(f"t{i - 1}",) if i else (), rooms={f"t{i - 1}": room} if i and room else {},
-            )
-        )  # fmt: skip
-    return Program(tuple(tasks))
 
 
 @settings(max_examples=40)
