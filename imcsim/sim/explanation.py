@@ -11,7 +11,7 @@ from typing import Any
 from imcsim.sim.critical_path import Segment, critical_path
 from imcsim.sim.stalls import Use, use_of_units
 from imcsim.sim.trace import Trace
-from imcsim.sim.what_if import WhatIf, what_if
+from imcsim.sim.what_if import ARRAY_AND_PCU, WhatIf, what_if
 from imcsim.units import PS_PER_NS, human, percent
 
 PATH_COLUMNS = ("task", "layer", "unit", "component", "kind", "holds_up", "start_ns", "end_ns")
@@ -19,6 +19,7 @@ PATH_COLUMNS = ("task", "layer", "unit", "component", "kind", "holds_up", "start
 _WORDS = {
     "tile.array": "the tile arrays",
     "tile.pcu": "the PCUs",
+    ARRAY_AND_PCU: "the tile arrays and the PCUs together",
     "tile.write": "the writing of weights",
     "activation_buffer": "the activation buffer",
     "psum_buffer": "the psum buffer",
@@ -64,6 +65,11 @@ class TimeExplanation:
     def path_of_component_ps(self) -> Counter[str]:
         """Time on the critical path, by component."""
         return sum(self.path_ps.values(), Counter())
+
+    def _path_of_ps(self, component: str) -> int:
+        """Time on the critical path of one entry of `without`."""
+        parts = ("tile.array", "tile.pcu") if component == ARRAY_AND_PCU else (component,)
+        return sum(self.path_of_component_ps[part] for part in parts)
 
     @cached_property
     def bound_by(self) -> dict[str, str]:
@@ -164,8 +170,8 @@ class TimeExplanation:
             "components": [
                 {
                     "name": name,
-                    "path_ns": self.path_of_component_ps[name] / PS_PER_NS,
-                    "path_share": self.path_of_component_ps[name] / latency_ps,
+                    "path_ns": self._path_of_ps(name) / PS_PER_NS,
+                    "path_share": self._path_of_ps(name) / latency_ps,
                     "without_ns": other.latency_ns,
                     "speedup": self.speedup(name),
                 }
