@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,6 +19,9 @@ from imcsim.units import percent
 
 MOST_TILES = 3
 """So many arrays, and so many PCUs, have a row of their own where there are more: those with most of the path."""
+
+TO_AND_FRO = 0.01
+"""A stay of the path in a row that is a smaller share of the time has no line back to where the path came from."""
 
 _FLOW = (
     "scheduler",
@@ -120,11 +124,13 @@ def _draw_bars(
 def _draw_path(axes: Axes, path: pd.DataFrame, row_of_unit: dict[str, int], size: float) -> None:
     places = [row_of_unit[unit] for unit in path.unit]
     starts, ends = list(path.start_ns / size), list(path.end_ns / size)
-    turns = [
-        [(end, here), (end, there)]
-        for end, here, there in zip(ends[:-1], places[:-1], places[1:], strict=True)
-        if here != there
-    ]
+    stays = [list(stay) for _, stay in groupby(range(len(places)), key=lambda i: places[i])]  # in one row each
+    turns = []
+    for i, (stay, following) in enumerate(pairwise(stays)):
+        here, there, end = places[stay[0]], places[following[0]], ends[stay[-1]]
+        goes_back = i > 0 and places[stays[i - 1][0]] == there and end - starts[stay[0]] < TO_AND_FRO * ends[-1]
+        if not goes_back:
+            turns.append([(end, here), (end, there)])
     level = [[(start, place), (end, place)] for start, end, place in zip(starts, ends, places, strict=True)]
     works = [kind in ("work", "drain") for kind in path.kind]
     axes.add_collection(LineCollection(turns, colors=_INK, linewidths=0.35, zorder=3))
