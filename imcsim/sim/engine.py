@@ -162,12 +162,15 @@ class _Play:
 def play(program: Program, *, burst: int | None = None) -> list[Span]:
     """Play *program* and return the span of every task, in the program's order.
 
-    A burst has *burst* items; by default each task is cut into `BURSTS_PER_TASK`. Raises SimulationError when tasks
-    wait for each other for ever, or a store could not hold what one item of its reader needs.
+    A burst has *burst* items; by default each task is cut into `BURSTS_PER_TASK`. Tasks with stores between them are
+    cut into as many as the one of them with most items: a burst that is longer than its room must end where that of
+    its reader does. Raises SimulationError when tasks wait for each other for ever, or a store could not hold what one
+    item of its reader needs.
     """
     env = simpy.Environment()
     units = {unit: _Unit() for unit in dict.fromkeys(task.unit for task in program.tasks)}
-    plays = {task.name: _Play(task, _bounds(task.n_items, burst), env.event()) for task in program.tasks}
+    n_bursts = _bursts_of(program, burst)
+    plays = {task.name: _Play(task, _bounds(task.n_items, n_bursts[task.name]), env.event()) for task in program.tasks}
     for run in plays.values():
         run.feeders = [_named(plays, name, run.task) for name in run.task.streams]
         run.waits = [_named(plays, name, run.task) for name in run.task.after]
@@ -203,8 +206,26 @@ def _check_room(task: Task, name: str, room: int, plays: dict[str, _Play]) -> No
         )
 
 
-def _bounds(n_items: int, burst: int | None) -> list[int]:
-    n_bursts = min(n_items, BURSTS_PER_TASK) if burst is None else -(-n_items // burst)
+def _bursts_of(program: Program, burst: int | None) -> dict[str, int]:
+    """Return how many bursts each task is cut into, if it has that many items."""
+    if burst is None:
+        return {task.name: BURSTS_PER_TASK for task in program.tasks}
+    together: dict[str, list[str]] = {}  # tasks with stores between them, one list for all of them
+    for task in program.tasks:
+        for name in task.rooms:
+            here, there = together.setdefault(task.name, [task.name]), together.setdefault(name, [name])
+            if here is not there:
+                here += there
+                together.update(dict.fromkeys(there, here))
+    most = {id(names): max(program.task_of[name].n_items for name in names) for names in together.values()}
+    return {
+        task.name: -(-(most[id(together[task.name])] if task.name in together else task.n_items) // burst)
+        for task in program.tasks
+    }
+
+
+def _bounds(n_items: int, n_bursts: int) -> list[int]:
+    n_bursts = min(n_items, n_bursts)
     return [n_items * (i + 1) // n_bursts for i in range(n_bursts)]
 
 

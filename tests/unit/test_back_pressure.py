@@ -129,3 +129,11 @@ def test_the_psum_buffer_takes_a_vector_in_as_many_pieces_as_it_needs(tiny_chip,
 
 def plan_and_costs(chip, graph):
     return place(graph, chip, policy=two_chunks), price(chip)
+
+
+@pytest.mark.parametrize("burst", [2, 7, 100, 10**6])
+def test_bursts_of_any_length_come_to_their_end_where_stores_lie_between_tasks_of_different_items(burst):
+    make, take, few = task("make", "x", 60, 600), task("take", "y", 60, 900, make=1), task("few", "z", 4, 40, take=30)
+    played = {span.task: span.end_ps for span in play(Program((make, take, few)), burst=burst)}
+    assert played["few"] >= 910 + 10
+    assert played["make"] <= played["take"] <= played["few"]
