@@ -1,6 +1,7 @@
 """A ResNet-34 told by its shapes, as whole processes: time and peak memory of an estimate and of a simulation.
 
-Processor seconds stand beside seconds on the clock, which say little on a busy machine; the limits hold for the lesser.
+Without the page and its figures (--no-page), whose drawing takes longer than either. Processor seconds stand beside
+seconds on the clock, which say little on a busy machine; the limits hold for the lesser.
 With --burst1 every single item of ResNet-20 is played, and the time that comes out is held against that of the default
 bursts; this takes minutes. Run: python benchmarks/resnet34.py [--rounds N] [--burst1]
 """
@@ -37,7 +38,17 @@ def whole_processes(rounds: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):  # one of each in turn, so that a busy moment of the machine hits both alike
             for engine in LIMITS:
-                run = ["run", "resnet34", "--chip", "tim-dnn", "--engine", engine, "--out", f"{folder}/{engine}"]
+                run = [
+                    "run",
+                    "resnet34",
+                    "--chip",
+                    "tim-dnn",
+                    "--engine",
+                    engine,
+                    "--no-page",
+                    "--out",
+                    f"{folder}/{engine}",
+                ]
                 found[engine].append(measure([sys.executable, "-m", "imcsim", *run]))
     print(f"{'imcsim run resnet34':<20} {'least s':>8} {'processor s':>12} {'peak MiB':>9}  limits")
     good = True

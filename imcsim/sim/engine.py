@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import simpy
 
@@ -30,8 +30,7 @@ Reason = Literal["begin", "release", "after", "stream", "space", "unit", "own"]
 """What a burst waited for last: nothing, its request, a task's end, what feeds it, room, its unit, the burst before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Burst:
+class Burst(NamedTuple):
     """What one burst of a task did, and why not earlier."""
 
     start_ps: int
