@@ -83,16 +83,14 @@ def _skipped(plan: Plan, layer: LayerPlan) -> tuple[int, int]:
     """Return the accesses that the chip leaves out, and the column reads: in whole numbers."""
     if not layer.skipped_share:
         return 0, 0
-    step = layer.one_step if layer.n_steps else layer
     accesses = columns = 0
     for round_ in layer.rounds:
         for shard, (asked, taken) in zip(
-            round_.shards, step.accesses(round_, plan.chip.tile.rows_per_access), strict=True
+            round_.shards, layer.accesses_of_steps(round_, plan.chip.tile.rows_per_access), strict=True
         ):
             accesses += asked - taken
             columns += (asked - taken) * shard.n_columns
-    n_steps = max(1, layer.n_steps)
-    return accesses * n_steps, columns * n_steps
+    return accesses, columns
 
 
 def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:

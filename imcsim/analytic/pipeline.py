@@ -84,7 +84,7 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
     for layer in plan.layers:
         times = layer.n_steps if layer.n_steps and len(layer.rounds) > 1 else 1  # rounds are written in every step
         for round_ in layer.rounds:
-            for shard, (_, n) in zip(round_.shards, layer.accesses(round_, rows_per_access), strict=True):
+            for shard, (_, n) in zip(round_.shards, layer.accesses_of_steps(round_, rows_per_access), strict=True):
                 written = 0 if plan.is_resident else times * shard.n_rows
                 busy[f"tile{shard.tile}.array"] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns

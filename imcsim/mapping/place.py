@@ -90,13 +90,7 @@ def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style |
 
 def placed_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip: Chip) -> LayerPlan:
     """Return *layer* cut by *split* and packed into *rounds*; raises MappingError where its psums have no room."""
-    placed = replace(
-        layer,
-        n_row_chunks=split.n_row_chunks,
-        n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
-        n_replicas=split.n_replicas,
-        rounds=rounds,
-    )
+    placed = _cut_layer(layer, split, rounds, chip)
     least = 4 * int(np.max(layer.psum_bits))  # half may keep what waits for a later round; one goes in as one goes out
     if placed.psums_per_output > 1 and chip.psum_buffer.capacity_bits < least:
         raise MappingError(
@@ -104,6 +98,17 @@ def placed_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip
             f"{chip.psum_buffer.capacity_bits} bits; increase psum_buffer.capacity_bits"
         )
     return placed
+
+
+def _cut_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip: Chip) -> LayerPlan:
+    """Return *layer* cut by *split* and packed into *rounds*, whether its psums have room or not."""
+    return replace(
+        layer,
+        n_row_chunks=split.n_row_chunks,
+        n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
+        n_replicas=split.n_replicas,
+        rounds=rounds,
+    )
 
 
 def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
@@ -343,7 +348,7 @@ def time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
 
 def energy_pJ(layer: LayerPlan, split: Split, chip: Chip, costs: CostTable) -> float:
     """Return the energy of writing, accesses and reduction, without leakage."""
-    cut = placed_layer(layer, split, (), chip)
+    cut = _cut_layer(layer, split, (), chip)
     cells = layer.n_groups * layer.n_rows * layer.n_columns
     accesses = layer.n_vectors * layer.n_passes * layer.accesses_per_pass * layer.n_groups
     accesses *= layer.n_blocks(chip.tile.rows_per_access)

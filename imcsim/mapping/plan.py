@@ -225,6 +225,13 @@ class LayerPlan:
             found.append((n, n_taken))
         return found
 
+    def accesses_of_steps(self, round_: Round, rows_per_access: int) -> list[tuple[int, int]]:
+        """Return the same over all time steps of a recurrent layer, each of which is rounded by itself."""
+        if not self.n_steps:
+            return self.accesses(round_, rows_per_access)
+        once = self.one_step.accesses(round_, rows_per_access)
+        return [(asked * self.n_steps, taken * self.n_steps) for asked, taken in once]
+
     def vectors_of(self, replica: int) -> int:
         """How many of the vectors one copy of the layer takes; all time steps of a sample go to one copy."""
         together = max(1, self.n_steps)

@@ -22,7 +22,7 @@ from imcsim.graph import (
 )
 from imcsim.mapping.digital import is_on_host
 from imcsim.mapping.lower import lower
-from imcsim.mapping.place import Split, as_they_are, place
+from imcsim.mapping.place import Split, as_they_are, energy_pJ, place
 from imcsim.ternary import PlaneSum
 
 QUANTIZER = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
@@ -277,3 +277,11 @@ def test_a_psum_buffer_that_cannot_stream_is_refused(tiny_chip):
     message = r"^fc: the psum buffer of tim-dnn must hold 4 psums \(\d+ bits\), got 3 bits; increase psum_buffer.cap"
     with pytest.raises(MappingError, match=message):
         place(linear_graph(64, 3), small)
+
+
+def test_a_policy_may_weigh_splits_whose_psums_would_have_no_room(tiny_chip):
+    small = variant(tiny_chip, {"psum_buffer.capacity_bits": 3})
+    graph = linear_graph(32, 3)  # as tall as a tile: one chunk makes no psums, two do
+    whole = place(graph, small, style="temporal", policy=as_they_are).layers[1]
+    costs = price(small)
+    assert energy_pJ(whole, Split(2, 1), small, costs) > energy_pJ(whole, Split(1, 1), small, costs)
