@@ -322,8 +322,8 @@ def test_several_problems_come_in_one_line(folder):
     del tree["network"]
     write("x.yaml", yaml.safe_dump(tree))
     with refused(
-        "x.yaml: kind: must be one of ternary-in-memory, near-memory, got 'x' (and 2 more: n_tiles: must be at least 1, got 0 | "
-        "network: missing; Chip needs it)"
+        "x.yaml: kind: must be one of ternary-in-memory, near-memory, got 'x' (and 2 more: "
+        "n_tiles: must be at least 1, got 0 | network: missing; Chip needs it)"
     ):
         load_chip("x.yaml")
 
