@@ -1,4 +1,4 @@
-"""One home for Hypothesis strategies: ternary arrays, formats, chips, graphs and programs.
+"""One home for Hypothesis strategies: ternary arrays, formats, chips, graphs and programs; and a workload at hand.
 
 Shapes and options are drawn one by one, so that they shrink; the numbers in arrays come from a drawn seed.
 """
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imcsim.arch.load import load_chip
 from imcsim.arch.spec import Chip
+from imcsim.errors import DataError
 from imcsim.graph import (
     BINARY,
     REAL,
@@ -51,7 +52,9 @@ from imcsim.graph import (
 )
 from imcsim.graph.offsets import take_apart
 from imcsim.mapping.program import Program, Task
+from imcsim.metrics import METRICS
 from imcsim.ternary import PlaneSum, sign_magnitude, ternary
+from imcsim.workloads import Workload
 
 TIM_DNN = load_chip("tim-dnn")
 STYLES = ("spatial", "temporal")
@@ -467,3 +470,31 @@ def programs(draw, *, most_tasks=10, most_items=40):
 def plane_sum(codes, bits=1) -> PlaneSum:
     """Return whole-number *codes* as weights of *bits* bits."""
     return (ternary() if bits == 1 else sign_magnitude(bits)).plane_sum(np.asarray(codes))
+
+
+# --- workloads -------------------------------------------------------------------------------------------------------
+
+
+class Fixed(Workload):
+    """A workload with a graph and a test set at hand, without torch."""
+
+    def __init__(self, graph, samples=None):
+        super().__init__(graph.name, None)
+        object.__setattr__(self, "_graph", graph)
+        object.__setattr__(self, "_samples", samples)
+
+    def graph(self):
+        return self._graph
+
+    @property
+    def metric(self):
+        return METRICS["accuracy"]
+
+    @property
+    def has_data(self):
+        return self._samples is not None
+
+    def data(self, folder=None):
+        if self._samples is None:
+            raise DataError("tiny: data(): missing")
+        return self._samples

@@ -120,24 +120,6 @@ def test_a_tile_that_cannot_clip_is_exact(tmp_path):
     assert summary["check"] == {"exact": True, "n_outputs": 120, "n_different": 0, "n_different_classes": 0}
 
 
-def test_a_near_memory_chip_is_exact_and_knows_neither_pcus_nor_clipping(tmp_path):
-    done = imcsim(tmp_path, "run", workload(tmp_path), "--chip", "near-memory-iso-area", "--out", "out")
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["check"]["exact"]
-    assert summary["chip_kind"] == "near-memory"
-    assert "nothing clips, there are no ADCs" in done.stdout
-    assert "NMC units" in done.stdout
-    assert not {"PCUs", "clipped"} & set(done.stdout.split())
-    rows = (tmp_path / "out" / "rows.csv").read_text()
-    assert "tile.nmc,tile.multiply_add" in rows
-    assert "tile.pcu" not in rows
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "its NMC units in the lower" in page
-    assert "Rows read by layer" in page
-    assert "an ADC clipped" not in page
-
-
 def test_kernels_of_chips_are_compared(tmp_path):
     done = imcsim(tmp_path, "chip", "kernel", "tim-dnn", "tim-8", "near-memory-iso-capacity")
     assert done.returncode == 0, done.stderr

@@ -1,9 +1,12 @@
 """Chips whose tiles are read row by row and computed beside: what they refuse, spend and say."""
 
+import io
 import re
 
 import numpy as np
 import pytest
+from rich.console import Console
+from strategies import Fixed
 
 import imcsim
 from imcsim.arch.load import load_chip, vary
@@ -12,6 +15,10 @@ from imcsim.costs.peaks import peaks
 from imcsim.costs.price import price
 from imcsim.errors import ConfigError
 from imcsim.mapping.place import place
+from imcsim.report.load import read_run
+from imcsim.report.page import sections
+from imcsim.report.terminal import print_run
+from imcsim.run import run
 
 CHIP = load_chip("near-memory-iso-capacity")
 COSTS = price(CHIP)
@@ -120,3 +127,25 @@ def test_variants_are_refused_what_the_kind_does_not_have(tiny_graph):
             imcsim.estimate_variants(tiny_graph, CHIP, {key: values})
     with pytest.raises(ConfigError, match=r"tile\.access\.activity"):
         imcsim.estimate_variants(tiny_graph, CHIP, {"tile.access.activity.nonzero_products": [0.3]})
+
+
+def test_a_run_knows_neither_pcus_nor_clipping(tiny_graph, tmp_path):
+    rng = np.random.default_rng(0)
+    done = run(Fixed(tiny_graph, (rng.normal(size=(30, 1, 4, 4)), rng.integers(0, 3, 30))), CHIP)
+    done.write(tmp_path / "out", page=False)
+    found = read_run(tmp_path / "out")
+    assert found.summary.check.exact
+    assert found.summary.chip_kind == "near-memory"
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_run(found.summary, found.rows, console)
+    said = console.export_text()
+    assert "nothing clips, there are no ADCs" in said
+    assert "NMC units" in said
+    assert not {"PCUs", "clipped"} & set(said.split())
+    pages = {section.name: section for section in sections(found)}
+    assert "its NMC units in the lower" in pages["tiles"].paragraphs[0]
+    assert [table.head for table in pages["accuracy"].tables] == [("Layer", "Rows", "Words", "Idle", "Zero products")]
+    told = " ".join(pages["accuracy"].paragraphs)
+    assert "nothing clips" in told
+    assert "every column discharges" in told
+    assert "an ADC clipped" not in told
