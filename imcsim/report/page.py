@@ -20,6 +20,7 @@ from imcsim.report.accounts import difference_text, points
 from imcsim.report.charts import Chart
 from imcsim.report.figures import drawings, write_figures
 from imcsim.report.load import OccupancySummary, RunFolder, Summary, read_run
+from imcsim.report.origins import origin_sections, value_text
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.request_figures import request_drawings, request_sections
 from imcsim.report.tables import (
@@ -85,6 +86,7 @@ def page_of(run: RunFolder) -> str:
         sections=parts,
         charts=[chart for part in parts for chart in part.charts],
         plotly_js=_plotly_js(),
+        value_text=value_text,
     )
 
 
@@ -107,6 +109,7 @@ def sections(run: RunFolder) -> list[Section]:
         parts.append(area(run))
     if main_engine(run.frame):
         parts.append(sources(run))
+    parts += origin_sections(run)
     parts.append(Section("caveats", "Caveats", caveats(run)))
     return parts
 
