@@ -21,7 +21,7 @@ from imcsim.version import __version__
 if TYPE_CHECKING:
     from imcsim.analytic import estimate
     from imcsim.analytic.variants import estimate_variants
-    from imcsim.arch.load import load_chip
+    from imcsim.arch.load import load_chip, load_machine
     from imcsim.costs.activity import Activity
     from imcsim.functional.crossbar import tile_matmul
     from imcsim.functional.execute import execute
@@ -45,6 +45,7 @@ _HOME = {
     "explain": "imcsim.sim.explanation",
     "for_chip": "imcsim.tuning",
     "load_chip": "imcsim.arch.load",
+    "load_machine": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
     "serve": "imcsim.sim",
@@ -71,6 +72,7 @@ __all__ = [
     "explain",
     "for_chip",
     "load_chip",
+    "load_machine",
     "load_workload",
     "place",
     "serve",
