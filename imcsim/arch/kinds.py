@@ -6,10 +6,25 @@ says in `taken_by` which command takes it, and stands in `MODELS`; loading, over
 
 from typing import get_args
 
-from imcsim.arch.comparators import ThroughputRow
+from imcsim.arch.comparators import (
+    EventDriven,
+    FpgaDataflow,
+    NeuromorphicGrid,
+    PopcountCpu,
+    Roofline,
+    ThroughputRow,
+)
 from imcsim.arch.spec import Chip, Machine
 
-MODELS: tuple[type[Machine], ...] = (Chip, ThroughputRow)
+MODELS: tuple[type[Machine], ...] = (
+    Chip,
+    PopcountCpu,
+    FpgaDataflow,
+    NeuromorphicGrid,
+    EventDriven,
+    Roofline,
+    ThroughputRow,
+)
 
 
 def kinds_of(model: type[Machine]) -> tuple[str, ...]:
