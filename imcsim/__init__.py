@@ -21,8 +21,9 @@ from imcsim.version import __version__
 if TYPE_CHECKING:
     from imcsim.analytic import estimate
     from imcsim.analytic.variants import estimate_variants
-    from imcsim.arch.load import load_chip
+    from imcsim.arch.load import load_chip, load_machine
     from imcsim.costs.activity import Activity
+    from imcsim.costs.kernel import kernel
     from imcsim.functional.crossbar import tile_matmul
     from imcsim.functional.execute import execute
     from imcsim.functional.instance import ChipInstance
@@ -44,7 +45,9 @@ _HOME = {
     "estimate_variants": "imcsim.analytic.variants",
     "explain": "imcsim.sim.explanation",
     "for_chip": "imcsim.tuning",
+    "kernel": "imcsim.costs.kernel",
     "load_chip": "imcsim.arch.load",
+    "load_machine": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
     "serve": "imcsim.sim",
@@ -70,7 +73,9 @@ __all__ = [
     "execute",
     "explain",
     "for_chip",
+    "kernel",
     "load_chip",
+    "load_machine",
     "load_workload",
     "place",
     "serve",

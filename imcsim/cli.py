@@ -216,29 +216,29 @@ def explain(
 @chips.command("list", epilog="Example: imcsim chip list")
 def chip_list() -> None:
     """List the chips that come with imcsim."""
-    from imcsim.arch.load import load_chip, shipped_chips
+    from imcsim.arch.load import load_machine, shipped_chips
 
     _print_table("Chips", ["name", "kind", "description"],
-                 [[name, (c := load_chip(name)).kind, c.description] for name in shipped_chips()])  # fmt: skip
+                 [[name, (c := load_machine(name)).kind, c.description] for name in shipped_chips()])  # fmt: skip
 
 
 @chips.command("show", epilog="Example: imcsim chip show tim-dnn --set n_tiles=16")
 def chip_show(
     name: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")], changes: Set = None
 ) -> None:
-    """Show every number of a chip with its source, and its peaks beside what its paper prints."""
-    from imcsim.arch.load import load_chip, parse_override
-    from imcsim.report.listing import print_chip
+    """Show every number of a chip with its source, and what it reaches beside what its paper prints."""
+    from imcsim.arch.load import load_machine, parse_override
+    from imcsim.report.listing import print_machine
 
-    print_chip(load_chip(name, dict(parse_override(text) for text in changes or [])), _console())
+    print_machine(load_machine(name, dict(parse_override(text) for text in changes or [])), _console())
 
 
 @chips.command("check", epilog="Example: imcsim chip check my-chip.yaml")
 def chip_check(file: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")]) -> None:
     """Check a chip file and say what is wrong with it."""
-    from imcsim.arch.load import load_chip
+    from imcsim.arch.load import load_machine
 
-    chip = load_chip(file)
+    chip = load_machine(file)
     print(f"{file}: {chip.name} is well formed")
 
 

@@ -14,11 +14,11 @@ ORDER = [
     {"graph", "circuit"},
     {"quant", "costs"},
     {"mapping"},
-    {"functional", "sim", "analytic"},
+    {"functional", "sim", "analytic", "comparators"},
     {"workloads", "report", "origins", "accuracy", "tuning", "search"},
     {"trials", "ablation"},
     {"accounts"},
-    {"run"},
+    {"run", "compare"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
