@@ -1,9 +1,9 @@
 """What a published macro reaches, by its own parts, by scaling and by our models, beside what its paper prints.
 
 Names of figures: `TOPS`, `cycle_pJ`, `TOPS_per_W`, `TOPS_per_mm2` by the macro's own parts at its own supply; with
-``@POINT`` behind at another supply, to which energy and cycle are scaled by `imcsim.costs.technology`; with ``tile.``
+``@POINT`` behind at another supply, to which energy and cycle are scaled by `imcsim.costs.technology`; with ``tile_``
 before by the tile of another chip, changed and scaled (``@NAME`` for another share of products that are not zero); with
-``adders.`` before by the adders of `imcsim.costs.digital`. One product (MAC) is two operations.
+``adders_`` before by the adders of `imcsim.costs.digital`. One product (MAC) is two operations.
 """
 
 from collections.abc import Iterator
@@ -141,16 +141,16 @@ def _of_tile(macro: Macro) -> Iterator[MacroFigure]:
     how = f"the tile of {chip.name}{_changes_text(model.changes)}, from {own} to {there}"
     spent = {action: n * costs.energy_pJ(action) for action, n in _access(chip).items()}
     factor, n_operations = energy_factor(own, there), _n_operations(macro)
-    yield MacroFigure("tile.TOPS_per_W", n_operations / (sum(spent.values()) * factor), "TOPS/W", "predicted", how)
+    yield MacroFigure("tile_TOPS_per_W", n_operations / (sum(spent.values()) * factor), "TOPS/W", "predicted", how)
     for name, share in model.nonzero_products.items():
         energy_pJ = (sum(spent.values()) + spent["tile.column_read"] * (_discharge(chip, share) - 1)) * factor
         words = f"{how}, {share:g} of the products not zero"
-        yield MacroFigure(f"tile.TOPS_per_W@{name}", n_operations / energy_pJ, "TOPS/W", "predicted", words)
+        yield MacroFigure(f"tile_TOPS_per_W@{name}", n_operations / energy_pJ, "TOPS/W", "predicted", words)
     interval_ns = access_interval_ns(chip, costs) * delay_factor(own, there)
     tile_um2 = total(line.area_um2 for line in costs.areas if line.component in ("tile.array", "tile.pcu"))
     area_mm2 = tile_um2 / chip.n_tiles * area_factor(own, there) / UM2_PER_MM2
     per_area = n_operations / interval_ns / 1000 / area_mm2
-    yield MacroFigure("tile.TOPS_per_mm2", per_area, "TOPS/mm2", "predicted", how)
+    yield MacroFigure("tile_TOPS_per_mm2", per_area, "TOPS/mm2", "predicted", how)
 
 
 def _access(chip: Chip) -> dict[str, float]:
@@ -182,4 +182,4 @@ def _of_adders(macro: Macro) -> Iterator[MacroFigure]:
     energy_pJ = digital.ADDER_PJ_AT_45_NM[8] * n_bits / 8 * energy_factor(digital.AT_45_NM, there)
     adders = f"{n_bits} full adders a product, an eighth of the 8-bit adder's energy each"
     how = f"{adders}, from {digital.AT_45_NM} to {there}"
-    yield MacroFigure("adders.TOPS_per_W", OPERATIONS / energy_pJ, "TOPS/W", "predicted", how)
+    yield MacroFigure("adders_TOPS_per_W", OPERATIONS / energy_pJ, "TOPS/W", "predicted", how)
