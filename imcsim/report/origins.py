@@ -126,7 +126,7 @@ def origin_sections(run: RunFolder) -> list[Section]:
         "its parts here. imcsim explain FOLDER NAME tells each further: the factors of a count, the formula of a cost, "
         "its source."
     ]
-    return [Section("origins", "Where each figure comes from", paragraphs, trees=trees)] if trees else []
+    return [Section("origins", "How each figure is made up", paragraphs, trees=trees)] if trees else []
 
 
 def depth_on_page(name: str) -> int:
