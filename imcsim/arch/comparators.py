@@ -169,7 +169,7 @@ class PopcountCpu(Comparator):
             for activations in self.operands.activations:
                 if f"{weights}x{activations}" not in self.instructions:
                     got = ", ".join(self.instructions) or "nothing"
-                    raise ValueError(f"instructions: must have {weights}x{activations}, which operands names, got {got}")
+                    raise ValueError(f"instructions: must have {weights}x{activations}, as operands says, got {got}")
         return self
 
 
@@ -206,6 +206,8 @@ class Fabric(Sourced):
 
     n_luts: Count
     luts_per_lane: Positive
+    memory_bits: Count
+    """Block RAM: weights that do not fit are told, and taken as if they did."""
 
 
 class FpgaDataflow(Comparator):

@@ -92,7 +92,7 @@ def changed(tree: Tree, changes: Mapping[str, object], origins: Origins, label: 
 
 
 def checked_values(key: str, values: list[Any]) -> list[Any]:
-    """Return *values* as the field of a `Chip` at the dotted *key* takes them; raises ConfigError for the first bad one.
+    """Return *values* as the field of a `Chip` at the dotted *key* takes them; raises ConfigError for a bad one.
 
     What holds between several fields is not checked.
     """

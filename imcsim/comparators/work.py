@@ -99,7 +99,7 @@ def work_of(graph: Graph, op: Op) -> LayerWork:
     if form.minus != 1:
         planes: tuple[Plane, ...] = ("bit", "bit")
     elif form.kind in ("binary", "ternary"):
-        planes = (form.kind,)  # type: ignore[assignment]
+        planes = (form.kind,)
     else:
         planes = ("ternary" if form.codec().is_signed else "bit",) * form.n_passes
     return LayerWork(
@@ -122,7 +122,7 @@ def lower_on(machine: Comparator, works: Sequence[LayerWork]) -> tuple[Lowered, 
     """Return how *machine* takes the planes of each layer; raises MappingError that names all that it cannot take."""
     found = [lowered(work, machine.operands) for work in works]
     refused = [
-        f"{work.name} (planes {len(work.weight_planes)} x {len(work.activation_planes)}, {went.pair} as {went.n_passes})"
+        f"{work.name} ({went.how})"
         for work, went in zip(works, found, strict=True)
         if went.n_passes > 1 and not machine.operands.adds_planes
     ]
