@@ -75,21 +75,15 @@ class Compared:
         """
         try:
             source = Process(self.node_nm, self.supply_V)
-            latency, energy, rate, area = (
-                None if value is None else normalized(figure, value, source, target)
-                for figure, value in (
-                    ("latency", self.latency_ns),
-                    ("energy", self.energy_pJ),
-                    ("throughput", self.throughput_per_s),
-                    ("area", self.area_um2),
-                )
+            return replace(
+                self,
+                latency_ns=normalized("latency", self.latency_ns, source, target),
+                energy_pJ=normalized("energy", self.energy_pJ, source, target),
+                throughput_per_s=normalized("throughput", self.throughput_per_s, source, target),
+                area_um2=None if self.area_um2 is None else normalized("area", self.area_um2, source, target),
             )
         except ConfigError as error:
             raise ConfigError(f"{self.chip}: {error}") from None
-        assert latency is not None
-        assert energy is not None
-        assert rate is not None
-        return replace(self, latency_ns=latency, energy_pJ=energy, throughput_per_s=rate, area_um2=area)
 
 
 @dataclass(frozen=True)

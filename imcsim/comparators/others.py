@@ -30,9 +30,7 @@ def assess_grid(machine: NeuromorphicGrid, works: Sequence[LayerWork], ways: Seq
     )
     n_chips = -(-sum(cores) // machine.grid.n_cores)
     divided = [work.name for work in works if work.n_rows > inputs_of_core(machine)]
-    notes = [
-        f"{sum(cores)} cores, {n_chips} chip{'s' if n_chips > 1 else ''}, {ticks} tick{'s' if ticks > 1 else ''} a layer"
-    ]
+    notes = [f"cores: {sum(cores)}, chips: {n_chips}, ticks a layer: {ticks}"]
     if n_chips > 1:
         notes.append("the area is that of all chips; nothing is counted for what goes between them")
     if divided:

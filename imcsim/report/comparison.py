@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -42,8 +43,8 @@ def write_comparison(found: "Comparison", folder: Path) -> Path:
 def comparison_figure(found: "Comparison") -> Figure:
     """Return energy against latency, both logarithmic: the mark says what the energy covers, the colour its basis."""
     rows = found.shown
-    time_size, time_unit = axis_unit(max(row.latency_ns for row in rows), "ns")
-    energy_size, energy_unit = axis_unit(max(row.energy_pJ for row in rows), "pJ")
+    time_size, time_unit = axis_unit(median(row.latency_ns for row in rows), "ns")
+    energy_size, energy_unit = axis_unit(median(row.energy_pJ for row in rows), "pJ")
     figure = Figure(figsize=(WIDTH_INCHES, 0.62 * WIDTH_INCHES), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -56,13 +57,12 @@ def comparison_figure(found: "Comparison") -> Figure:
         )  # fmt: skip
     axes.margins(x=0.12, y=0.1)
     place_names(figure, axes, [(row.chip, row.latency_ns / time_size, row.energy_pJ / energy_size) for row in rows])
-    at = f", brought to {found.technology}" if found.technology is not None else ""
-    axes.set_xlabel(f"Latency of one inference ({time_unit}){at}")
-    axes.set_ylabel(f"Energy of one inference ({energy_unit}){at}")
+    axes.set_xlabel(f"Latency of one inference ({time_unit})")
+    axes.set_ylabel(f"Energy of one inference ({energy_unit})")
     axes.set_title(title_of(found), loc="left")
     figure.legend(handles=marks(rows), loc="outside lower left", ncols=5, title="What the energy covers",
                   alignment="left")  # fmt: skip
-    figure.legend(handles=colours(rows), loc="outside lower right", ncols=3, title="Weakest basis of the energy",
+    figure.legend(handles=colours(rows), loc="outside lower right", ncols=5, title="Weakest basis of the energy",
                   alignment="left")  # fmt: skip
     return figure
 

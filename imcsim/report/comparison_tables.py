@@ -17,7 +17,7 @@ NOTHING = "-"
 
 def title_of(found: "Comparison") -> str:
     """Return what is compared, in a line."""
-    at = f", all at {found.technology}" if found.technology is not None else ""
+    at = f", all brought to {found.technology}" if found.technology is not None else ""
     return f"{found.workload} on {len(found.rows)} machines{at}"
 
 
@@ -66,8 +66,9 @@ def caveats(found: "Comparison") -> list[str]:
     """Return what a reader must know to read the table."""
     lines = [
         f"{found.workload} has {human(found.n_macs, '')} multiply-adds an inference. A layer of P x Q planes costs P "
-        "times Q products on every machine that multiplies planes, and one a weight and input on those that multiply words. "
-        "Energies that cover different things (an array, a core, a chip, a board) are not to be divided by each other.",
+        "times Q products on every machine that multiplies planes, and one a weight and input on those that multiply "
+        "words. Energies that cover different things (an array, a core, a chip, a board) are not to be divided by each "
+        "other.",
         "What a figure rests on is the weakest of its numbers, or shares of the energy: "
         + "; ".join(f"{basis}: {meaning}" for basis, meaning in MEANING_OF_BASIS.items())
         + ".",
@@ -75,8 +76,8 @@ def caveats(found: "Comparison") -> list[str]:
     if found.technology is not None:
         lines.append(
             f"All figures are brought to {found.technology} by the scaling of Stillmaker and Baas (Integration 58, "
-            "2017), which is of logic gates: memories, converters, wires and boards scale less. Where a supply is not told, "
-            "the nominal one of its node is taken."
+            "2017), which is of logic gates: memories, converters, wires and boards scale less. Where a supply is not "
+            "told, the nominal one of its node is taken."
         )
     lines += [f"{one.chip} cannot take it: {one.why}." for one in found.refused]
     return lines
@@ -85,7 +86,7 @@ def caveats(found: "Comparison") -> list[str]:
 def layers_table(row: "Compared") -> TableView:
     """Return a line a layer of one machine."""
     head = ("Layer", "MACs", "Products", "Latency", "Energy", "How")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (layer.layer, human(layer.n_macs, ""), human(layer.n_products, ""), human(layer.latency_ns, "ns"),
          human(layer.energy_pJ, "pJ"), layer.how)
         for layer in row.layers
