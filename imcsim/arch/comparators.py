@@ -46,8 +46,17 @@ class Operands(Sourced):
 
     activations: Planes = ("binary", "ternary", "bit")
 
+    serial: Literal["bit", "trit"] = "bit"
+    """How activations of several bits are sent: plane by plane of bits, or of balanced ternary digits, fewer."""
+
     adds_planes: bool = True
     """Whether it can add up the products of several planes; layers that need it are refused where it cannot."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.serial == "trit" and "ternary" not in self.activations:
+            raise ValueError(f"serial: must be bit where activations are {' or '.join(self.activations)}, got trit")
+        return self
 
 
 class Utilization(Sourced):
