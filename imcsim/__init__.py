@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imcsim.analytic import estimate
     from imcsim.analytic.variants import estimate_variants
     from imcsim.arch.load import load_chip, load_machine
+    from imcsim.comparison import compare
     from imcsim.costs.activity import Activity
     from imcsim.costs.kernel import kernel
     from imcsim.functional.crossbar import tile_matmul
@@ -40,6 +41,7 @@ _HOME = {
     "ChipInstance": "imcsim.functional.instance",
     "build_report": "imcsim.report.page",
     "capture": "imcsim.graph.capture",
+    "compare": "imcsim.comparison",
     "execute": "imcsim.functional.execute",
     "estimate": "imcsim.analytic",
     "estimate_variants": "imcsim.analytic.variants",
@@ -68,6 +70,7 @@ __all__ = [
     "__version__",
     "build_report",
     "capture",
+    "compare",
     "estimate",
     "estimate_variants",
     "execute",

@@ -1,4 +1,4 @@
-"""The command line: imcsim run | explain | report | chip | workload | circuit.
+"""The command line: imcsim run | explain | compare | chip | workload | circuit | report.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -187,6 +187,47 @@ def run(
     written = result.write(out, command=" ".join(["imcsim", *sys.argv[1:]]), trace=trace, page=draws)
     print_run(result.summary, result.rows, _console())
     print(f"report: {written}" if draws else f"summary: {written}; imcsim report {out} draws the page")
+
+
+@app.command(
+    epilog="Example: imcsim compare resnet18 --chip tim-dnn --chip v100 --chip cutie --technology 32nm --out out/beside"
+)
+def compare(
+    workload: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+    chip: Annotated[list[str], typer.Option(help="Shipped name, or path of a chip file of any kind. Repeatable.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[CHIP:]KEY=VALUE",
+            help="Change a number of every chip that has the key, or of one: v100:memory.batch=16. Repeatable.",
+        ),
+    ] = None,
+    technology: Annotated[
+        str | None,
+        typer.Option(help="Bring all figures to one process: 32nm, 22nm-LP, 22nm@0.8V."),
+    ] = None,
+    engine: Annotated[
+        Literal["estimate", "simulate"],
+        typer.Option(help="For chips that networks are placed on: time by formula, or by events."),
+    ] = "estimate",
+    out: Annotated[Path | None, typer.Option(help="Folder for tables, figure and page; none by default.")] = None,
+) -> None:
+    """Put machines side by side: latency, energy, rate and area, with the basis of every figure."""
+    from imcsim.comparison import compare as put_side_by_side
+    from imcsim.comparison import load_changed
+    from imcsim.report.comparison_tables import print_comparison
+    from imcsim.run import require_writable
+    from imcsim.workloads import load_workload
+
+    machines = load_changed(chip, changes or [])
+    graph = load_workload(workload)
+    if out is not None:
+        require_writable(out)
+    found = put_side_by_side(graph, machines, engine=engine, technology=technology)
+    print_comparison(found, _console())
+    if out is not None:
+        print(f"page: {found.write(out)}")
 
 
 @app.command(epilog="Example: imcsim report out/demo")

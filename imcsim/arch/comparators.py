@@ -46,8 +46,17 @@ class Operands(Sourced):
 
     activations: Planes = ("binary", "ternary", "bit")
 
+    serial: Literal["bit", "trit"] = "bit"
+    """How activations of several bits are sent: plane by plane of bits, or of balanced ternary digits, fewer."""
+
     adds_planes: bool = True
     """Whether it can add up the products of several planes; layers that need it are refused where it cannot."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.serial == "trit" and "ternary" not in self.activations:
+            raise ValueError(f"serial: must be bit where activations are {' or '.join(self.activations)}, got trit")
+        return self
 
 
 class Utilization(Sourced):
@@ -169,7 +178,7 @@ class PopcountCpu(Comparator):
             for activations in self.operands.activations:
                 if f"{weights}x{activations}" not in self.instructions:
                     got = ", ".join(self.instructions) or "nothing"
-                    raise ValueError(f"instructions: must have {weights}x{activations}, which operands names, got {got}")
+                    raise ValueError(f"instructions: must have {weights}x{activations}, as operands says, got {got}")
         return self
 
 
@@ -206,6 +215,8 @@ class Fabric(Sourced):
 
     n_luts: Count
     luts_per_lane: Positive
+    memory_bits: Count
+    """Block RAM: weights that do not fit are told, and taken as if they did."""
 
 
 class FpgaDataflow(Comparator):

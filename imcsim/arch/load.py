@@ -92,7 +92,7 @@ def changed(tree: Tree, changes: Mapping[str, object], origins: Origins, label: 
 
 
 def checked_values(key: str, values: list[Any]) -> list[Any]:
-    """Return *values* as the field of a `Chip` at the dotted *key* takes them; raises ConfigError for the first bad one.
+    """Return *values* as the field of a `Chip` at the dotted *key* takes them; raises ConfigError for a bad one.
 
     What holds between several fields is not checked.
     """
@@ -221,7 +221,9 @@ def included(name: str, folder: Path, label: str) -> tuple[Path, str]:
     """Return the file that an `include` names: beside the including file, or shipped."""
     beside = folder / name
     if beside.is_file():
-        return beside, str(beside)
+        home = shipped_folder("arch").resolve()
+        inside = beside.resolve().is_relative_to(home)
+        return beside, f"arch/{beside.resolve().relative_to(home).as_posix()}" if inside else str(beside)
     stem = name.removesuffix(".yaml")
     if stem in shipped_chips():
         return shipped(stem)
@@ -391,6 +393,10 @@ def said(problem: Any, key: Key, root: type[Machine]) -> str:
             return f"must be true or false, {got}"
         case "string_type":
             return f"must be text, {got}"
+        case "tuple_type":
+            return f"must be a list, {got}"
+        case "too_short":
+            return f"must hold at least {limits['min_length']}, got {limits['actual_length']}"
         case "string_too_short":
             return f"must not be empty, {got}"
         case "string_pattern_mismatch":
@@ -404,7 +410,7 @@ def said(problem: Any, key: Key, root: type[Machine]) -> str:
         case "less_than_equal":
             return f"must be at most {limits['le']:.0f}, {got}"
         case "literal_error":
-            allowed = literals(record, str(key[-1]))
+            allowed = literals(record, key)
             return f"must be one of {', '.join(allowed)}, {got}{near(str(value), allowed)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be a mapping, {got}"
@@ -422,14 +428,18 @@ def record_at(key: Key, root: type[Machine]) -> type[BaseModel]:
             below = next(part for part in get_args(below) if part is not NoneType)
         if get_origin(below) is dict:
             below = get_args(below)[1]
+        if get_origin(below) is tuple:
+            below = get_args(below)[0]
         if isinstance(below, type) and issubclass(below, BaseModel):
             record = below
     return record
 
 
-def literals(record: type[BaseModel], field: str) -> tuple[str, ...]:
-    """Return the values that a field of few values takes."""
-    return tuple(map(str, get_args(record.model_fields[field].annotation)))
+def literals(record: type[BaseModel], key: Key) -> tuple[str, ...]:
+    """Return the values that a field of few values takes, or each of a list of them, at the end of *key*."""
+    field = next(str(step) for step in reversed(key) if not isinstance(step, int))
+    kind = record.model_fields[field].annotation
+    return tuple(map(str, get_args(get_args(kind)[0] if get_origin(kind) is tuple else kind)))
 
 
 def number_help(value: object) -> str:

@@ -6,7 +6,7 @@ from math import fsum
 
 from imcsim.arch.comparators import Fold, FpgaDataflow, Lanes
 from imcsim.comparators.cost import NS_PER_S, Assessment, LayerCost, bases, n_products
-from imcsim.comparators.work import Lowered, LayerWork
+from imcsim.comparators.work import LayerWork, Lowered
 from imcsim.errors import MappingError
 
 
@@ -52,9 +52,21 @@ def assess_dataflow(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Seq
         basis=bases(machine, timed, (*timed, machine.static, machine.energy)),
         notes=(
             f"{n_lanes} lanes, {n_luts:.0f} LUTs of {machine.fabric.n_luts}",
-            "weights on the chip; the latency is without overlap of one image's layers, so it is an upper bound",
+            room_for_weights(machine, works, ways),
+            "the latency is without overlap of one image's layers: an upper bound",
         ),
     )
+
+
+def room_for_weights(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Sequence[Lowered]) -> str:
+    """Say whether the weights fit into the block RAM: one bit a binary weight, two a ternary one."""
+    n_bits = sum(
+        work.n_weights * went.n_weight_planes * (1 if went.weights == "binary" else 2)
+        for work, went in zip(works, ways, strict=True)
+    )
+    fit = n_bits <= machine.fabric.memory_bits
+    how = "fit into" if fit else "do not fit into, and are taken as if they did,"
+    return f"weights of {n_bits / 1e6:.1f} Mbit {how} {machine.fabric.memory_bits / 1e6:.1f} Mbit"
 
 
 def foldings(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Sequence[Lowered]) -> list[Folded]:
@@ -65,7 +77,7 @@ def foldings(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Sequence[L
     least, most = 1, max(folded(Fold(n_outputs=1, n_inputs=1), *pair, lanes).n_cycles for pair in pairs)
     if (needed := used(most, pairs, lanes)) > lanes.n_lanes:
         raise MappingError(
-            f"{machine.name}: must have a lane for each pair of planes of each layer, {needed} here, got {lanes.n_lanes}"
+            f"{machine.name}: must have a lane for each pair of planes of each layer, {needed}, got {lanes.n_lanes}"
         )
     while least < most:  # fewer cycles take more lanes
         middle = (least + most) // 2

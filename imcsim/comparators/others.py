@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from imcsim.arch.comparators import EventDriven, NeuromorphicGrid, Roofline, ThroughputRow
 from imcsim.comparators.cost import NS_PER_S, Assessment, LayerCost, bases, n_products, one_after_the_other
-from imcsim.comparators.work import Lowered, LayerWork
+from imcsim.comparators.work import LayerWork, Lowered
 
 
 def assess_grid(machine: NeuromorphicGrid, works: Sequence[LayerWork], ways: Sequence[Lowered]) -> Assessment:
@@ -30,7 +30,7 @@ def assess_grid(machine: NeuromorphicGrid, works: Sequence[LayerWork], ways: Seq
     )
     n_chips = -(-sum(cores) // machine.grid.n_cores)
     divided = [work.name for work in works if work.n_rows > inputs_of_core(machine)]
-    notes = [f"{sum(cores)} cores, {n_chips} chip{'s' if n_chips > 1 else ''}"]
+    notes = [f"cores: {sum(cores)}, chips: {n_chips}, ticks a layer: {ticks}"]
     if n_chips > 1:
         notes.append("the area is that of all chips; nothing is counted for what goes between them")
     if divided:
@@ -103,16 +103,12 @@ def assess_roofline(machine: Roofline, works: Sequence[LayerWork], ways: Sequenc
         latency_ns = max(computing_ns, moving_ns) + machine.launch.latency_ns / memory.batch
         bound = "peak" if computing_ns >= moving_ns else "memory"
         bound = "launch" if machine.launch.latency_ns / memory.batch > max(computing_ns, moving_ns) else bound
-        layers.append(
-            LayerCost(
-                work.name, work.n_macs, products, latency_ns, machine.power.power_mW * latency_ns,
-                f"{went.how}; bound by {bound}",
-            )  # fmt: skip
-        )
+        energy, how = machine.power.power_mW * latency_ns, f"{went.how}; bound by {bound}"
+        layers.append(LayerCost(work.name, work.n_macs, products, latency_ns, energy, how))
     timed = (machine.peak, machine.utilization, machine.memory, machine.launch)
     found = one_after_the_other(
         machine, tuple(layers), time=timed, energy=(*timed, machine.power), covers=machine.power.covers,
-        obtained=machine.power.obtained, notes=(f"{memory.batch} images at a time",),
+        obtained=machine.power.obtained, notes=(f"batches of {memory.batch}",),
     )  # fmt: skip
     return replace(found, latency_ns=found.latency_ns * memory.batch)
 

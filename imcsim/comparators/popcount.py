@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from imcsim.arch.comparators import PopcountCpu
 from imcsim.comparators.cost import Assessment, LayerCost, n_products, one_after_the_other
-from imcsim.comparators.work import Lowered, LayerWork
+from imcsim.comparators.work import LayerWork, Lowered
 
 
 def assess_popcount(machine: PopcountCpu, works: Sequence[LayerWork], ways: Sequence[Lowered]) -> Assessment:

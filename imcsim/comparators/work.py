@@ -8,10 +8,12 @@ steps behind a product are not counted here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from imcsim.arch.comparators import Comparator, Operands, Plane
 from imcsim.errors import MappingError
 from imcsim.graph import Graph, Op
+from imcsim.graph.formats import Format
 
 COPIES: dict[Plane, dict[Plane, int]] = {
     "binary": {"binary": 1, "ternary": 1, "bit": 1},
@@ -51,6 +53,9 @@ class LayerWork:
     n_weights: int
     weight_planes: tuple[Plane, ...]
     activation_planes: tuple[Plane, ...]
+    activation_trits: tuple[Plane, ...]
+    """The same as balanced ternary digits, where the codes have several bits."""
+
     zero_weights: float
     """Share of zeros in the weight planes."""
 
@@ -96,12 +101,6 @@ def work_of(graph: Graph, op: Op) -> LayerWork:
         weight_planes: tuple[Plane, ...] = ("bit", "bit")
     else:
         weight_planes = ("binary" if weights.zero_fraction == 0 else "ternary",) * weights.n_planes
-    if form.minus != 1:
-        planes: tuple[Plane, ...] = ("bit", "bit")
-    elif form.kind in ("binary", "ternary"):
-        planes = (form.kind,)  # type: ignore[assignment]
-    else:
-        planes = ("ternary" if form.codec().is_signed else "bit",) * form.n_passes
     return LayerWork(
         name=op.name,
         n_vectors=graph.n_vectors(op),
@@ -113,16 +112,32 @@ def work_of(graph: Graph, op: Op) -> LayerWork:
         n_inputs=source.n_values,
         n_weights=product.n_weights,
         weight_planes=weight_planes,
-        activation_planes=planes,
+        activation_planes=planes_of(form, "bit"),
+        activation_trits=planes_of(form, "trit"),
         zero_weights=weights.zero_fraction,
     )
+
+
+def planes_of(form: Format, serial: Literal["bit", "trit"]) -> tuple[Plane, ...]:
+    """Return the planes that codes of *form* are sent as.
+
+    >>> from imcsim.graph.formats import TERNARY, unsigned
+    >>> planes_of(unsigned(2), "bit"), planes_of(unsigned(4), "trit"), planes_of(TERNARY, "bit")
+    (('bit', 'bit'), ('ternary', 'ternary', 'ternary'), ('ternary',))
+    """
+    if form.minus != 1:
+        return "bit", "bit"
+    if form.kind == "binary":
+        return ("binary",)
+    codec = form.codec(serial)
+    return ("ternary" if codec.is_signed else "bit",) * codec.n_planes
 
 
 def lower_on(machine: Comparator, works: Sequence[LayerWork]) -> tuple[Lowered, ...]:
     """Return how *machine* takes the planes of each layer; raises MappingError that names all that it cannot take."""
     found = [lowered(work, machine.operands) for work in works]
     refused = [
-        f"{work.name} (planes {len(work.weight_planes)} x {len(work.activation_planes)}, {went.pair} as {went.n_passes})"
+        f"{work.name} ({went.how})"
         for work, went in zip(works, found, strict=True)
         if went.n_passes > 1 and not machine.operands.adds_planes
     ]
@@ -137,11 +152,11 @@ def lowered(work: LayerWork, operands: Operands) -> Lowered:
     if operands.arithmetic == "words":
         return Lowered("ternary", 1, "ternary", 1, "words")
     weights, n_weights = held_as(work.weight_planes, operands.weights)
-    activations, n_activations = held_as(work.activation_planes, operands.activations)
+    sent = work.activation_trits if operands.serial == "trit" else work.activation_planes
+    activations, n_activations = held_as(sent, operands.activations)
     how = f"{n_weights} {weights} x {n_activations} {activations}"
-    if (n_weights, n_activations) != (len(work.weight_planes), len(work.activation_planes)):
-        how += f" for {len(work.weight_planes)} {work.weight_planes[0]} x "
-        how += f"{len(work.activation_planes)} {work.activation_planes[0]}"
+    if [weights] * n_weights != [*work.weight_planes] or [activations] * n_activations != [*sent]:
+        how += f" for {len(work.weight_planes)} {work.weight_planes[0]} x {len(sent)} {sent[0]}"
     return Lowered(weights, n_weights, activations, n_activations, how)
 
 

@@ -18,7 +18,8 @@ ORDER = [
     {"workloads", "report", "origins", "accuracy", "tuning", "search"},
     {"trials", "ablation"},
     {"accounts"},
-    {"run", "compare"},
+    {"run"},
+    {"comparison"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
