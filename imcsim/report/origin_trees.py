@@ -279,7 +279,10 @@ class Asked:
 
     def _layer_time(self, name: str, row: Row, rows: Sequence[Row], engine: str) -> Node:
         busy = {each.component: each.busy_ns for each in rows if each.action == "busy" and each.layer == row.layer}
-        bound = f"bound by {row.component}, whose busiest unit works {busy.get(row.component, 0.0):.6g} ns"
+        works_ns = busy.get(row.component, 0.0)
+        bound = f"bound by {row.component}, whose busiest unit works {works_ns:.6g} ns"
+        if works_ns < max(busy.values(), default=0.0):
+            bound += "; with the time until its results are out it holds the layer longest"
         works = Node(
             "busiest units", len(busy), "", "how long the busiest unit of each component works for the layer",
             children=tuple(Node(component, ns, "ns", self._busy_text(row, component, ns)) for component, ns in
@@ -290,12 +293,12 @@ class Asked:
             told = tuple(self._part(part) for part in parts)
             chain = Node("by formula", row.latency_ns, "ns", CHAIN, join="sum", children=told)
             return Node(name, row.latency_ns, "ns", bound, children=(chain, works))
-        children = [works]
-        if parts:
-            told = tuple(self._part(part) for part in parts)
-            formula_ns = sum(part.time_ns for part in parts)
-            children.append(Node("by formula", formula_ns, "ns", f"for comparison, {CHAIN}", join="sum", children=told))
-        return Node(name, row.latency_ns, "ns", bound, children=tuple(children))
+        if not parts:
+            return Node(name, row.latency_ns, "ns", bound, children=(works,))
+        told = tuple(self._part(part) for part in parts)
+        formula_ns = sum(part.time_ns for part in parts)
+        formula = Node("by formula", formula_ns, "ns", f"for comparison, {CHAIN}", join="sum", children=told)
+        return Node(name, row.latency_ns, "ns", bound, children=(formula, works))
 
     def _busy_text(self, row: Row, component: str, ns: float) -> str:
         share = f"{100 * ns / row.latency_ns:.1f} % of what the layer adds" if row.latency_ns else ""
