@@ -410,3 +410,29 @@ def test_shapes_alone_are_played_and_estimated_and_not_executed(tmp_path):
     assert summary["estimate"]
     done = imcsim(tmp_path, "run", "gru-ptb", "--engine", "execute", "--out", "other")
     assert_one_line(done, "gru-ptb: has shapes alone, no weights, so no values; run it with --engine simulate or")
+
+
+def test_machines_side_by_side_twice_are_the_same_bytes(tmp_path):
+    compare = ["compare", "resnet20-cifar", "--chip", "tim-dnn", "--chip", "v100", "--technology", "32nm"]
+    written = []
+    for out in ("a", "b"):
+        done = imcsim(tmp_path, *compare, "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert "resnet20-cifar on 2 machines, all brought to 32 nm HP at 0.9 V" in done.stdout
+        written.append({path.name: path.read_bytes() for path in (tmp_path / out).rglob("*.*")})
+    assert written[0] == written[1]
+    assert set(written[0]) == {
+        "compare.csv",
+        "compare.html",
+        "compare.json",
+        "compare.png",
+        "compare.svg",
+        "layers.csv",
+    }
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path):
+    assert_one_line(imcsim(tmp_path, "compare", "resnet20-cifar", "--chip", "v10"), "did you mean 'v100'?")
+    assert_one_line(
+        imcsim(tmp_path, "run", "resnet20-cifar", "--chip", "v100", "--out", "out"), "imcsim compare takes it"
+    )
