@@ -215,7 +215,7 @@ def compare(
 ) -> None:
     """Put machines side by side: latency, energy, rate and area, with the basis of every figure."""
     from imcsim.comparison import compare as put_side_by_side
-    from imcsim.comparison import load_changed
+    from imcsim.comparison import load_changed, write
     from imcsim.report.comparison_tables import print_comparison
     from imcsim.run import require_writable
     from imcsim.workloads import load_workload
@@ -227,7 +227,7 @@ def compare(
     found = put_side_by_side(graph, machines, engine=engine, technology=technology)
     print_comparison(found, _console())
     if out is not None:
-        print(f"page: {found.write(out)}")
+        print(f"page: {write(found, out)}")
 
 
 @app.command(epilog="Example: imcsim report out/demo")

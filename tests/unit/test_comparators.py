@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imcsim.arch.load import load_machine
+from imcsim.arch.comparators import Comparator, PopcountCpu
+from imcsim.arch.load import load_machine, shipped_chips
 from imcsim.comparators import assess
 from imcsim.comparators.work import held_as, works_of
 from imcsim.errors import ConfigError, MappingError
@@ -52,6 +53,19 @@ def test_a_layer_costs_its_pairs_of_planes_and_four_times_that_where_ternary_is_
     assert passes("brein", graph) == brein
     assert passes("gap8-xor-net", graph)[0] == gap8
     assert passes("neural-cache", graph) == (1, "words")
+
+
+@pytest.mark.parametrize("chip", [name for name in shipped_chips() if isinstance(load_machine(name), Comparator)])
+def test_twice_the_activation_planes_are_twice_the_products_wherever_planes_are_multiplied(chip):
+    machine = load_machine(chip)
+    if isinstance(machine, PopcountCpu):
+        machine = machine.model_copy(update={"words": None})
+    one, two = (assess(convolutions(8, 8, 8, codes=unsigned(bits)), machine) for bits in (2, 4))
+    times = 1 if machine.operands.arithmetic == "words" else 2
+    for few, many in zip(one.layers, two.layers, strict=True):
+        assert many.n_products == times * few.n_products
+    assert two.energy_pJ >= one.energy_pJ > 0
+    assert two.latency_ns >= one.latency_ns > 0
 
 
 def test_digits_of_three_values_are_fewer_than_bits_where_a_machine_takes_them():

@@ -8,7 +8,7 @@ import pytest
 import imcsim
 from imcsim.arch.load import load_machine
 from imcsim.comparators import assess
-from imcsim.comparison import load_changed
+from imcsim.comparison import load_changed, write
 from imcsim.costs.technology import Process, area_factor, delay_factor, energy_factor
 from imcsim.errors import ConfigError
 from imcsim.graph.formats import TERNARY
@@ -37,6 +37,7 @@ def test_chips_are_estimated_and_comparators_go_through_their_model(graph, found
     assert sum(layer.energy_pJ for layer in chip.layers) == pytest.approx(chip.energy_pJ)
     assert sum(layer.latency_ns for layer in chip.layers) == pytest.approx(chip.latency_ns)
     assert v100.energy_pJ == assess(graph, load_machine("v100")).energy_pJ
+    assert [layer.n_products for layer in chip.layers if layer.n_macs] == [4 * 9 * 8 * 16, 8 * 16 * 10]
     assert found.n_macs == 4 * 9 * 8 * 16 + 8 * 16 * 10
 
 
@@ -71,7 +72,7 @@ def test_figures_are_brought_to_one_technology_and_stay_where_they_are_in_it(gra
 
 def test_files_hold_both_technologies_and_every_layer(graph, tmp_path):
     there = imcsim.compare(graph, ["tim-dnn", "brein", "v100"], technology="45nm")
-    page = there.write(tmp_path)
+    page = write(there, tmp_path)
     lines = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     assert [line["chip"] for line in lines] == ["tim-dnn", "brein", "v100"]
     assert float(lines[1]["energy_pJ"]) == there.rows[1].energy_pJ
