@@ -1,4 +1,4 @@
-"""The command line: imcsim run | compare | chip | workload | circuit | report.
+"""The command line: imcsim run | explain | compare | chip | workload | circuit | report.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -236,6 +236,22 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run w
     from imcsim.report.page import build_report
 
     print(f"report: {build_report(folder)}")
+
+
+@app.command(epilog="Example: imcsim explain out/demo estimate.energy_pJ")
+def explain(
+    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")],
+    quantity: Annotated[
+        str | None,
+        typer.Argument(help="Name of a figure, as estimate.energy_pJ.conv1; without one, what can be asked for."),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="Steps down the tree; 2, with the greatest parts.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The tree as JSON.")] = False,
+) -> None:
+    """Say where a figure of a run comes from: what is added and multiplied, by which formula, from which source."""
+    from imcsim.report.origins import explained
+
+    print(explained(folder, quantity, depth, as_json=as_json))
 
 
 @chips.command("list", epilog="Example: imcsim chip list")

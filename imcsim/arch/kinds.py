@@ -14,6 +14,7 @@ from imcsim.arch.comparators import (
     Roofline,
     ThroughputRow,
 )
+from imcsim.arch.macros import Macro
 from imcsim.arch.spec import Chip, Machine
 
 MODELS: tuple[type[Machine], ...] = (
@@ -24,6 +25,7 @@ MODELS: tuple[type[Machine], ...] = (
     EventDriven,
     Roofline,
     ThroughputRow,
+    Macro,
 )
 
 

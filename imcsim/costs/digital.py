@@ -9,6 +9,9 @@ from imcsim.costs.technology import Process, area_factor, energy_factor
 
 AT_45_NM, AT_32_NM = Process(45, 0.9), Process(32, 0.9)
 
+ADDER_PJ_AT_45_NM = {8: 0.03, 32: 0.1}
+"""Energy of an addition by its bits, at 45 nm and 0.9 V."""
+
 REGISTER_BIT_PJ = 0.009 * (32 / 40)
 """A register bit at 32 nm: energy falls with the length."""
 
@@ -26,7 +29,8 @@ def adder_energy_pJ(n_bits: float) -> float:
     >>> round(adder_energy_pJ(12), 3)
     0.027
     """
-    return energy_factor(AT_45_NM, AT_32_NM) * (0.03 + (0.1 - 0.03) * (n_bits - 8) / 24)
+    at_8, at_32 = ADDER_PJ_AT_45_NM[8], ADDER_PJ_AT_45_NM[32]
+    return energy_factor(AT_45_NM, AT_32_NM) * (at_8 + (at_32 - at_8) * (n_bits - 8) / 24)
 
 
 def adder_area_um2(n_bits: float) -> float:

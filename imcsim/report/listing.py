@@ -5,7 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from imcsim.arch.macros import Macro
 from imcsim.arch.spec import Chip, Machine
+from imcsim.costs.macro import macro_figures
 from imcsim.costs.price import price
 from imcsim.report.chip import ChipRow, chip_tables, parameters, peak_rows
 from imcsim.units import UM2_PER_MM2, human, percent
@@ -19,12 +21,31 @@ def print_machine(machine: Machine, console: Console) -> None:
     console.print(f"{machine.name}: {machine.description}")
     if not isinstance(machine, Chip):
         print_rows("Parameters", list(parameters(machine)), console)
+        if isinstance(machine, Macro):
+            print_macro(machine, console)
         return
     titles = {"parameters": "Parameters", "costs": "Energy of actions", "timings": "Times of actions",
               "areas": "Area and leakage"}  # fmt: skip
     for name, rows in chip_tables(machine, price(machine)).items():
         print_rows(titles.get(name, name), rows, console)
     print_peaks(machine, console)
+
+
+def print_macro(macro: Macro, console: Console) -> None:
+    """Print what *macro* reaches by its parts and by our models, beside what its paper prints."""
+    table = Table(title="Ours, beside what the paper prints", title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    for name in ("ours", "unit", "printed", "error"):
+        table.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
+    for name in ("printed figure is", "ours is"):
+        table.add_column(name)
+    table.add_column("how", overflow="fold")
+    for figure in macro_figures(macro):
+        printed = "" if figure.printed is None else f"{figure.printed:.5g}"
+        error = "" if figure.error is None else f"{100 * figure.error:+.1f} %"
+        table.add_row(figure.name, f"{figure.value:.5g}", figure.unit, printed, error, figure.printed_basis or "",
+                      figure.role, figure.how)  # fmt: skip
+    console.print(table)
 
 
 def print_rows(title: str, rows: list[ChipRow], console: Console) -> None:

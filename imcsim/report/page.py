@@ -21,6 +21,7 @@ from imcsim.report.accounts import difference_text, points
 from imcsim.report.charts import Chart
 from imcsim.report.figures import drawings, write_figures
 from imcsim.report.load import Accuracy, OccupancySummary, RunFolder, Summary, read_run
+from imcsim.report.origins import origin_sections, value_text
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.request_figures import request_drawings, request_sections
 from imcsim.report.tables import (
@@ -106,6 +107,7 @@ def render_page(
         plotly_js=_plotly_js() if charts else "",
         version=by,
         footer=footer,
+        value_text=value_text,
     )
 
 
@@ -128,6 +130,7 @@ def sections(run: RunFolder) -> list[Section]:
         parts.append(area(run))
     if main_engine(run.frame):
         parts.append(sources(run))
+    parts += origin_sections(run)
     parts.append(Section("caveats", "Caveats", caveats(run)))
     return parts
 

@@ -15,7 +15,7 @@ ORDER = [
     {"quant", "costs"},
     {"mapping"},
     {"functional", "sim", "analytic", "comparators"},
-    {"workloads", "report", "accuracy", "tuning", "search"},
+    {"workloads", "report", "origins", "accuracy", "tuning", "search"},
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
@@ -131,7 +131,7 @@ def test_a_run_that_estimates_a_large_network_brings_in_no_heavy_library(tmp_pat
     code = f"import sys, imcsim.cli; sys.argv = {run}; imcsim.cli.app(standalone_mode=False)"
     loaded = loaded_after(code)
     assert not loaded & {"torch", "simpy", "numba", "scipy", "pandas", "matplotlib", "plotly", "jinja2", "sklearn"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["origins.json", "rows.csv", "summary.json"]
 
 
 def test_a_comparison_by_formula_brings_in_no_heavy_library():
