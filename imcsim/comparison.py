@@ -63,9 +63,10 @@ def compare(
         except ImcsimError as error:
             if not keep_going:
                 raise
-            refused.append(Refused(machine.name, str(error)))
+            refused.append(Refused(machine.name, str(error).removeprefix(f"{machine.name}: ")))
     if not rows:
-        raise ConfigError(f"chips: must be able to run {graph.name}, got {'; '.join(one.why for one in refused)}")
+        why = "; ".join(f"{one.chip}: {one.why}" for one in refused)
+        raise ConfigError(f"chips: must be able to run {graph.name}, got {why}")
     n_macs = sum(map(graph.n_macs, graph.products))
     return Comparison(graph.name, n_macs, tuple(rows), tuple(refused), target)
 

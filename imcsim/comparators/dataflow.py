@@ -64,8 +64,7 @@ def room_for_weights(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Se
         work.n_weights * went.n_weight_planes * (1 if went.weights == "binary" else 2)
         for work, went in zip(works, ways, strict=True)
     )
-    fit = n_bits <= machine.fabric.memory_bits
-    how = "fit into" if fit else "do not fit into, and are taken as if they did,"
+    how = "fit into" if n_bits <= machine.fabric.memory_bits else "are taken as if they fitted into"
     return f"weights of {n_bits / 1e6:.1f} Mbit {how} {machine.fabric.memory_bits / 1e6:.1f} Mbit"
 
 

@@ -33,6 +33,8 @@ def assess_grid(machine: NeuromorphicGrid, works: Sequence[LayerWork], ways: Seq
     notes = [f"cores: {sum(cores)}, chips: {n_chips}, ticks a layer: {ticks}"]
     if n_chips > 1:
         notes.append("the area is that of all chips; nothing is counted for what goes between them")
+    if ticks > 1:
+        notes.append("the planes of an input are taken as if neurons could weigh the ticks that they come in")
     if divided:
         notes.append(
             f"{len(divided)} layers have more inputs than a core ({inputs_of_core(machine)}) and are taken as if their "

@@ -14,7 +14,7 @@ NOTHING = "-"
 def title_of(found: Comparison) -> str:
     """Return what is compared, in a line."""
     at = f", all brought to {found.technology}" if found.technology is not None else ""
-    return f"{found.workload} on {len(found.rows)} machines{at}"
+    return f"{found.workload} on {len(found.rows)} machine{'s' if len(found.rows) > 1 else ''}{at}"
 
 
 def comparison_table(found: Comparison) -> TableView:
