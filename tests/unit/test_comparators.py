@@ -145,6 +145,13 @@ def test_lanes_that_open_the_window_make_it_quicker():
     assert found.throughput_per_s == pytest.approx(1e9 * 0.5 / 64)
 
 
+def test_channels_that_are_convolved_one_by_one_have_lanes_side_by_side():
+    net = Outline("net", (16, 8, 8), weights=TERNARY_WEIGHTS, input_codes=TERNARY)
+    x = net.conv("conv", net.input, 16, 3, padding=1, groups=-1, codes=False)
+    found = assess(net.graph(x), fpga(16))
+    assert (found.layers[0].latency_ns, found.layers[0].n_macs) == (8 * 8 * 9 / 0.5, 8 * 8 * 9 * 16)
+
+
 def test_planes_of_activations_take_turns_or_lanes():
     two = convolutions(4, 8, codes=unsigned(2))
     together, in_turn = (assess(two, fpga(64, **{"lanes.serial_planes": n})) for n in (1, 2))
@@ -157,7 +164,7 @@ def test_a_network_with_more_planes_than_lanes_is_refused():
         assess(convolutions(4, 8, 8, 8), fpga(2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(3, 3000), st.integers(1, 3000), st.lists(st.integers(1, 40), min_size=2, max_size=4))
 def test_more_lanes_are_never_slower_and_never_exceeded(n_lanes, more, widths):
     graph = convolutions(*widths, size=4)
@@ -188,6 +195,13 @@ def test_small_windows_share_a_core_and_planes_take_ticks():
     found = assess(net.graph(net.conv("conv", net.input, 32, 3, codes=False)), load_machine("truenorth-eedn"))
     assert found.layers[0].how == "1 ternary x 3 bit; 5 cores"  # 36 positions, 256 / 32 = 8 to a core
     assert found.throughput_per_s == pytest.approx(1249 / 3)
+
+
+def test_time_steps_follow_each_other_on_the_same_cores():
+    net = Outline("net", (60, 1, 7), weights=TERNARY_WEIGHTS, input_codes=unsigned(1))
+    found = assess(net.graph(net.recurrent("lstm", "lstm", net.input, 60)), load_machine("truenorth-eedn"))
+    assert found.layers[0].how == "1 ternary x 1 bit; 1 cores"  # 120 inputs, 240 outputs
+    assert found.throughput_per_s == pytest.approx(1249 / 7)
 
 
 def test_products_with_a_zero_rest():
