@@ -128,6 +128,8 @@ class Asked:
         if self.summary.area_um2 is not None:
             makers["area_um2"] = self._area
             makers |= {f"area_um2.{row.component}": partial(self._area_of, row) for row in self._area_rows}
+        if self.summary.estimate is not None and self.summary.estimate.throughput_per_s:
+            makers["estimate.throughput_per_s"] = self._throughput
         makers |= self._of_basis()
         makers |= self._of_accuracy()
         return makers
@@ -300,6 +302,18 @@ class Asked:
         formula = Node("by formula", formula_ns, "ns", f"for comparison, {CHAIN}", join="sum", children=told)
         return Node(name, row.latency_ns, "ns", bound, children=(formula, works))
 
+    def _throughput(self) -> Node:
+        told = self.summary.estimate
+        assert told is not None, "asked only where it was estimated"
+        rate = told.throughput_per_s or 0.0
+        set_by = f"set by: {told.throughput_bound_by}" if told.throughput_bound_by else ""
+        period = Node(
+            "period", 1e9 / rate, "ns", f"from one inference to the next, where requests never run out; {set_by}"
+        )
+        second = Node("a second", 1e9, "ns")
+        return Node("estimate.throughput_per_s", rate, "1/s", "a second / period", join="quotient",
+                    children=(second, period))  # fmt: skip
+
     def _busy_text(self, row: Row, component: str, ns: float) -> str:
         share = f"{100 * ns / row.latency_ns:.1f} % of what the layer adds" if row.latency_ns else ""
         return share + (", bounds it" if component == row.component else "")
@@ -368,6 +382,8 @@ class Asked:
             return makers
         for side in ("reference", "chip"):
             makers[f"accuracy.{side}"] = partial(self._right, side, getattr(told, side), told.n_samples)
+        if told.difference is not None:
+            makers["accuracy.difference.value"] = partial(self._difference, told.chip, told.reference)
         for count in ("n_clipped_accesses", "n_accesses", "n_clipped_conversions", "n_conversions"):
             if any(getattr(layer, count) is not None for layer in self.summary.layers):
                 makers[f"accuracy.{count}"] = partial(self._over_layers, count)
@@ -383,6 +399,11 @@ class Asked:
         children = (Node("right", round(share * n_samples), "", what),
                     Node("n_samples", n_samples, "", "executed, from the first of the test set"))  # fmt: skip
         return Node(f"accuracy.{side}", share, "", how, join="quotient", children=children)
+
+    def _difference(self, chip: float, reference: float) -> Node:
+        name = "accuracy.difference.value"
+        children = (Node("accuracy.chip", chip), Node("accuracy.reference, taken away", -reference))
+        return Node(name, self.figures[name], "", self.meanings[name], join="sum", children=children)
 
     def _over_layers(self, count: str) -> Node:
         layers = [layer for layer in self.summary.layers if getattr(layer, count) is not None]
@@ -407,7 +428,6 @@ BASIS_WORDS = {
 MEANINGS = {
     "estimate.least_ns": "no order of the work is faster: the busiest units of the layers, one layer after the other",
     "estimate.greatest_ns": "all work of all units, one after the other",
-    "estimate.throughput_per_s": "1e9 / the period of one inference, as estimate.throughput_bound_by sets it",
     "seed": "of every generator that draws",
     "n_tiles": "tiles of the chip",
     "area_um2": "sum of all components of the chip",

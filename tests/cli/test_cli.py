@@ -62,6 +62,20 @@ def ran(tmp_path_factory):
     return folder, done
 
 
+def test_a_figure_of_a_run_is_explained_and_a_wrong_one_is_told_in_a_line(ran):
+    done = imcsim(ran, "explain", "out", "estimate.count.conv2.tile.access", "--json")
+    tree = json.loads(done.stdout)
+    assert (tree["value"], tree["join"]) == (1152, "product")
+    assert {
+        "name": "blocks",
+        "value": 18,
+        "how": "ceil(rows of a group / tile.rows_per_access) = ceil(288 / 16)",
+    } in tree["children"]
+    assert "estimate.energy_pJ = " in imcsim(ran, "explain", "out").stdout
+    wrong = imcsim(ran, "explain", "out", "estimate.enery_pJ")
+    assert_one_line(wrong, "out: must be asked for a figure that it holds", "did you mean estimate.energy_pJ")
+
+
 def test_a_run_writes_all_its_files_and_names_the_report(ran):
     folder, done = ran
     out = folder / "out"
