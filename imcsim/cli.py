@@ -215,7 +215,7 @@ def compare(
 ) -> None:
     """Put machines side by side: latency, energy, rate and area, with the basis of every figure."""
     from imcsim.comparison import compare as put_side_by_side
-    from imcsim.comparison import load_changed
+    from imcsim.comparison import load_changed, write
     from imcsim.report.comparison_tables import print_comparison
     from imcsim.run import require_writable
     from imcsim.workloads import load_workload
@@ -227,7 +227,7 @@ def compare(
     found = put_side_by_side(graph, machines, engine=engine, technology=technology)
     print_comparison(found, _console())
     if out is not None:
-        print(f"page: {found.write(out)}")
+        print(f"page: {write(found, out)}")
 
 
 @app.command(epilog="Example: imcsim report out/demo")
@@ -272,6 +272,23 @@ def chip_show(
     from imcsim.report.listing import print_machine
 
     print_machine(load_machine(name, dict(parse_override(text) for text in changes or [])), _console())
+
+
+@chips.command("kernel", epilog="Example: imcsim chip kernel tim-dnn tim-8 near-memory-iso-capacity")
+def chip_kernel(
+    names: Annotated[list[str], typer.Argument(help="Shipped names, or paths of chip files; ratios are to the first.")],
+    rows: Annotated[int, typer.Option(help="Inputs of the vector.")] = 16,
+    columns: Annotated[int, typer.Option(help="Outputs.")] = 256,
+) -> None:
+    """Show what one vector-matrix product takes on a tile of each chip: time, and energy against zero products."""
+    import numpy as np
+
+    from imcsim.arch.load import load_chip
+    from imcsim.costs.kernel import kernel
+    from imcsim.report.listing import print_kernels
+
+    zeros = np.linspace(0, 1, 11)
+    print_kernels([kernel(load_chip(name), zeros, n_rows=rows, n_columns=columns) for name in names], _console())
 
 
 @chips.command("check", epilog="Example: imcsim chip check my-chip.yaml")

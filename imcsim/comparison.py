@@ -4,11 +4,7 @@ Chips are placed and estimated (or simulated); comparators go through their mode
 what its energy covers and how it was obtained, since the power of an array and that of a board are not the same thing.
 """
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,141 +13,18 @@ from imcsim.arch.comparators import Comparator
 from imcsim.arch.load import load_machine, parse_override
 from imcsim.arch.spec import BASES, Basis, Chip, Machine, Sourced, Spec
 from imcsim.comparators import LayerCost, assess
+from imcsim.comparators.compared import Compared, Comparison, Refused
 from imcsim.costs.price import price
-from imcsim.costs.technology import Process, normalized, process
+from imcsim.costs.technology import process
 from imcsim.errors import ConfigError, ImcsimError
-from imcsim.graph import Graph
+from imcsim.graph import Graph, Op
 from imcsim.results import energy_of, latency_of, write_whole
 from imcsim.run import require_writable, shares
 from imcsim.search import default_policy, place_by
-from imcsim.version import __version__
 
 Engine = Literal["estimate", "simulate"]
-PJ_PER_J = 1e12
 TIMES = {"latency_ns", "interval_ns", "bits_per_ns"}
 """Keys of a chip file that a latency rests on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """One machine with what an inference costs there."""
-
-    chip: str
-    kind: str
-    description: str
-    engine: str
-    """estimate or simulate for chips that networks are placed on; formula for comparators."""
-
-    node_nm: float
-    supply_V: float | None
-    latency_ns: float
-    energy_pJ: float
-    throughput_per_s: float
-    """Inferences a second, where they follow each other without a gap."""
-
-    area_um2: float | None
-    energy_covers: str
-    energy_obtained: str
-    latency_basis: Basis
-    """The weakest basis of what the latency rests on; so for the others."""
-
-    energy_basis: Basis
-    area_basis: Basis | None
-    energy_shares: dict[Basis, float] | None
-    """Share of each basis in the energy; None where the energy is one product of its numbers."""
-
-    notes: tuple[str, ...]
-    layers: tuple[LayerCost, ...]
-
-    @property
-    def throughput_per_s_per_W(self) -> float:  # noqa: N802
-        """Inferences a second and watt: inferences a joule."""
-        return PJ_PER_J / self.energy_pJ
-
-    def at(self, target: Process) -> "Compared":
-        """Return the same with its figures as they would be in the process *target* (`imcsim.costs.technology`).
-
-        Raises ConfigError where the published factors do not reach the machine's process.
-        """
-        try:
-            source = Process(self.node_nm, self.supply_V)
-            return replace(
-                self,
-                latency_ns=normalized("latency", self.latency_ns, source, target),
-                energy_pJ=normalized("energy", self.energy_pJ, source, target),
-                throughput_per_s=normalized("throughput", self.throughput_per_s, source, target),
-                area_um2=None if self.area_um2 is None else normalized("area", self.area_um2, source, target),
-            )
-        except ConfigError as error:
-            raise ConfigError(f"{self.chip}: {error}") from None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A machine that cannot take the network, and why."""
-
-    chip: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Several machines with one network."""
-
-    workload: str
-    n_macs: int
-    rows: tuple[Compared, ...]
-    refused: tuple[Refused, ...] = ()
-    technology: Process | None = None
-    """What the figures are brought to; None where they are the machines' own."""
-
-    @property
-    def shown(self) -> tuple[Compared, ...]:
-        """The rows, brought to one technology where that is asked for."""
-        return self.rows if self.technology is None else tuple(row.at(self.technology) for row in self.rows)
-
-    def to_csv(self) -> str:
-        """Return a line a machine; where a technology is asked for, with the figures there beside the own ones."""
-        lines = []
-        for own, there in zip(self.rows, self.shown, strict=True):
-            line = {"workload": self.workload, "version": __version__} | record_of(own)
-            if self.technology is not None:
-                line["technology"] = str(self.technology)
-                line |= {f"{name}_there": value for name, value in figures_of(there).items()}
-            lines.append(line)
-        return table_csv(lines)
-
-    def layers_csv(self) -> str:
-        """Return a line for each machine and layer, in the machine's own technology."""
-        return table_csv(
-            [{"workload": self.workload, "chip": row.chip} | asdict(layer) for row in self.rows for layer in row.layers]
-        )
-
-    def to_json(self) -> str:
-        """Return everything as JSON."""
-        return json.dumps(
-            {
-                "workload": self.workload,
-                "n_macs": self.n_macs,
-                "version": __version__,
-                "technology": None if self.technology is None else str(self.technology),
-                "rows": [record_of(row) | {"there": figures_of(there)}
-                         for row, there in zip(self.rows, self.shown, strict=True)],
-                "refused": [asdict(one) for one in self.refused],
-            },
-            indent=2, ensure_ascii=False, allow_nan=False,
-        ) + "\n"  # fmt: skip
-
-    def write(self, folder: str | Path) -> Path:
-        """Write tables, figure and page into *folder*; return the page."""
-        from imcsim.report.comparison import write_comparison
-
-        folder = Path(folder)
-        require_writable(folder)
-        write_whole(folder / "compare.csv", self.to_csv())
-        write_whole(folder / "layers.csv", self.layers_csv())
-        write_whole(folder / "compare.json", self.to_json())
-        return write_comparison(self, folder)
 
 
 def compare(
@@ -190,11 +63,24 @@ def compare(
         except ImcsimError as error:
             if not keep_going:
                 raise
-            refused.append(Refused(machine.name, str(error)))
+            refused.append(Refused(machine.name, str(error).removeprefix(f"{machine.name}: ")))
     if not rows:
-        raise ConfigError(f"chips: must be able to run {graph.name}, got {'; '.join(one.why for one in refused)}")
+        why = "; ".join(f"{one.chip}: {one.why}" for one in refused)
+        raise ConfigError(f"chips: must be able to run {graph.name}, got {why}")
     n_macs = sum(map(graph.n_macs, graph.products))
     return Comparison(graph.name, n_macs, tuple(rows), tuple(refused), target)
+
+
+def write(found: Comparison, folder: str | Path) -> Path:
+    """Write tables, figure and page of a comparison into *folder*; return the page."""
+    from imcsim.report.comparison import write_comparison
+
+    folder = Path(folder)
+    require_writable(folder)
+    write_whole(folder / "compare.csv", found.to_csv())
+    write_whole(folder / "layers.csv", found.layers_csv())
+    write_whole(folder / "compare.json", found.to_json())
+    return write_comparison(found, folder)
 
 
 def load_changed(chips: Sequence[str | Path], changes: Sequence[str]) -> list[Machine]:
@@ -269,11 +155,15 @@ def on_chip(graph: Graph, chip: Chip, engine: Engine) -> Compared:
             of_layer.setdefault(row.layer, []).append(row)
     layers = tuple(
         LayerCost(
-            op.name, graph.n_macs(op), graph.n_macs(op), latency_of(of_layer.get(op.name, [])),
-            energy_of(of_layer.get(op.name, [])), "on tiles" if op.product is not None else "digital",
+            layer=op.name,
+            n_macs=graph.n_macs(op),
+            n_products=graph.n_macs(op) * pairs_of_planes(graph, op, chip),
+            latency_ns=latency_of(of_layer.get(op.name, [])),
+            energy_pJ=energy_of(of_layer.get(op.name, [])),
+            how="on tiles" if op.product is not None else "digital",
         )
         for op in graph.ops
-    )  # fmt: skip
+    )
     energy_shares = {basis: share for basis, share in shares(rows, "energy_pJ").items() if share}
     return Compared(
         chip=chip.name,
@@ -297,6 +187,13 @@ def on_chip(graph: Graph, chip: Chip, engine: Engine) -> Compared:
     )
 
 
+def pairs_of_planes(graph: Graph, op: Op, chip: Chip) -> int:
+    """Return how many planes of weights times how many of activations a layer has on *chip*; 0 where it has none."""
+    if op.product is None:
+        return 0
+    return op.product.n_planes * graph.tensors[op.input].format.codec(chip.tile.serial).n_planes
+
+
 def timed(record: Spec, around: Sourced | None = None) -> list[Sourced]:
     """Return the records of a chip file that hold a latency, an interval or a bandwidth."""
     around = record if isinstance(record, Sourced) else around
@@ -310,36 +207,3 @@ def timed(record: Spec, around: Sourced | None = None) -> list[Sourced]:
 def weakest(bases: Sequence[Basis]) -> Basis:
     """Return the basis that is known least well."""
     return max(bases, key=BASES.index)
-
-
-FIGURES = ("latency_ns", "energy_pJ", "throughput_per_s", "throughput_per_s_per_W", "area_um2")
-
-
-def figures_of(row: Compared) -> dict[str, Any]:
-    """Return the figures of a row by name."""
-    return {name: getattr(row, name) for name in FIGURES}
-
-
-def record_of(row: Compared) -> dict[str, Any]:
-    """Return a row without its layers, flat."""
-    flat = {field.name: getattr(row, field.name) for field in fields(row) if field.name != "layers"}
-    flat["throughput_per_s_per_W"] = row.throughput_per_s_per_W
-    return flat
-
-
-def table_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return *lines* of the same keys as CSV text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(lines[0])
-    writer.writerows([cell(value) for value in line.values()] for line in lines)
-    return text.getvalue()
-
-
-def cell(value: Any) -> Any:
-    """Return what stands in a cell of a table."""
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        return ", ".join(f"{basis} {share:.4f}" for basis, share in value.items())
-    return "; ".join(value) if isinstance(value, tuple) else value

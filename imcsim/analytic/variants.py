@@ -119,6 +119,7 @@ def estimate_variants(
         )
     base = chip if isinstance(chip, Chip) else load_chip(chip)
     arrays, n = _arrays(changes)
+    vary(base, {key: values[0].item() for key, values in arrays.items()})  # there may be no such record in this chip
     latency_ns, energy_pJ, area_um2, n_plans = np.zeros(n), np.zeros(n), np.zeros(n), 0
     for shaped, at in _shapes(base, arrays, n):
         rest = {key: values[at] for key, values in arrays.items() if key not in SHAPE}

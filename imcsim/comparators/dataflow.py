@@ -64,8 +64,7 @@ def room_for_weights(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Se
         work.n_weights * went.n_weight_planes * (1 if went.weights == "binary" else 2)
         for work, went in zip(works, ways, strict=True)
     )
-    fit = n_bits <= machine.fabric.memory_bits
-    how = "fit into" if fit else "do not fit into, and are taken as if they did,"
+    how = "fit into" if n_bits <= machine.fabric.memory_bits else "are taken as if they fitted into"
     return f"weights of {n_bits / 1e6:.1f} Mbit {how} {machine.fabric.memory_bits / 1e6:.1f} Mbit"
 
 
@@ -90,15 +89,15 @@ def foldings(machine: FpgaDataflow, works: Sequence[LayerWork], ways: Sequence[L
 
 def fits(fold: Fold, work: LayerWork) -> bool:
     """Whether a layer has as many outputs and inputs as *fold* takes at a time."""
-    return fold.n_outputs <= work.n_columns and fold.n_inputs <= work.n_rows
+    return fold.n_outputs <= work.n_columns_in_all and fold.n_inputs <= work.n_rows
 
 
 def folded(fold: Fold, work: LayerWork, went: Lowered, lanes: Lanes) -> Folded:
-    """Return a layer with the lanes of *fold*, those of its weight planes side by side."""
+    """Return a layer with the lanes of *fold*, weight planes side by side; those of all groups are outputs alike."""
     serial = went.n_activation_planes if went.n_activation_planes <= lanes.serial_planes else 1
     together = went.n_passes // serial
-    per_vector = -(-work.n_columns // fold.n_outputs) * -(-work.n_rows // fold.n_inputs)
-    n_cycles = work.n_vectors * work.n_groups * per_vector * serial
+    per_vector = -(-work.n_columns_in_all // fold.n_outputs) * -(-work.n_rows // fold.n_inputs)
+    n_cycles = work.n_vectors * per_vector * serial
     return Folded(fold, n_cycles, fold.n_outputs * fold.n_inputs * together)
 
 
@@ -109,8 +108,9 @@ def least_fold(n_cycles: int, work: LayerWork, went: Lowered, lanes: Lanes) -> F
     best: Folded | None = None
     for n_inputs in steps(work.n_rows, widest):
         one = folded(Fold(n_outputs=1, n_inputs=n_inputs), work, went, lanes)
-        turns = max(1, n_cycles * work.n_columns // one.n_cycles)  # of the outputs, each of one.n_cycles / n_columns
-        n_outputs = -(-work.n_columns // min(turns, work.n_columns))
+        n_columns = work.n_columns_in_all
+        turns = max(1, n_cycles * n_columns // one.n_cycles)  # of the outputs, each of one.n_cycles / n_columns
+        n_outputs = -(-n_columns // min(turns, n_columns))
         tried = folded(Fold(n_outputs=n_outputs, n_inputs=n_inputs), work, went, lanes)
         if best is None or better(tried, best, n_cycles):
             best = tried

@@ -12,9 +12,12 @@ def assess_grid(machine: NeuromorphicGrid, works: Sequence[LayerWork], ways: Seq
     """Return what an inference costs on spiking cores (quantizers.md D.3).
 
     Every layer hands on one plane a tick, so an inference takes as many ticks a layer as its widest input has planes,
-    and the next one follows after that. Weight planes lie side by side.
+    a recurrent one as often as it has time steps, and the next one follows after the slowest. Weight planes lie side
+    by side.
     """
-    ticks = max(went.n_activation_planes for went in ways)
+    planes = max(went.n_activation_planes for went in ways)
+    takes = [planes * (work.n_vectors if work.is_recurrent else 1) for work in works]
+    ticks = max(takes)
     tick_ns = NS_PER_S / machine.tick.ticks_per_s
     cores = [cores_of(machine, work, went) for work, went in zip(works, ways, strict=True)]
     layers = tuple(
@@ -22,17 +25,19 @@ def assess_grid(machine: NeuromorphicGrid, works: Sequence[LayerWork], ways: Seq
             layer=work.name,
             n_macs=work.n_macs,
             n_products=n_products(work.n_macs, went),
-            latency_ns=ticks * tick_ns,
-            energy_pJ=n_cores * ticks * machine.power.energy_pJ_per_core_tick,
+            latency_ns=n_ticks * tick_ns,
+            energy_pJ=n_cores * n_ticks * machine.power.energy_pJ_per_core_tick,
             how=f"{went.how}; {n_cores} cores",
         )
-        for work, went, n_cores in zip(works, ways, cores, strict=True)
+        for work, went, n_cores, n_ticks in zip(works, ways, cores, takes, strict=True)
     )
     n_chips = -(-sum(cores) // machine.grid.n_cores)
     divided = [work.name for work in works if work.n_rows > inputs_of_core(machine)]
-    notes = [f"cores: {sum(cores)}, chips: {n_chips}, ticks a layer: {ticks}"]
+    notes = [f"cores: {sum(cores)}, chips: {n_chips}, ticks of the slowest layer: {ticks}"]
     if n_chips > 1:
         notes.append("the area is that of all chips; nothing is counted for what goes between them")
+    if planes > 1:
+        notes.append("the planes of an input are taken as if neurons could weigh the ticks that they come in")
     if divided:
         notes.append(
             f"{len(divided)} layers have more inputs than a core ({inputs_of_core(machine)}) and are taken as if their "
@@ -61,13 +66,15 @@ def inputs_of_core(machine: NeuromorphicGrid) -> int:
 def cores_of(machine: NeuromorphicGrid, work: LayerWork, went: Lowered) -> int:
     """Return the cores of a layer: rows and columns of a vector's weights, for every output position.
 
-    Where a core has room, it takes several positions side by side; that neighbours share inputs is not used.
+    The time steps of a recurrent layer follow each other on the same cores. Where a core has room, it takes several
+    positions side by side; that neighbours share inputs is not used.
     """
     n_inputs, n_neurons = inputs_of_core(machine), machine.grid.n_neurons
     n_columns = work.n_columns * went.n_weight_planes
     side_by_side = max(1, min(n_inputs // work.n_rows, n_neurons // n_columns))
     per_position = -(-work.n_rows // n_inputs) * -(-n_columns // n_neurons)
-    return work.n_groups * -(-work.n_vectors // side_by_side) * per_position
+    n_positions = 1 if work.is_recurrent else work.n_vectors
+    return work.n_groups * -(-n_positions // side_by_side) * per_position
 
 
 def assess_events(machine: EventDriven, works: Sequence[LayerWork], ways: Sequence[Lowered]) -> Assessment:

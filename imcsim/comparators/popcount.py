@@ -36,7 +36,7 @@ def plane_cycles(machine: PopcountCpu, work: LayerWork, went: Lowered) -> float:
     Rows are packed into whole words, which the last one need not fill.
     """
     per_word, issue = machine.instructions[went.pair], machine.issue
-    words = work.n_vectors * work.n_columns * work.n_groups * -(-work.n_rows // machine.cores.word_bits) * went.n_passes
+    words = work.n_outputs * -(-work.n_rows // machine.cores.word_bits) * went.n_passes
     issued = (
         per_word.n_logic / issue.logic_per_cycle
         + per_word.n_pop / issue.pop_per_cycle

@@ -44,6 +44,9 @@ class LayerWork:
     """Outputs of one group."""
 
     n_groups: int
+    is_recurrent: bool
+    """Whether each vector waits for what came of the one before."""
+
     n_macs: int
     """One a weight and activation."""
 
@@ -60,9 +63,14 @@ class LayerWork:
     """Share of zeros in the weight planes."""
 
     @property
+    def n_columns_in_all(self) -> int:
+        """Outputs of all groups."""
+        return self.n_columns * self.n_groups
+
+    @property
     def n_outputs(self) -> int:
         """Numbers that come out."""
-        return self.n_vectors * self.n_columns * self.n_groups
+        return self.n_vectors * self.n_columns_in_all
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ def work_of(graph: Graph, op: Op) -> LayerWork:
         window=prod(product.kernel),
         n_columns=product.n_columns,
         n_groups=product.groups,
+        is_recurrent=product.is_recurrent,
         n_macs=graph.n_macs(op),
         n_inputs=source.n_values,
         n_weights=product.n_weights,

@@ -3,25 +3,27 @@
 import base64
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from imcsim.arch.spec import BASES, Basis
+from imcsim.comparators.compared import Compared, Comparison
 from imcsim.report.comparison_tables import caveats, comparison_table, layers_table, title_of
 from imcsim.report.figures import WIDTH_INCHES, write_figures
 from imcsim.report.palette import COLOUR_OF_BASIS, axis_unit
 from imcsim.report.views import Image, Section
 
-if TYPE_CHECKING:
-    from imcsim.comparison import Compared, Comparison
-
 MARK_OF_COVER = {"array": "v", "core": "D", "chip": "o", "chip and memory": "s", "board": "^"}
 """What the energy covers, from the least to the most."""
 
 
-def write_comparison(found: "Comparison", folder: Path) -> Path:
+NARROW = 100
+"""Axes that span less have ticks at 1, 2 and 5 times the powers of ten."""
+
+
+def write_comparison(found: Comparison, folder: Path) -> Path:
     """Write ``figures/compare.png`` and ``.svg`` and the page into *folder*; return the page."""
     from imcsim.report.page import render_page
     from imcsim.results import write_whole
@@ -40,7 +42,7 @@ def write_comparison(found: "Comparison", folder: Path) -> Path:
     return page
 
 
-def comparison_figure(found: "Comparison") -> Figure:
+def comparison_figure(found: Comparison) -> Figure:
     """Return energy against latency, both logarithmic: the mark says what the energy covers, the colour its basis."""
     rows = found.shown
     time_size, time_unit = axis_unit(median(row.latency_ns for row in rows), "ns")
@@ -56,6 +58,11 @@ def comparison_figure(found: "Comparison") -> Figure:
             markerfacecolor=COLOUR_OF_BASIS[row.energy_basis], markeredgecolor="#1B1F24", markeredgewidth=0.7,
         )  # fmt: skip
     axes.margins(x=0.12, y=0.1)
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if limits[1] < NARROW * limits[0]:  # too few powers of ten to read off
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
     place_names(figure, axes, [(row.chip, row.latency_ns / time_size, row.energy_pJ / energy_size) for row in rows])
     axes.set_xlabel(f"Latency of one inference ({time_unit})")
     axes.set_ylabel(f"Energy of one inference ({energy_unit})")
@@ -103,7 +110,7 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def marks(rows: "tuple[Compared, ...]") -> list[Line2D]:
+def marks(rows: tuple[Compared, ...]) -> list[Line2D]:
     """Return what the legend shows of the marks that are there."""
     there = {row.energy_covers for row in rows}
     return [
@@ -113,7 +120,7 @@ def marks(rows: "tuple[Compared, ...]") -> list[Line2D]:
     ]  # fmt: skip
 
 
-def colours(rows: "tuple[Compared, ...]") -> list[Line2D]:
+def colours(rows: tuple[Compared, ...]) -> list[Line2D]:
     """Return what the legend shows of the colours that are there."""
     there: set[Basis] = {row.energy_basis for row in rows}
     return [

@@ -1,27 +1,23 @@
 """Machines side by side, as tables of text: for the page and the terminal alike."""
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Table
 
+from imcsim.comparators.compared import Compared, Comparison
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.views import TableView
 from imcsim.units import human, percent
 
-if TYPE_CHECKING:
-    from imcsim.comparison import Compared, Comparison
-
 NOTHING = "-"
 
 
-def title_of(found: "Comparison") -> str:
+def title_of(found: Comparison) -> str:
     """Return what is compared, in a line."""
     at = f", all brought to {found.technology}" if found.technology is not None else ""
-    return f"{found.workload} on {len(found.rows)} machines{at}"
+    return f"{found.workload} on {len(found.rows)} machine{'s' if len(found.rows) > 1 else ''}{at}"
 
 
-def comparison_table(found: "Comparison") -> TableView:
+def comparison_table(found: Comparison) -> TableView:
     """Return a line a machine, the least energy first; the basis of each figure stands behind it."""
     head = ("Chip", "Node", "Latency", "is", "Energy", "is", "covers", "obtained", "Inferences/s", "Inferences/s/W",
             "Area", "is", "Notes")  # fmt: skip
@@ -29,7 +25,7 @@ def comparison_table(found: "Comparison") -> TableView:
     return TableView("Side by side", head, rows, frozenset({1, 2, 4, 8, 9, 10}))
 
 
-def cells(row: "Compared") -> tuple[str, ...]:
+def cells(row: Compared) -> tuple[str, ...]:
     """Return a line of the table."""
     return (
         row.chip,
@@ -48,21 +44,21 @@ def cells(row: "Compared") -> tuple[str, ...]:
     )
 
 
-def basis_text(row: "Compared") -> str:
+def basis_text(row: Compared) -> str:
     """Return the weakest of what the energy rests on, with its share where that is known."""
     if row.energy_shares is None:
         return row.energy_basis
     return f"{row.energy_basis} {percent(row.energy_shares[row.energy_basis], digits=0)}"
 
 
-def shares_note(row: "Compared") -> list[str]:
+def shares_note(row: Compared) -> list[str]:
     """Return what the energy rests on, all of it, where the shares are known."""
     if row.energy_shares is None:
         return []
     return ["energy: " + ", ".join(f"{basis} {percent(share, digits=0)}" for basis, share in row.energy_shares.items())]
 
 
-def caveats(found: "Comparison") -> list[str]:
+def caveats(found: Comparison) -> list[str]:
     """Return what a reader must know to read the table."""
     lines = [
         f"{found.workload} has {human(found.n_macs, '')} multiply-adds an inference. A layer of P x Q planes costs P "
@@ -83,7 +79,7 @@ def caveats(found: "Comparison") -> list[str]:
     return lines
 
 
-def layers_table(row: "Compared") -> TableView:
+def layers_table(row: Compared) -> TableView:
     """Return a line a layer of one machine."""
     head = ("Layer", "MACs", "Products", "Latency", "Energy", "How")
     rows: list[tuple[str, ...]] = [
@@ -94,7 +90,7 @@ def layers_table(row: "Compared") -> TableView:
     return TableView(f"{row.chip}, in its own technology", head, rows, frozenset({1, 2, 3, 4}))
 
 
-def print_comparison(found: "Comparison", console: Console) -> None:
+def print_comparison(found: Comparison, console: Console) -> None:
     """Print the table, without the notes, which follow it a line a machine, and who cannot take the network."""
     view = comparison_table(found)
     table = Table(title=title_of(found), title_justify="left")

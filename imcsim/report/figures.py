@@ -225,7 +225,7 @@ def accuracy_figure(accuracy: Accuracy, clipping: pd.DataFrame) -> Figure:
 
 
 def tile_utilization_figure(lanes: Timeline) -> Figure:
-    """Return who works when: a lane a tile (array above, PCUs or NMC units below), a lane a shared unit, coloured by layer."""
+    """Return who works when: a lane a tile (array above, PCUs or NMC units below) or shared unit, coloured by layer."""
     n_tiles, n_lanes = lanes.n_tile_lanes, len(lanes.lanes)
     tops, heights = lanes.tops, lanes.heights
     bottom = tops[-1] + heights[-1]

@@ -375,11 +375,11 @@ def _accesses(summary: Summary, accesses: pd.DataFrame, idle: str) -> TableView:
     occupancy = {layer.name: layer.occupancy for layer in summary.layers}
     if summary.has_adcs:
         caption = "Clipping by layer, all samples executed"
-        head = ("Layer", "Accesses", "Clipped", "Share", "Conversions", "Clipped", idle, "Zero products",
-                "Bitline energy")  # fmt: skip
+        head: tuple[str, ...] = ("Layer", "Accesses", "Clipped", "Share", "Conversions", "Clipped", idle,
+                                 "Zero products", "Bitline energy")  # fmt: skip
     else:
         caption, head = "Rows read by layer, all samples executed", ("Layer", "Rows", "Words", idle, "Zero products")
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, row in accesses.iterrows():
         n_accesses, n_conversions = f"{row.n_accesses:.0f}", f"{row.n_conversions:.0f}"
         n_idle = NOTHING if pd.isna(row.idle_share) else percent(row.idle_share, digits=2)

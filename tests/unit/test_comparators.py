@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imcsim.arch.load import load_machine
+from imcsim.arch.comparators import Comparator, PopcountCpu
+from imcsim.arch.load import load_machine, shipped_chips
 from imcsim.comparators import assess
 from imcsim.comparators.work import held_as, works_of
 from imcsim.errors import ConfigError, MappingError
@@ -52,6 +53,19 @@ def test_a_layer_costs_its_pairs_of_planes_and_four_times_that_where_ternary_is_
     assert passes("brein", graph) == brein
     assert passes("gap8-xor-net", graph)[0] == gap8
     assert passes("neural-cache", graph) == (1, "words")
+
+
+@pytest.mark.parametrize("chip", [name for name in shipped_chips() if isinstance(load_machine(name), Comparator)])
+def test_twice_the_activation_planes_are_twice_the_products_wherever_planes_are_multiplied(chip):
+    machine = load_machine(chip)
+    if isinstance(machine, PopcountCpu):
+        machine = machine.model_copy(update={"words": None})
+    one, two = (assess(convolutions(8, 8, 8, codes=unsigned(bits)), machine) for bits in (2, 4))
+    times = 1 if machine.operands.arithmetic == "words" else 2
+    for few, many in zip(one.layers, two.layers, strict=True):
+        assert many.n_products == times * few.n_products
+    assert two.energy_pJ >= one.energy_pJ > 0
+    assert two.latency_ns >= one.latency_ns > 0
 
 
 def test_digits_of_three_values_are_fewer_than_bits_where_a_machine_takes_them():
@@ -131,6 +145,13 @@ def test_lanes_that_open_the_window_make_it_quicker():
     assert found.throughput_per_s == pytest.approx(1e9 * 0.5 / 64)
 
 
+def test_channels_that_are_convolved_one_by_one_have_lanes_side_by_side():
+    net = Outline("net", (16, 8, 8), weights=TERNARY_WEIGHTS, input_codes=TERNARY)
+    x = net.conv("conv", net.input, 16, 3, padding=1, groups=-1, codes=False)
+    found = assess(net.graph(x), fpga(16))
+    assert (found.layers[0].latency_ns, found.layers[0].n_macs) == (8 * 8 * 9 / 0.5, 8 * 8 * 9 * 16)
+
+
 def test_planes_of_activations_take_turns_or_lanes():
     two = convolutions(4, 8, codes=unsigned(2))
     together, in_turn = (assess(two, fpga(64, **{"lanes.serial_planes": n})) for n in (1, 2))
@@ -143,7 +164,7 @@ def test_a_network_with_more_planes_than_lanes_is_refused():
         assess(convolutions(4, 8, 8, 8), fpga(2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(3, 3000), st.integers(1, 3000), st.lists(st.integers(1, 40), min_size=2, max_size=4))
 def test_more_lanes_are_never_slower_and_never_exceeded(n_lanes, more, widths):
     graph = convolutions(*widths, size=4)
@@ -174,6 +195,13 @@ def test_small_windows_share_a_core_and_planes_take_ticks():
     found = assess(net.graph(net.conv("conv", net.input, 32, 3, codes=False)), load_machine("truenorth-eedn"))
     assert found.layers[0].how == "1 ternary x 3 bit; 5 cores"  # 36 positions, 256 / 32 = 8 to a core
     assert found.throughput_per_s == pytest.approx(1249 / 3)
+
+
+def test_time_steps_follow_each_other_on_the_same_cores():
+    net = Outline("net", (60, 1, 7), weights=TERNARY_WEIGHTS, input_codes=unsigned(1))
+    found = assess(net.graph(net.recurrent("lstm", "lstm", net.input, 60)), load_machine("truenorth-eedn"))
+    assert found.layers[0].how == "1 ternary x 1 bit; 1 cores"  # 120 inputs, 240 outputs
+    assert found.throughput_per_s == pytest.approx(1249 / 7)
 
 
 def test_products_with_a_zero_rest():

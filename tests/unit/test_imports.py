@@ -134,6 +134,13 @@ def test_a_run_that_estimates_a_large_network_brings_in_no_heavy_library(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["origins.json", "rows.csv", "summary.json"]
 
 
+def test_a_comparison_by_formula_brings_in_no_heavy_library():
+    compare = ["imcsim", "compare", "resnet18", "--chip", "tim-dnn", "--chip", "v100", "--chip", "gap8-xor-net"]
+    loaded = loaded_after(f"import sys, imcsim.cli; sys.argv = {compare}; imcsim.cli.app(standalone_mode=False)")
+    assert "rich" in loaded
+    assert not loaded & {"torch", "simpy", "numba", "scipy", "pandas", "matplotlib", "plotly", "jinja2", "sklearn"}
+
+
 def test_listing_the_workloads_does_not_wait_for_torch():
     code = "import sys, imcsim.cli; sys.argv = ['imcsim', 'workload', 'list']; imcsim.cli.app(standalone_mode=False)"
     assert "torch" not in loaded_after(code)

@@ -9,7 +9,7 @@ import yaml
 
 from imcsim.arch.kinds import KINDS, MODELS, kinds_of
 from imcsim.arch.load import chip_schema, dump_chip, load_chip, load_machine, parse_override, shipped_chips, vary
-from imcsim.arch.spec import Chip
+from imcsim.arch.spec import Chip, Imperfections
 from imcsim.errors import ConfigError
 
 TIM_DNN = yaml.safe_load(dump_chip(load_chip("tim-dnn")))
@@ -375,6 +375,16 @@ def test_an_override_that_breaks_what_the_file_says_names_the_file():
 def test_an_override_without_key_or_value(text):
     with refused(f"override: must be KEY=VALUE, got {text!r}; for example tile.count_max=10"):
         parse_override(text)
+
+
+def test_null_takes_a_record_of_an_included_file_away(folder):
+    write("x.yaml", "include: tim-dnn\nname: x\nfigures: null\ncircuit: null\ntile: {imperfections: null}\n")
+    chip = load_chip("x.yaml")
+    assert (chip.figures, chip.circuit) == ({}, None)
+    assert chip.tile.imperfections == Imperfections()
+    write("x.yaml", "include: tim-dnn\ntile: {pcus: null}\n")
+    with refused("x.yaml: tile.pcus: missing; Tile needs it"):
+        load_chip("x.yaml")
 
 
 def test_several_problems_come_in_one_line(folder):
