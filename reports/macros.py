@@ -78,7 +78,7 @@ def summary(found: list[tuple[Macro, MacroFigure]]) -> str:
     near = sum(size <= log(1.3) for size in logs)
     return (
         f"\nOff by a factor {exp(median(logs)):.2f} in the median, {exp(max(logs)):.2f} at most; "
-        f"{near} of {len(logs)} within 30 %."
+        f"{near} of {len(logs)} within a factor 1.3."
     )
 
 
