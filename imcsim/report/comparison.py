@@ -1,9 +1,12 @@
 """Machines side by side: a table for the terminal, a figure, and a page."""
 
 import base64
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -18,6 +21,13 @@ from imcsim.report.views import Image, Section
 MARK_OF_COVER = {"array": "v", "core": "D", "chip": "o", "chip and memory": "s", "board": "^"}
 """What the energy covers, from the least to the most."""
 
+
+Box = tuple[float, ...]
+"""Left, low, right, high."""
+
+DISTANCES = (7, 13, 20, 28, 38, 50)
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+"""Where a name is tried, in points from its mark: right, left, above, below, then the corners."""
 
 NARROW = 100
 """Axes that span less have ticks at 1, 2 and 5 times the powers of ten."""
@@ -74,38 +84,38 @@ def comparison_figure(found: Comparison) -> Figure:
     return figure
 
 
-def place_names(figure, axes, points) -> None:  # type: ignore[no-untyped-def]
-    """Write the name of each point beside it, where it covers no other name and no mark."""
+def place_names(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write the name of each point (name, x, y) beside it, where it covers no other name and no mark."""
     figure.draw_without_rendering()
-    to_pixels, scale = axes.transData.transform, figure.dpi / 72
-    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale)
-             for x, y in (to_pixels(point[1:]) for point in points)]  # fmt: skip
-    frame = axes.get_window_extent()
-    for name, x, y in sorted(points, key=lambda point: point[1:]):
-        at = to_pixels((x, y))
-        width, height = 4.3 * len(name) * scale, 9 * scale
-        best = None
-        for distance in (7, 13, 20, 28, 38, 50):
-            for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-                left = at[0] + right * distance * scale - (width if right < 0 else width / 2 if right == 0 else 0)
-                low = at[1] + up * distance * scale - (height if up < 0 else height / 2 if up == 0 else 0)
-                box = (left, low, left + width, low + height)
-                inside = frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1] and box[3] <= frame.y1
-                if inside and not any(overlap(box, other) for other in taken):
-                    best = (box, right, up, distance)
-                    break
-            if best:
+    scale, frame = figure.dpi / 72, axes.get_window_extent()
+    at = [axes.transData.transform((x, y)) for _, x, y in points]
+    taken: list[Box] = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in at]
+    for (name, *values), (x, y) in sorted(zip(points, at, strict=True), key=lambda pair: pair[0][1:]):
+        for distance, (right, up) in product(DISTANCES, DIRECTIONS):
+            box = name_box(x / scale + right * distance, y / scale + up * distance, right, up, len(name))
+            box = tuple(scale * edge for edge in box)
+            inside = frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1] and box[3] <= frame.y1
+            if inside and not any(overlap(box, other) for other in taken):
+                taken.append(box)
                 break
-        box, right, up, distance = best or ((at[0], at[1], at[0], at[1]), 1, 0, 7)
-        taken.append(box)
+        else:  # no room anywhere: to the right of the mark, over what is there
+            distance, (right, up) = DISTANCES[0], DIRECTIONS[0]
         axes.annotate(
-            name, (x, y), (right * distance, up * distance), textcoords="offset points", fontsize=7.5,
-            ha={1: "left", 0: "center", -1: "right"}[right], va={1: "bottom", 0: "center", -1: "top"}[up],
+            name, (values[0], values[1]), (right * distance, up * distance), textcoords="offset points", fontsize=7.5,
+            ha=("center", "left", "right")[right], va=("center", "bottom", "top")[up],
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#8C8C8C"} if distance > 13 else None,
         )  # fmt: skip
 
 
-def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+def name_box(x: float, y: float, right: int, up: int, n_letters: int) -> Box:
+    """Return about where a name of *n_letters* lies whose corner, edge or middle is at (x, y), in points."""
+    width, height = 4.3 * n_letters, 9.0
+    left = x - width * (1 - right) / 2
+    low = y - height * (1 - up) / 2
+    return left, low, left + width, low + height
+
+
+def overlap(a: Box, b: Box) -> bool:
     """Whether two boxes (left, low, right, high) share something."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
