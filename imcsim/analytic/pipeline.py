@@ -74,12 +74,13 @@ def _places(plan: Plan, times: dict[str, LayerTime]) -> dict[str, float]:
 
 
 def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
-    """Return how long each unit works for one inference, all layers together, in ns."""
+    """Return how long each unit works for one inference, all layers and all its servers together, in ns."""
     timings, busy = costs.timings, defaultdict[str, float](float)
     for spent in count_actions(plan).values():
         for action, n in spent.items():
             if not action.startswith("tile."):
-                busy[_UNIT_OF_ACTION.get(action, action)] += n * timings[action].interval_ns
+                at_once = costs.servers.get(action, 1)  # ports; channels of main memory are in its interval
+                busy[_UNIT_OF_ACTION.get(action, action)] += n * timings[action].interval_ns / at_once
     rows_per_access = plan.chip.tile.rows_per_access
     for layer in plan.layers:
         times = layer.n_steps if layer.n_steps and len(layer.rounds) > 1 else 1  # rounds are written in every step

@@ -67,7 +67,7 @@ class _Steps:
         arrived = start
         for t in range(min(n_steps, FIRST_STEPS)):
             if self.arrive:  # the input comes while the step before is at work
-                at_rate = arrived + greatest(*(s.work_ns for s in self.arrive))
+                at_rate = arrived + greatest(*(s.occupied_ns for s in self.arrive))
                 arrived = greatest(ends[t] + chain_ns(self.arrive), at_rate if t else 0.0)
             ends.append(self._step(t, arrived))
         more = n_steps - FIRST_STEPS
@@ -81,7 +81,7 @@ class _Steps:
                 clock.memory_free_ns = clock.memory_free_ns + passed
             clock.delay(self.layer.rounds, passed)
         if self.spill:
-            spilt = start + n_steps * self.spill[1].work_ns
+            spilt = start + n_steps * self.spill[1].occupied_ns
             clock.now_ns = greatest(clock.now_ns, spilt) + chain_ns(self.spill)
         return self._sum_up(clock.now_ns - start)
 
@@ -107,8 +107,9 @@ class _Steps:
         return [*self.turns, self.store]
 
     def _by_way_of_state(self, chain: list[Stage], t: int) -> float:
-        """Return when the codes are stored where the state is stored before them, through the same port."""
-        if t == self.layer.n_steps - 1:
+        """Return when the codes are stored where the state is stored before them, through the one port."""
+        is_own_port = self.clock.costs.servers.get("activation_buffer.write", 1) > 1
+        if t == self.layer.n_steps - 1 or is_own_port:
             return 0.0
         until = [*chain, *self.reduces[-1], *self.turns[: self.turn_of_state + 1], self.state_write]
         return chain_ns(until) - self.state_write.lag_ns + alone_ns(self.store)
@@ -127,9 +128,9 @@ class _Steps:
         held: dict[str, float] = {}
         one_by_one = 0.0
         for stage, times in times_of:
-            busy[stage.component] = busy.get(stage.component, 0.0) + times * stage.work_ns
+            busy[stage.component] = busy.get(stage.component, 0.0) + times * stage.occupied_ns
             lag_ns = 0.0 if stage.component == "main_memory" and any(stage is s for s in aside) else stage.lag_ns
-            held[stage.component] = held.get(stage.component, 0.0) + times * (stage.work_ns + lag_ns)
+            held[stage.component] = held.get(stage.component, 0.0) + times * (stage.occupied_ns + lag_ns)
             one_by_one = one_by_one + times * (stage.total_work_ns + stage.n_units * stage.lag_ns)
         n_issues = n_steps * (2 * len(self.rounds) + 2 + len(self.turns))
         least = n_steps * sum(greatest(*(stage.work_ns for stage in chain)) for chain in in_turn)

@@ -10,6 +10,7 @@ import numpy as np
 
 from imcsim.analytic.counts import BITS_PER_CELL
 from imcsim.arrays import greatest
+from imcsim.costs.dram import channels_of
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 
@@ -30,6 +31,13 @@ class Stage:
     """Work of all units together."""
 
     n_units: int = 1
+    share: float = 1.0
+    """Share of the unit that it takes: of the ports of a buffer, of the channels of main memory."""
+
+    @property
+    def occupied_ns(self) -> float:
+        """How long it keeps its unit busy, all ports or channels together."""
+        return self.work_ns * self.share
 
 
 @dataclass(frozen=True)
@@ -99,13 +107,19 @@ class Clock:
         """Return a stage that does *action* *count* times in its busiest unit, *total* times in all."""
         timing = self.costs.timings[action]
         total = count if total is None else total
+        interval_ns, share = timing.interval_ns, 1 / self.costs.servers.get(action, 1)
+        if component == "main_memory":
+            memory = self.plan.chip.main_memory
+            share = channels_of(count, memory.n_channels, memory.interleave_bits) / memory.n_channels
+            interval_ns = interval_ns / share
         return Stage(
             component,
             n_items,
-            count * timing.interval_ns,
+            count * interval_ns,
             greatest(0.0, timing.latency_ns - timing.interval_ns),
-            total * timing.interval_ns,
+            total * interval_ns,
             n_units,
+            share,
         )
 
     def free_ns(self, round_: Round) -> float:
@@ -151,7 +165,7 @@ class Clock:
             written = [self._write(layer, round_) for round_ in layer.rounds]
         tail = self._tail(layer, n_items)
         if arrive:  # the input comes while the weights do; they share main memory
-            self.memory_free_ns = greatest(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
+            self.memory_free_ns = greatest(self.memory_free_ns, start + sum(s.occupied_ns for s in arrive[::2]))
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
             full = [*chain, *(self._reduce(layer, flows[r]) if flows else []), *(tail if last else [])]
@@ -177,8 +191,8 @@ class Clock:
         busy: dict[str, float] = {}
         held: dict[str, float] = {}
         for stage in (stage for chain in [*chains, *written] for stage in chain):
-            busy[stage.component] = busy.get(stage.component, 0.0) + stage.work_ns
-            held[stage.component] = held.get(stage.component, 0.0) + stage.work_ns + stage.lag_ns
+            busy[stage.component] = busy.get(stage.component, 0.0) + stage.occupied_ns
+            held[stage.component] = held.get(stage.component, 0.0) + stage.occupied_ns + stage.lag_ns
         everything = [stage for chain in [*chains, *written] for stage in chain]
         n_issues = 2 * len(layer.rounds) + 2 + len(self.plan.lane_work(layer))
         in_turn = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * alone_ns(issue)
@@ -264,7 +278,7 @@ class Clock:
         free = self.free_ns(round_) if self.plan.chip.double_buffered else self.now_ns
         issue = self.stage("scheduler", "scheduler.issue", 1, 1)
         begin = greatest(free + alone_ns(issue), self.memory_free_ns)
-        self.memory_free_ns = begin + stages[0].work_ns
+        self.memory_free_ns = begin + stages[0].occupied_ns
         return begin + chain_ns(stages)
 
 

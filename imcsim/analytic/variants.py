@@ -51,6 +51,7 @@ SHAPE = (
     "tile.sense",
     "activation_buffer.capacity_bits",
     "psum_buffer.capacity_bits",
+    *(f"{buffer}.{way}.n_ports" for buffer in ("activation_buffer", "psum_buffer") for way in ("read", "write")),
 )
 """Keys that say what there is to place and where it fits: variants that differ in them are placed apart."""
 

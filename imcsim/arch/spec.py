@@ -310,11 +310,15 @@ class Port(Sourced):
 
     latency_ns: NotNegative
     bits_per_ns: Positive
+    """Of each port."""
+
     energy_pJ_per_bit: NotNegative
+    n_ports: Count = 1
+    """Tensors that are served at one time, each through a port of its own; area and leakage stay as they are stated."""
 
 
 class Buffer(Sourced):
-    """An on-chip SRAM with one read and one write port."""
+    """An on-chip SRAM; ports that read are apart from those that write."""
 
     capacity_bits: Count
     characterized_at_bits: Count
@@ -385,10 +389,20 @@ class EnergyPerBit(Sourced):
 
 
 class MainMemory(Sourced):
-    """Off-chip memory."""
+    """Off-chip memory.
+
+    Consecutive addresses lie in turn in all channels, `interleave_bits` in each. A transfer takes as many channels as
+    it has such pieces: a long one takes all of them, short ones go on side by side.
+    """
 
     latency_ns: NotNegative
     bits_per_ns: Positive
+    """Of all channels together."""
+
+    n_channels: Count = 1
+    interleave_bits: Count = 256
+    """Bits that lie together in one channel."""
+
     read_energy: EnergyPerBit
     write_energy: EnergyPerBit
 

@@ -144,8 +144,8 @@ def full_rates(chip: Chip, costs: CostTable) -> dict[str, float]:
 
 
 def at_most(action: str, wanted: float, costs: CostTable) -> float:
-    """Return the rate that is *wanted*, or what the unit can do."""
-    return min(wanted, 1 / costs.timings[action].interval_ns)
+    """Return the rate that is *wanted*, or what the unit can do, all ports together."""
+    return min(wanted, costs.servers.get(action, 1) / costs.timings[action].interval_ns)
 
 
 def power_mW(costs: CostTable, rates: dict[str, float], leaking: tuple[str, ...] | None = None) -> tuple[float, Shares]:

@@ -37,6 +37,7 @@ def price(chip: Chip) -> CostTable:
         costs=(*tile_lines(chip), *memory_lines(chip), *digital_lines(chip)),
         timings={**tile_timings(chip), **memory_timings(chip), **digital_timings(chip)},
         areas=(*tile_areas(chip), *other_areas(chip)),
+        servers=servers(chip),
     )
 
 
@@ -181,6 +182,17 @@ def memory_timings(chip: Chip) -> dict[str, Timing]:
         **{action: dram.per_bit(port.latency_ns, port.bits_per_ns) for action, port in ports.items()},
         "main_memory.read": memory,
         "main_memory.write": memory,
+    }
+
+
+def servers(chip: Chip) -> dict[str, int]:
+    """Return how many tasks each unit beside the tiles serves at one time, where there may be several."""
+    return {
+        "activation_buffer.read": chip.activation_buffer.read.n_ports,
+        "activation_buffer.write": chip.activation_buffer.write.n_ports,
+        "psum_buffer.read": chip.psum_buffer.read.n_ports,
+        "psum_buffer.write": chip.psum_buffer.write.n_ports,
+        "main_memory": chip.main_memory.n_channels,
     }
 
 

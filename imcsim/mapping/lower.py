@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from imcsim.costs.dram import channels_of
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.program import Program, Task
@@ -40,7 +41,7 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
     else:
         for layer in plan.layers:
             writer.layer(layer)
-    return Program(tuple(writer.task_of.values()))
+    return Program(tuple(writer.task_of.values()), costs.servers)
 
 
 class _Writer:
@@ -72,17 +73,23 @@ class _Writer:
         """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
         timing = self.costs.timings[action]
         name = f"{layer.name}/{what}{self.suffix}"
+        n_servers, spread = 1, 1.0
+        if unit == "main_memory":
+            memory = self.plan.chip.main_memory
+            n_servers = int(channels_of(count, memory.n_channels, memory.interleave_bits))
+            spread = memory.n_channels / n_servers
         self.task_of[name] = Task(
             name,
             layer.name,
             unit,
             n_items,
-            work_ps=round(count * timing.interval_ns * PS_PER_NS),
+            work_ps=round(count * timing.interval_ns * spread * PS_PER_NS),
             lag_ps=max(0, round((timing.latency_ns - timing.interval_ns) * PS_PER_NS)),
             actions=Counter({action: count}) if spends is None else spends,
             after=tuple(after),
             streams=tuple(streams),
             rooms=rooms or {},
+            n_servers=n_servers,
             is_aside=bool(self.suffix) and what in ("fetch", "spill.write"),
         )
         return name

@@ -44,7 +44,7 @@ def lower_requests(plan: Plan, costs: CostTable, releases_ps: Sequence[int]) -> 
                     release_ps=release_ps,
                 )
             )
-    return Program(tuple(tasks))
+    return Program(tuple(tasks), once.servers)
 
 
 def _gates(plan: Plan, once: Program) -> Gates:

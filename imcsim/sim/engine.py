@@ -67,21 +67,25 @@ class Span:
 
 @dataclass(eq=False, slots=True)
 class _Unit:
-    """A unit while the program is played: one burst at a time, first come first served."""
+    """A unit while the program is played: a burst at a time on each of its servers, first come first served."""
+
+    n_free: int = 1
+    """Servers that nobody holds."""
 
     user: str = ""
-    """The task that held it last."""
+    """The task that held a server last."""
 
-    is_busy: bool = False
-    queue: deque[simpy.Event] = field(default_factory=deque)
+    queue: deque[tuple[simpy.Event, int]] = field(default_factory=deque)
+    """Who waits, and for how many servers; nobody overtakes."""
 
-    def leave(self, task: str) -> None:
-        """Hand the unit over to the one who waits longest."""
+    def leave(self, task: str, n_servers: int) -> None:
+        """Hand *n_servers* over to those who wait longest."""
         self.user = task
-        if self.queue:
-            self.queue.popleft().succeed()
-        else:
-            self.is_busy = False
+        self.n_free += n_servers
+        while self.queue and self.queue[0][1] <= self.n_free:
+            turn, n = self.queue.popleft()
+            self.n_free -= n
+            turn.succeed()
 
 
 @dataclass(eq=False, slots=True)
@@ -167,7 +171,7 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
     item of its reader needs.
     """
     env = simpy.Environment()
-    units = {unit: _Unit() for unit in dict.fromkeys(task.unit for task in program.tasks)}
+    units = {unit: _Unit(program.servers_of(unit)) for unit in dict.fromkeys(task.unit for task in program.tasks)}
     n_bursts = _bursts_of(program, burst)
     plays = {task.name: _Play(task, _bounds(task.n_items, n_bursts[task.name]), env.event()) for task in program.tasks}
     for run in plays.values():
@@ -176,6 +180,7 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
         for name, room in run.task.rooms.items():
             _check_room(run.task, name, room, plays)
             plays[name].stores.append(_Store(run, room))
+        _check_servers(run.task, program)
         env.process(_perform(env, run, units[run.task.unit]))
     env.run()
     stuck = [run for run in plays.values() if not run.done.triggered]
@@ -202,6 +207,14 @@ def _check_room(task: Task, name: str, room: int, plays: dict[str, _Play]) -> No
     if room < least:
         raise SimulationError(
             f"{task.name}: must have room for the {least} items of {name} that one of its own needs, got {room}"
+        )
+
+
+def _check_servers(task: Task, program: Program) -> None:
+    if task.n_servers > program.servers_of(task.unit):
+        raise SimulationError(
+            f"{task.name}: must take at most the {program.servers_of(task.unit)} servers of {task.unit}, "
+            f"got {task.n_servers}"
         )
 
 
@@ -267,11 +280,12 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
                 yield _more_room(env, run, store, begin + 1, number) if at < 0 else env.timeout(at - env.now)
                 reason, cause = "space", store.reader.task.name
         asked = env.now
-        if unit.is_busy:
+        if unit.n_free < task.n_servers or unit.queue:
             turn = env.event()
-            unit.queue.append(turn)
+            unit.queue.append((turn, task.n_servers))
             yield turn
-        unit.is_busy = True
+        else:
+            unit.n_free -= task.n_servers
         start = int(env.now)
         if start > asked:
             reason, cause = "unit", unit.user
@@ -289,7 +303,8 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
             run.known.pop(number).succeed()
         if work:
             yield env.timeout(work)
-        unit.leave(task.name)  # while a burst waits for those that feed it, or for room, its unit is free for others
+        # while a burst waits for those that feed it, or for room, its unit is free for others
+        unit.leave(task.name, task.n_servers)
         stalled_by = ""
         if not is_settled:
             for feeder, _, burst in needs:

@@ -40,6 +40,9 @@ def draws(seed, *, columns=16):
         "network.bits_per_ns": rng.uniform(1, 500, N),
         "main_memory.bits_per_ns": rng.uniform(1, 500, N),
         "main_memory.latency_ns": rng.uniform(0, 200, N),
+        "main_memory.n_channels": rng.choice([1, 2, 8], N),
+        "main_memory.interleave_bits": rng.choice([4, 256], N),
+        "activation_buffer.write.n_ports": rng.choice([1, 2], N),
         "main_memory.read_energy.energy_pJ_per_bit": rng.uniform(0, 9, N),
     }
     keys = [key for key in everything if rng.random() < 0.7 or key in ("tile.n_columns", "tile.n_pcus")]
