@@ -134,6 +134,8 @@ def changes_of_tim_dnn(draw, ideal):
         "scheduler.issue.latency_ns": draw(latency),
         "network.latency_ns": draw(latency),
         "network.bits_per_ns": draw(bandwidth),
+        "network.carries": ["weights", *(t for t in ("inputs", "psums", "outputs") if draw(st.integers(0, 3)) == 0)],
+        "tile.block_select.latency_ns": draw(st.sampled_from([0.0, 0.0, 0.3, 4.0])),
         "main_memory.latency_ns": draw(st.sampled_from([100.0, 0.0, 3.3])),
         "main_memory.bits_per_ns": draw(bandwidth),
         "main_memory.n_channels": draw(st.sampled_from([8, 1, 3])),

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 
+from imcsim.costs.price import has_decoder_stage
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits
 from imcsim.mapping.plan import LayerPlan, Plan
@@ -69,12 +70,16 @@ def _accesses(plan: Plan, layer: LayerPlan) -> Counter[str]:
     blocks = passes * layer.accesses_per_pass * layer.n_groups * n_blocks(plan, layer)
     skipped, skipped_columns = _skipped(plan, layer)
     columns = blocks * layer.n_columns - skipped_columns
+    accesses = blocks * n_segments(plan, layer) - skipped
+    inputs = passes * reads_of_inputs(plan, layer) * layer.bits_per_digit
     return Counter(
         {
-            "tile.access": blocks * n_segments(plan, layer) - skipped,
+            **({"tile.select": accesses} if has_decoder_stage(plan.chip) else {}),
+            **({"network.transfer": inputs} if "inputs" in plan.chip.network.carries else {}),
+            "tile.access": accesses,
             "tile.column_read": columns,
             layer.conversion: columns,
-            "activation_buffer.read": passes * reads_of_inputs(plan, layer) * layer.bits_per_digit,
+            "activation_buffer.read": inputs,
         }
     )
 
@@ -94,15 +99,18 @@ def _skipped(plan: Plan, layer: LayerPlan) -> tuple[int, int]:
 
 
 def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    if layer.psums_per_output == 1:
-        return Counter()
+    """What becomes of the sums of the tiles."""
     outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
     words = -(-layer.psum_bits // plan.chip.reduce_unit.adder_bits)
     bits = outputs * layer.psums_per_output * layer.psum_bits
+    sent = {"network.transfer": bits} if "psums" in plan.chip.network.carries else {}
+    if layer.psums_per_output == 1:
+        return Counter(sent)
     spilt_bits = sum(flow.spilt_bits for flow in plan.psum_flows(layer))
     spilt = {"main_memory.write": spilt_bits, "main_memory.read": spilt_bits} if np.any(spilt_bits) else {}
     return Counter(
         {
+            **sent,
             **spilt,
             "psum_buffer.write": bits,
             "psum_buffer.read": bits,
@@ -168,6 +176,8 @@ def _to_and_from_memory(plan: Plan, layer: LayerPlan) -> Counter[str]:
             spent["activation_buffer.write"] += tensor.n_bits * layer.n_samples
     bits = op.output.n_bits * layer.n_samples
     spent["activation_buffer.write"] += bits
+    if "outputs" in plan.chip.network.carries:
+        spent["network.transfer"] += bits
     if op.output.name in plan.off_chip:
         spent["activation_buffer.read"] += bits
         spent["main_memory.write"] += bits

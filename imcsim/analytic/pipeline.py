@@ -90,5 +90,7 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
                 busy[f"tile{shard.tile}.array"] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns
                 )
+                if "tile.select" in timings:
+                    busy[f"tile{shard.tile}.decoder"] += n * timings["tile.select"].interval_ns
                 busy[f"tile{shard.tile}.pcu"] += n * timings["tile.convert"].interval_ns
     return dict(busy)

@@ -1,8 +1,6 @@
 """How long a recurrent layer takes, by formula: the first time steps one by one, the others like the last two."""
 
-from collections.abc import Sequence
-
-from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, sampled_ns
+from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, in_turn_ns, sampled_ns
 from imcsim.arrays import greatest
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
@@ -42,6 +40,7 @@ class _Steps:
                 stage("activation_buffer.write", "activation_buffer.write", n, bits),
             ]
         bits = output.n_bits // layer.n_steps * n
+        self.send = [stage("network", "network.transfer", n, bits)] if "outputs" in plan.chip.network.carries else []
         self.store = stage("activation_buffer.write", "activation_buffer.write", n, bits)
         if output.name in plan.off_chip:
             self.spill = [
@@ -55,8 +54,8 @@ class _Steps:
         self.state_read = stage("activation_buffer.read", "activation_buffer.read", n, bits)
         self.state_write = stage("activation_buffer.write", "activation_buffer.write", n, bits)
         self.rounds = [clock._round(self.step, round_) for round_ in layer.rounds]
-        flows = plan.psum_flows(self.step) if layer.psums_per_output > 1 else []
-        self.reduces = [clock._reduce(self.step, flow) for flow in flows] or [[] for _ in layer.rounds]
+        flows = plan.psum_flows(self.step) if layer.psums_per_output > 1 else [None] * len(layer.rounds)
+        self.sums = [clock._sums(self.step, *each) for each in zip(layer.rounds, flows, strict=True)]
         self.written = [clock._write(self.step, round_) for round_ in layer.rounds] if plan.style == "temporal" else []
 
     def time(self) -> LayerTime:
@@ -95,8 +94,8 @@ class _Steps:
             if self.written and (t == 0 or len(self.rounds) > 1):
                 begin = greatest(begin, clock._written_ns(self.layer.rounds[r], self.written[r]))
             last = r == len(self.rounds) - 1
-            full = [*chain, *self.reduces[r], *(self._behind_tiles() if last else [])]
-            end = begin + greatest(chain_ns(full), _in_turn_ns(full))
+            full = [*chain, *self.sums[r], *(self._behind_tiles() if last else [])]
+            end = begin + greatest(chain_ns(full), in_turn_ns(full))
             if last:
                 end = greatest(end, begin + self._by_way_of_state(chain, t))
             clock.hold(self.layer.rounds[r], begin + sampled_ns(chain))
@@ -104,19 +103,19 @@ class _Steps:
         return clock.now_ns
 
     def _behind_tiles(self) -> list[Stage]:
-        return [*self.turns, self.store]
+        return [*self.turns, *self.send, self.store]
 
     def _by_way_of_state(self, chain: list[Stage], t: int) -> float:
         """Return when the codes are stored where the state is stored before them, through the one port."""
         is_own_port = self.clock.costs.servers.get("activation_buffer.write", 1) > 1
         if t == self.layer.n_steps - 1 or is_own_port:
             return 0.0
-        until = [*chain, *self.reduces[-1], *self.turns[: self.turn_of_state + 1], self.state_write]
+        until = [*chain, *self.sums[-1], *self.turns[: self.turn_of_state + 1], self.state_write]
         return chain_ns(until) - self.state_write.lag_ns + alone_ns(self.store)
 
     def _sum_up(self, added_ns: float) -> LayerTime:
         n_steps = self.layer.n_steps
-        in_turn = [[*chain, *self.reduces[r], *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
+        in_turn = [[*chain, *self.sums[r], *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
                    for r, chain in enumerate(self.rounds)]  # fmt: skip
         times_of = [(stage, n_steps) for chain in in_turn for stage in chain]
         aside = (*self.arrive, *self.spill)  # beside the time steps: their lags hold nobody up
@@ -135,14 +134,3 @@ class _Steps:
         n_issues = n_steps * (2 * len(self.rounds) + 2 + len(self.turns))
         least = n_steps * sum(greatest(*(stage.work_ns for stage in chain)) for chain in in_turn)
         return LayerTime(added_ns, busy, held, least, one_by_one + n_issues * alone_ns(self.issue))
-
-
-def _in_turn_ns(stages: Sequence[Stage]) -> float:
-    """Return the time through a chain of *stages* some of which are the same unit, whose work adds up."""
-    longest = 0.0
-    for component in dict.fromkeys(stage.component for stage in stages):
-        at = [i for i, stage in enumerate(stages) if stage.component == component]
-        outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
-        items = sum(stage.work_ns / stage.n_items for stage in outside)
-        longest = greatest(longest, items + sum(stages[i].work_ns for i in at))
-    return longest + sum(stage.lag_ns for stage in stages)

@@ -13,6 +13,7 @@ from imcsim.arrays import greatest
 from imcsim.costs.dram import channels_of
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
+from imcsim.mapping.streams import room_of_streams
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,27 @@ class Stage:
     share: float = 1.0
     """Share of the unit that it takes: of the ports of a buffer, of the channels of main memory."""
 
+    waits_ns: float = 0.0
+    """Least time that its results need because those behind it leave them room for a few at a time."""
+
     @property
     def occupied_ns(self) -> float:
         """How long it keeps its unit busy, all ports or channels together."""
         return self.work_ns * self.share
+
+    def with_room(self, room: int | None, *behind: "Stage") -> "Stage":
+        """Return the stage with room for *room* of its items, which go through those *behind* before they leave it.
+
+        As many items as there is room for take a turn: their way to the reader. Items that wait for room do so with
+        their results, so that what is waited for in all may be the lag of every item.
+        """
+        if room is None:
+            return self
+        turn_ns = sum(stage.work_ns / stage.n_items + stage.lag_ns for stage in (self, *behind))
+        waits_ns = greatest(0.0, self.n_items / room - 1) * turn_ns
+        return replace(
+            self, waits_ns=greatest(self.waits_ns, waits_ns), n_units=greatest(self.n_units, self.n_items + 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -78,8 +96,22 @@ def chain_ns(stages: Sequence[Stage]) -> float:
         n_first = -(-stage.n_items // behind.n_items) if behind is not None else 1
         fills.append(n_first * item)
         drains.append(item)
-    slowest = greatest(*(sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)))
+    slowest = greatest(
+        *(sum(fills[:i]) + greatest(stage.work_ns, stage.waits_ns) + sum(drains[i + 1 :])
+          for i, stage in enumerate(stages))
+    )  # fmt: skip
     return slowest + sum(stage.lag_ns for stage in stages)
+
+
+def in_turn_ns(stages: Sequence[Stage]) -> float:
+    """Return the time through a chain of *stages* some of which are the same unit, whose work adds up."""
+    longest = 0.0
+    for component in dict.fromkeys(stage.component for stage in stages):
+        at = [i for i, stage in enumerate(stages) if stage.component == component]
+        outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
+        items = sum(stage.work_ns / stage.n_items for stage in outside)
+        longest = greatest(longest, items + sum(stages[i].occupied_ns for i in at))
+    return longest + sum(stage.lag_ns for stage in stages)
 
 
 def sampled_ns(chain: Sequence[Stage]) -> float:
@@ -87,9 +119,9 @@ def sampled_ns(chain: Sequence[Stage]) -> float:
 
     It does not begin before the PCUs have begun on the one before it.
     """
-    array, pcus = chain[1], chain[2]
+    array, pcus = chain[-2], chain[-1]
     held = chain_ns(chain) - pcus.lag_ns - 2 * pcus.work_ns / pcus.n_items + array.work_ns / array.n_items
-    return greatest(chain_ns(chain[:2]), held if array.n_items > 1 else 0.0)
+    return greatest(chain_ns(chain[:-1]), held if array.n_items > 1 else 0.0)
 
 
 class Clock:
@@ -145,13 +177,12 @@ class Clock:
         tensors = [plan.graph.tensors[name] for name in op.inputs]
         stages: list[list[Stage]] = []  # chains, one after the other
         arrive: list[Stage] = []
+        room = room_of_streams(plan, layer)
         for tensor in dict.fromkeys(tensors):
             if tensor.name in plan.off_chip:
                 bits = tensor.n_bits * layer.n_samples
-                arrive += [
-                    self.stage("main_memory", "main_memory.read", n_items, bits),
-                    self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits),
-                ]
+                fill = self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits)
+                arrive += [self.stage("main_memory", "main_memory.read", n_items, bits).with_room(room, fill), fill]
         side = [
             self.stage("activation_buffer.read", "activation_buffer.read", n_items, tensor.n_bits * layer.n_samples)
             for i, tensor in enumerate(tensors)
@@ -163,17 +194,18 @@ class Clock:
         written: list[list[Stage]] = []
         if plan.style == "temporal":
             written = [self._write(layer, round_) for round_ in layer.rounds]
-        tail = self._tail(layer, n_items)
+        tail = self._tail(layer, n_items, room)
         if arrive:  # the input comes while the weights do; they share main memory
             self.memory_free_ns = greatest(self.memory_free_ns, start + sum(s.occupied_ns for s in arrive[::2]))
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
-            full = [*chain, *(self._reduce(layer, flows[r]) if flows else []), *(tail if last else [])]
+            sums = self._sums(layer, layer.rounds[r], flows[r] if flows else None)
+            full = [*chain, *sums, *(tail if last else [])]
             begin = self.now_ns + alone_ns(issue)
             if written:
                 begin = greatest(begin, self._written_ns(layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
-            self.now_ns = greatest(begin + chain_ns(full), arrived)
+            self.now_ns = greatest(begin + greatest(chain_ns(full), in_turn_ns(full)), arrived)
             drain = chain_ns(full) - sampled_ns(chain)
             self.hold(layer.rounds[r], self.now_ns - drain)
             stages.append([*(arrive if r == 0 else []), *full])
@@ -211,24 +243,37 @@ class Clock:
         most, total = int(taken.max()), int(taken.sum())
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
         digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
+        bits, carries = digits * layer.bits_per_digit, self.plan.chip.network.carries
+        chain = [self.stage("activation_buffer.read", "activation_buffer.read", layer.n_vectors, bits)]
+        if "inputs" in carries:
+            chain.append(self.stage("network", "network.transfer", layer.n_vectors, bits))
+        if "tile.select" in self.costs.timings:
+            chain.append(self.stage("tile.decoder", "tile.select", n_items, most, n_units=n_tiles, total=total))
         return [
-            self.stage(
-                "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
-            ),
+            *chain,
             self.stage("tile.array", "tile.access", n_items, most, n_units=n_tiles, total=total),
             self.stage("tile.pcu", "tile.convert", n_items, most, n_units=n_tiles, total=total),
         ]
+
+    def _sums(self, layer: LayerPlan, round_: Round, flow: PsumFlow | None) -> list[Stage]:
+        """Hand the sums of the tiles out; add up what is complete where an output takes several, as *flow* says."""
+        sent = []
+        if "psums" in self.plan.chip.network.carries:
+            n_items = layer.n_vectors * (flow.parts_per_vector if flow is not None else 1)
+            bits = sum(map(layer.psums_of, round_.shards)) * layer.psum_bits
+            sent.append(self.stage("network", "network.transfer", n_items, bits, n_units=n_items))
+        return [*sent, *(self._reduce(layer, flow) if flow is not None else [])]
 
     def _reduce(self, layer: LayerPlan, flow: PsumFlow) -> list[Stage]:
         """Put psums aside, in main memory what the buffer cannot keep, and add up those that are complete."""
         n_items = layer.n_vectors * flow.parts_per_vector
         bits = flow.n_written * layer.psum_bits
-        # where the buffer is full, the result of each piece may be waited for
-        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits, n_units=n_items)]
+        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits).with_room(flow.room)]
         if np.any(flow.spilt_bits):
             chain.append(self._spill("main_memory.write", n_items, flow.spilt_bits))
         if not flow.n_read:
             return chain
+        chain[-1] = chain[-1].with_room(flow.room)
         if np.any(flow.fetched_bits):
             chain.append(self._spill("main_memory.read", n_items, flow.fetched_bits))
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
@@ -244,14 +289,17 @@ class Clock:
         stage = self.stage("main_memory", action, n_items, bits)
         return replace(stage, lag_ns=stage.lag_ns * (np.asarray(bits) > 0)) if isinstance(bits, np.ndarray) else stage
 
-    def _tail(self, layer: LayerPlan, n_items: int) -> list[Stage]:
-        """The lanes, and where the output goes."""
+    def _tail(self, layer: LayerPlan, n_items: int, room: int | None) -> list[Stage]:
+        """The lanes, and where the output goes; *room*: items of it that the buffer holds on their way to memory."""
         output = self.plan.op_of[layer.name].output
         bits = output.n_bits * layer.n_samples
         tail = [self.stage(f"sfu.{lane}", f"sfu.{lane}", n_items, n) for lane, n in self.plan.lane_work(layer).items()]
+        if "outputs" in self.plan.chip.network.carries:
+            tail.append(self.stage("network", "network.transfer", n_items, bits))
         tail.append(self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits))
         if output.name in self.plan.off_chip:
-            tail.append(self.stage("activation_buffer.read", "activation_buffer.read", n_items, bits))
+            spill = self.stage("activation_buffer.read", "activation_buffer.read", n_items, bits)
+            tail[-1:] = [tail[-1].with_room(room, spill), spill]
             tail.append(self.stage("main_memory", "main_memory.write", n_items, bits))
         return tail
 

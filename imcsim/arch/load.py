@@ -249,9 +249,9 @@ def parsed(text: str, label: str) -> Any:
 
 
 def scalar(key: str, text: str) -> object:
-    """Return what *text* means as one YAML value."""
+    """Return what *text* means as one YAML value, or as a list of such."""
     value = parsed(text, key)
-    if isinstance(value, dict | list):
+    if any(isinstance(part, dict | list) for part in (value if isinstance(value, list) else [value])):
         raise ConfigError(f"{key}: must be one value, got {shown(value)}; override its keys one by one")
     return value
 
@@ -358,8 +358,10 @@ def said(problem: Any, key: Key) -> str:
         case "less_than_equal":
             return f"must be at most {limits['le']:.0f}, {got}"
         case "literal_error":
-            allowed = literals(record, str(key[-1]))
+            allowed = literals(record, next(str(step) for step in reversed(key) if isinstance(step, str)))
             return f"must be one of {', '.join(allowed)}, {got}{near(str(value), allowed)}"
+        case "tuple_type":
+            return f"must be a list, {got}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be a mapping, {got}"
         case _:
@@ -382,8 +384,11 @@ def record_at(key: Key) -> type[BaseModel]:
 
 
 def literals(record: type[BaseModel], field: str) -> tuple[str, ...]:
-    """Return the values that a field of few values takes."""
-    return tuple(map(str, get_args(record.model_fields[field].annotation)))
+    """Return the values that a field of few values, or each of a list of them, takes."""
+    kind = record.model_fields[field].annotation
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return tuple(map(str, get_args(kind)))
 
 
 def number_help(value: object) -> str:

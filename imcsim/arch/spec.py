@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Basis = Literal["published", "recalled", "derived", "fitted", "assumed"]
 BASES: tuple[Basis, ...] = ("published", "recalled", "derived", "fitted", "assumed")
 
+Traffic = Literal["weights", "inputs", "psums", "outputs"]
+
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -117,6 +119,18 @@ class Conversion(Sourced):
 
     adc_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of the PCU's energy and area that its two flash ADCs take; it grows with count_max."""
+
+
+class BlockSelect(Sourced):
+    """Decoding a block and driving its wordlines, apart from the access itself."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: the access latency is taken to hold it"
+    latency_ns: NotNegative = 0.0
+    """Time of one selection, in a stage of its own: while the array is busy with one block, the next is selected.
+
+    0: the access holds it, and there is no such stage. Its energy is that of `access.decoders`.
+    """
 
 
 class RowWrite(Sourced):
@@ -255,6 +269,7 @@ class Tile(Sourced):
     """Resistive devices in the place of whole-number cells; None where the cells count exactly."""
 
     access: Access
+    block_select: BlockSelect = BlockSelect()
     conversion: Conversion
     write_row: RowWrite
     array: Silicon
@@ -374,12 +389,30 @@ class Scheduler(Sourced):
 
 
 class Network(Sourced):
-    """On-chip network or bus that carries weights from main memory to the tiles."""
+    """On-chip network or bus that carries weights from main memory to the tiles, and more where the chip says so.
+
+    What is not named in `carries` has wires of its own, whose time and energy are those of the units at their ends.
+    """
+
+    carries: Annotated[tuple[Traffic, ...], Field(strict=False)] = ("weights",)
+    """weights; inputs: digits from the activation buffer to the tiles, each sent once to all tiles that share it;
+    psums: sums from the tiles to the psum buffer, or, where one is the whole sum, to the special function unit;
+    outputs: what the layer makes, on its way into the activation buffer."""
 
     latency_ns: NotNegative
     bits_per_ns: Positive
     energy_pJ_per_bit: NotNegative
     silicon: Silicon
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if "weights" not in self.carries:
+            raise ValueError(
+                f"carries: must name weights, got {list(self.carries)}; they have no other way to the tiles"
+            )
+        if len(set(self.carries)) < len(self.carries):
+            raise ValueError(f"carries: must name everything once, got {list(self.carries)}")
+        return self
 
 
 class EnergyPerBit(Sourced):

@@ -5,6 +5,7 @@ Actions and the unit that one of them counts:
 | action | one of them |
 |---|---|
 | `tile.access` | one block enabled: wordlines and decoders |
+| `tile.select` | one block selected, where that is a stage of its own: decoders, which the access is then without |
 | `tile.column_read` | one used column in one access: its bitlines |
 | `tile.convert` | one used column in one access: both its counts, through a PCU |
 | `tile.write_row` | one row of weights, all columns |
@@ -74,7 +75,9 @@ def tile_lines(chip: Chip) -> list[Cost]:
             "access.wordlines.energy_pJ x n_columns x rows_per_access, relative to characterized_at",
             scaled=(n_columns, rows_per_access),
         ),
-        line("tile.access", "tile.decoders", access.decoders.energy_pJ, access.decoders, "access.decoders.energy_pJ"),
+        line(
+            selects_by(chip), "tile.decoders", access.decoders.energy_pJ, access.decoders, "access.decoders.energy_pJ"
+        ),
         line(
             "tile.column_read",
             "tile.bitlines",
@@ -114,11 +117,23 @@ def tile_lines(chip: Chip) -> list[Cost]:
     ]
 
 
+def has_decoder_stage(chip: Chip) -> bool:
+    """Whether a block is selected in a stage of its own; true where that takes time on any variant of *chip*."""
+    return bool(np.any(np.asarray(chip.tile.block_select.latency_ns) > 0))
+
+
+def selects_by(chip: Chip) -> str:
+    """Return the action that spends the energy of the decoders."""
+    return "tile.select" if has_decoder_stage(chip) else "tile.access"
+
+
 def tile_timings(chip: Chip) -> dict[str, Timing]:
     """Return how long one tile takes for an access, for the conversions of an access, and for a row write."""
     tile, conversion = chip.tile, chip.tile.conversion
     rounds_ns = tile.columns_per_pcu * conversion.interval_ns
+    select_ns = tile.block_select.latency_ns
     return {
+        **({"tile.select": Timing(select_ns, select_ns)} if has_decoder_stage(chip) else {}),
         # the sample-and-holds keep one access, so the next begins when this one has been sampled
         "tile.access": Timing(tile.access.latency_ns, greatest(tile.access.latency_ns, tile.access.interval_ns)),
         "tile.convert": Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),

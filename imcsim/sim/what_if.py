@@ -11,7 +11,8 @@ from imcsim.sim.trace import Trace
 ARRAY_AND_PCU = "tile.array+pcu"
 """The two stages of a tile together: they often keep the same pace, so that to free one of them helps nobody."""
 
-_TILE_COMPONENT = {"tile.access": "tile.array", "tile.convert": "tile.pcu", "tile.write_row": "tile.write"}
+_TILE_COMPONENT = {"tile.select": "tile.decoder", "tile.access": "tile.array", "tile.convert": "tile.pcu",
+                   "tile.write_row": "tile.write"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,23 @@
-"""Units of a chip by hand-made programs and hand-computed answers: channels, ports."""
+"""Units of a chip by hand-made programs and hand-computed answers: channels, ports, network, decoders, streams."""
+
+from itertools import pairwise
 
 import pytest
 from strategies import variant
 
 from imcsim.analytic import bounds_ps, estimate
+from imcsim.arch.load import load_chip
+from imcsim.costs.peaks import peaks
 from imcsim.costs.price import price
-from imcsim.errors import SimulationError
-from imcsim.graph import REAL, TERNARY, Add, Graph, Op, Tensor, Threshold
+from imcsim.errors import ConfigError, SimulationError
+from imcsim.graph import REAL, TERNARY, Add, Affine, Graph, Op, Tensor, Threshold
 from imcsim.mapping.lower import lower
-from imcsim.mapping.place import place
+from imcsim.mapping.place import Split, as_they_are, place
 from imcsim.mapping.program import Program, Task
+from imcsim.mapping.streams import live_tensors, room_of_streams
 from imcsim.sim import simulate
 from imcsim.sim.engine import play
+from imcsim.sim.explanation import explain
 
 every_burst = pytest.mark.parametrize("burst", [None, 1, 1000])
 
@@ -127,3 +133,156 @@ def test_two_tensors_are_read_at_one_time_through_two_ports(tiny_chip, two_reade
     assert (a.start_ps - b.start_ps, c.start_ps - d.start_ps) == (16_000, 0)  # 32 bits at 2 bits/ns
     assert one.energy_pJ - two.energy_pJ == pytest.approx((one.latency_ns - two.latency_ns) * one.costs.leakage_mW)
     assert two.busy_ns["add"]["activation_buffer.read"] == one.busy_ns["add"]["activation_buffer.read"] / 2
+
+
+# --- network --------------------------------------------------------------------------------------------------------
+
+
+def two_chunks(*_):
+    return [Split(1, 1), Split(2, 1)]
+
+
+def test_the_network_carries_what_the_chip_says(tiny_chip, tiny_graph):
+    sent = {}
+    for carries in (["weights"], ["weights", "inputs"], ["weights", "psums"], ["outputs", "weights"]):
+        plan = place(tiny_graph, variant(tiny_chip, {"network.carries": carries}), policy=two_chunks)
+        tasks = lower(plan, price(plan.chip)).tasks
+        sent[carries[-1 if carries[0] == "weights" else 0]] = {
+            task.name: task.actions["network.transfer"] for task in tasks if task.unit == "network"
+        }
+        counted = estimate(plan).counts
+        assert {layer: counts["network.transfer"] for layer, counts in counted.items()} == {
+            layer: sum(bits for name, bits in sent[list(sent)[-1]].items() if name.startswith(layer))
+            for layer in ("conv", "linear")
+        }
+    assert sent == {
+        "weights": {},  # they are resident
+        "inputs": {"conv/send.inputs.round0": 4 * 9 * 2, "linear/send.inputs.round0": 8 * 2},
+        # one sum of 4 bits for each of 4 x 2 outputs; two of 4 bits for each of 3
+        "psums": {"conv/send.psums.round0": 4 * 2 * 4, "linear/send.psums.round0": 2 * 3 * 4},
+        "outputs": {"conv/send.outputs": 8 * 2, "linear/send.outputs": 3 * 16},
+    }
+
+
+def test_traffic_goes_from_unit_to_unit_by_way_of_the_network(tiny_chip, tiny_graph):
+    chip = variant(tiny_chip, {"network.carries": ["weights", "inputs", "psums", "outputs"]})
+    tasks = lower(place(tiny_graph, chip, policy=two_chunks), price(chip)).task_of
+    way = ["read.round0", "send.inputs.round0", "access.round0.tile1", "convert.round0.tile1", "send.psums.round0",
+           "psums.round0", "psums.read.round0", "reduce.round0", "vpe", "send.outputs", "store"]  # fmt: skip
+    for source, reader in pairwise(f"linear/{what}" for what in way):
+        assert source in tasks[reader].streams
+    # what is on its way holds the PCUs' sums until the network takes them
+    assert tasks["linear/send.psums.round0"].rooms.keys() == {
+        "linear/convert.round0.tile1", "linear/convert.round0.tile2"
+    }  # fmt: skip
+
+
+def test_a_network_that_carries_more_holds_more_up(tiny_chip, tiny_graph):
+    # 8 bits/ns, 10 ns: the 72 bits of the inputs of conv take 9 ns, and each of three kinds of traffic its 10 ns
+    base = {"network.bits_per_ns": 8.0, "network.latency_ns": 10.0}
+    plans = {
+        carries: place(tiny_graph, variant(tiny_chip, base | {"network.carries": ["weights", *carries]}))
+        for carries in ((), ("inputs",), ("inputs", "psums", "outputs"))
+    }
+    none, inputs, everything = (simulate(plan) for plan in plans.values())
+    assert none.latency_ns + 2 * 10 < inputs.latency_ns < none.latency_ns + 2 * 10 + 9 + 2
+    assert inputs.latency_ns + 4 * 10 < everything.latency_ns
+    for trace, plan in zip((none, inputs, everything), plans.values(), strict=True):
+        assert estimate(plan).latency_ns == pytest.approx(trace.latency_ns, rel=0.05)
+    assert everything.energy_pJ > inputs.energy_pJ > none.energy_pJ
+
+
+def test_traffic_that_the_network_does_not_know_is_refused(tiny_chip):
+    with pytest.raises(
+        ConfigError,
+        match=r"network\.carries\.1: must be one of weights, inputs, psums, outputs, got 'input'; did you mean",
+    ):
+        load_chip("tim-dnn", {"network.carries": ["weights", "input"]})
+    with pytest.raises(ConfigError, match=r"network\.carries: must be a list, got 'weights'$"):
+        load_chip("tim-dnn", {"network.carries": "weights"})
+    with pytest.raises(
+        ConfigError, match=r"network\.carries: must name weights, got \['inputs'\]; they have no other way"
+    ):
+        load_chip("tim-dnn", {"network.carries": ["inputs"]})
+    with pytest.raises(ConfigError, match=r"network\.carries: must name everything once, got \['weights', 'weights'\]"):
+        load_chip("tim-dnn", {"network.carries": ["weights", "weights"]})
+
+
+# --- block decoders -------------------------------------------------------------------------------------------------
+
+
+def selecting(chip, latency_ns):
+    return variant(chip, {"tile.block_select.latency_ns": latency_ns})
+
+
+def test_a_decoder_selects_a_block_while_the_array_is_busy_with_the_one_before(tiny_chip, tiny_graph):
+    ends = {}
+    for latency_ns in (0.0, 0.5, 2.3, 5.0):
+        plan = place(tiny_graph, selecting(tiny_chip, latency_ns), policy=as_they_are)
+        spans = {span.task: span for span in simulate(plan, burst=1).spans}
+        access = spans["conv/access.round0.tile0"]
+        ends[latency_ns] = access.end_ps - spans["conv/read.round0"].start_ps
+        assert ("conv/select.round0.tile0" in spans) == (latency_ns > 0)
+        assert estimate(plan).latency_ns == pytest.approx(simulate(plan).latency_ns, rel=0.01)
+    # 12 accesses of 2.3 ns, behind the first selection; or 12 selections, and the last access
+    first = ends[0.0] - 12 * 2_300
+    assert ends == {0.0: first + 27_600, 0.5: first + 500 + 27_600, 2.3: first + 2_300 + 27_600,
+                    5.0: first + 12 * 5_000 + 2_300}  # fmt: skip
+
+
+def test_a_decoder_has_the_energy_of_its_accesses_and_a_place_in_trace_and_explanation(tiny_chip, tiny_graph):
+    costs = [price(chip) for chip in (tiny_chip, selecting(tiny_chip, 5.0))]
+    together = [
+        costs[0].energy_pJ("tile.access"),
+        costs[1].energy_pJ("tile.access") + costs[1].energy_pJ("tile.select"),
+    ]
+    assert together[0] == pytest.approx(together[1], rel=1e-12)
+    assert costs[1].energy_pJ("tile.select") == 0.28
+    plan = place(tiny_graph, selecting(tiny_chip, 5.0), policy=as_they_are)
+    trace = simulate(plan)
+    assert trace.counts["conv"]["tile.select"] == trace.counts["conv"]["tile.access"] == 12
+    assert trace.busy_ns["conv"]["tile.decoder"] == estimate(plan).times["conv"].busy_ns["tile.decoder"] == 60.0
+    found = explain(trace)
+    assert "tile0.decoder" in found.units
+    assert found.speedup("tile.decoder", "conv") > 1.1
+    assert peaks(plan.chip, costs[1])[0].value == pytest.approx(peaks(tiny_chip, costs[0])[0].value * 2.3 / 5.0)
+
+
+# --- streams through the activation buffer --------------------------------------------------------------------------
+
+
+def wide(n_vectors, *, bits=16):
+    """An image of *n_vectors* pixels of one number each that goes through a lane and back to main memory."""
+    ops = (Op(name="half", input="x", output=Tensor("y", (1, 1, n_vectors), REAL), steps=(Affine(0.5, 0.0),)),)
+    return Graph(name="wide", input=Tensor("x", (1, 1, n_vectors), REAL), ops=ops, output="y")
+
+
+@pytest.mark.parametrize(("capacity", "room"), [(8 * 2 * 16, None), (4 * 2 * 16, 4), (2 * 16, 1), (1, 1)])
+def test_streams_share_what_room_the_buffer_has(tiny_chip, capacity, room):
+    plan = place(wide(1), variant(tiny_chip, {"activation_buffer.capacity_bits": capacity}), n_samples=8)
+    assert room_of_streams(plan, plan.layers[0]) == room
+    tasks = lower(plan, price(plan.chip)).task_of
+    assert tasks["half/read"].rooms == ({} if room is None else {"half/fetch.x": room})
+    assert tasks["half/spill.write"].rooms == ({} if room is None else {"half/store": room})
+
+
+def test_a_buffer_of_few_items_lets_as_many_requests_be_under_way(tiny_chip):
+    # 100 ns from a request to main memory to its word, 1 ns more to store it; 8 words of 16 bits, 4 or 1 at a time
+    took = {}
+    for room in (8, 4, 1):
+        chip = variant(tiny_chip, {"activation_buffer.capacity_bits": room * 2 * 16, "main_memory.n_channels": 1})
+        plan = place(wide(1), chip, n_samples=8)
+        trace = simulate(plan, burst=1)
+        took[room] = {span.task: span for span in trace.spans}["half/read"].start_ps, trace.latency_ns
+        assert estimate(plan).latency_ns == pytest.approx(trace.latency_ns, rel=0.15)
+        assert simulate(plan).latency_ns == pytest.approx(trace.latency_ns, rel=0.01)
+    turn_ns = 100 + 1 + 0.016  # a word: 8 ps of main memory, 31 ps of the buffer
+    assert took[4][1] - took[8][1] == pytest.approx(turn_ns, abs=0.2)
+    assert took[1][1] - took[8][1] == pytest.approx(7 * turn_ns, abs=0.5)
+
+
+def test_tensors_that_stay_in_the_buffer_take_their_room_from_streams(tiny_chip, tiny_graph):
+    plan = place(tiny_graph, variant(tiny_chip, {"activation_buffer.capacity_bits": 32}))
+    # the codes of the input, 4 vectors of 8 bits, go through what the 16 bits of the edges leave of 32
+    assert [tensor.name for tensor in live_tensors(plan.graph, 1, plan.off_chip)] == ["edges"]
+    assert room_of_streams(plan, plan.layers[1]) == 2

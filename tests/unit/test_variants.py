@@ -28,6 +28,7 @@ def draws(seed, *, columns=16):
         "tile.n_pcus": rng.choice([1, 2, 4], N),
         "tile.access.latency_ns": rng.uniform(0.5, 5, N),
         "tile.access.interval_ns": rng.uniform(0.5, 5, N),
+        "tile.block_select.latency_ns": rng.choice([0.0, 0.4, 6.0], N),
         "tile.conversion.adc_fraction": rng.uniform(0, 1, N),
         "tile.write_row.latency_ns": rng.uniform(0.1, 20, N),
         "tile.array.leakage_mW": rng.uniform(0, 2, N),
