@@ -95,9 +95,12 @@ def variant(chip: Chip, changes: dict) -> Chip:
     return Chip.model_validate(tree)
 
 
-def chips(*, ideal=False):
-    """Variants of tim-dnn with small tiles; *ideal*: no count is ever clipped."""
-    return changes_of_tim_dnn(ideal).map(tim_dnn_with)  # so that a failing test shows the changes alone
+def chips(*, ideal=False, instructions=False):
+    """Variants of tim-dnn with small tiles; *ideal*: no count is ever clipped.
+
+    *instructions*: some have few entries for instructions, so that they are loaded; these may be too few for pipelines.
+    """
+    return changes_of_tim_dnn(ideal, instructions).map(tim_dnn_with)  # so that a failing test shows the changes alone
 
 
 def tim_dnn_with(changes: dict) -> Chip:
@@ -106,7 +109,7 @@ def tim_dnn_with(changes: dict) -> Chip:
 
 
 @st.composite
-def changes_of_tim_dnn(draw, ideal):
+def changes_of_tim_dnn(draw, ideal, instructions):
     """Legal changes, dotted key to value."""
     rows_per_access = draw(st.sampled_from([16, 4, 8, 5, 1, 2, 3, 32]))
     n_pcus = draw(st.sampled_from([4, 1, 2, 8]))
@@ -132,6 +135,7 @@ def changes_of_tim_dnn(draw, ideal):
         "reduce_unit.adder_bits": draw(st.sampled_from([12, 3])),
         "reduce_unit.add.latency_ns": draw(latency),
         "scheduler.issue.latency_ns": draw(latency),
+        "scheduler.n_entries": draw(st.sampled_from([1 << 20, 128, 128, 5] if instructions else [1 << 20])),
         "network.latency_ns": draw(latency),
         "network.bits_per_ns": draw(bandwidth),
         "network.carries": ["weights", *(t for t in ("inputs", "psums", "outputs") if draw(st.integers(0, 3)) == 0)],
@@ -448,6 +452,7 @@ def programs(draw, *, most_tasks=10, most_items=40):
                 actions=Counter({f"act{draw(st.integers(0, 2))}": draw(st.integers(1, 99))}),
                 after=tuple(f"t{j}" for j in draw(others)),
                 streams=tuple(f"t{j}" for j in draw(others)),
+                behind=tuple(f"t{j}" for j in draw(others)),
                 n_servers=draw(st.integers(1, servers[unit])),
             )
         )

@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 
 from imcsim.costs.price import has_decoder_stage
-from imcsim.graph.recurrent import PARTS
-from imcsim.mapping.digital import cell_of, cell_work, state_bits
+from imcsim.mapping.digital import state_bits
+from imcsim.mapping.instructions import is_reloaded, n_instructions, n_issues
 from imcsim.mapping.plan import LayerPlan, Plan
 
 BITS_PER_CELL = 2
@@ -18,6 +18,17 @@ BITS_PER_CELL = 2
 
 def count_actions(plan: Plan) -> dict[str, Counter[str]]:
     """Return the actions that one inference spends, by layer; layers that the host does spend none."""
+    counts = count_work(plan)
+    if is_reloaded(plan):
+        for layer in plan.layers:
+            if layer.name in counts:
+                bits = n_instructions(plan, layer) * plan.chip.scheduler.bits_per_entry
+                counts[layer.name]["main_memory.read"] += bits
+    return counts
+
+
+def count_work(plan: Plan) -> dict[str, Counter[str]]:
+    """Return the same without the loading of instructions, which depends on all layers together."""
     counts = {}
     for layer in plan.layers:
         if plan.is_on_host(layer):
@@ -26,9 +37,9 @@ def count_actions(plan: Plan) -> dict[str, Counter[str]]:
         if layer.is_on_tiles and not layer.n_steps:
             spent.update(_accesses(plan, layer))
             spent.update(_reduction(plan, layer))
-            spent["scheduler.issue"] += len(layer.rounds) + (layer.psums_per_output > 1)
             if plan.style == "temporal":
                 spent.update(_weights(plan, layer))
+        spent["scheduler.issue"] = n_issues(plan, layer)
         counts[layer.name] = spent
     return counts
 
@@ -37,7 +48,11 @@ def count_setup(plan: Plan) -> dict[str, Counter[str]]:
     """Return the actions that writing resident weights once spends, by layer; none for a temporal plan."""
     if plan.style == "temporal":
         return {}
-    return {layer.name: _weights(plan, layer) for layer in plan.layers if layer.is_on_tiles}
+    return {
+        layer.name: _weights(plan, layer) + Counter({"scheduler.issue": len(layer.rounds)})
+        for layer in plan.layers
+        if layer.is_on_tiles
+    }
 
 
 def n_blocks(plan: Plan, layer: LayerPlan) -> int:
@@ -126,7 +141,6 @@ def _weights(plan: Plan, layer: LayerPlan) -> Counter[str]:
             "main_memory.read": bits,
             "network.transfer": bits * layer.n_replicas,
             "tile.write_row": layer.n_groups * layer.n_rows * n_segments(plan, layer) * layer.n_replicas,
-            "scheduler.issue": len(layer.rounds),
         }
     )
 
@@ -134,12 +148,10 @@ def _weights(plan: Plan, layer: LayerPlan) -> Counter[str]:
 def _recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
     """Everything that a recurrent layer spends: each time step issues anew, and reads and stores the state."""
     op, n = plan.op_of[layer.name], layer.n_samples
-    n_turns = len(cell_work(cell_of(op), layer.n_outputs // PARTS))
     spent = _accesses(plan, layer)
     for action, count in _reduction(plan, layer.one_step).items():
         spent[action] += layer.n_steps * count
     spent.update({f"sfu.{lane}": work for lane, work in plan.lane_work(layer).items()})
-    spent["scheduler.issue"] += layer.n_steps * (len(layer.rounds) + (layer.psums_per_output > 1) + n_turns)
     state = (layer.n_steps - 1) * state_bits(op) * n
     spent.update({"activation_buffer.read": state, "activation_buffer.write": state})
     spent.update(_to_and_from_memory(plan, layer))
@@ -155,10 +167,7 @@ def _digital(plan: Plan, layer: LayerPlan) -> Counter[str]:
     lanes = plan.lane_work(layer)
     for lane, n in lanes.items():
         spent[f"sfu.{lane}"] += n
-    spent["scheduler.issue"] += len(lanes)
     sources = [plan.graph.tensors[name] for name in op.inputs]
-    if not layer.is_on_tiles:
-        spent["scheduler.issue"] += 1
     for i, tensor in enumerate(sources):
         if i > 0 or not layer.is_on_tiles:
             spent["activation_buffer.read"] += tensor.n_bits * layer.n_samples

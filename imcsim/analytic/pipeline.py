@@ -7,6 +7,7 @@ from imcsim.analytic.counts import count_actions
 from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock, LayerTime
 from imcsim.costs.table import CostTable
+from imcsim.mapping.instructions import is_reloaded
 from imcsim.mapping.plan import Plan
 
 _UNIT_OF_ACTION = {"main_memory.read": "main_memory", "main_memory.write": "main_memory",
@@ -35,7 +36,13 @@ class Period:
 def times_of(plan: Plan, costs: CostTable) -> dict[str, LayerTime]:
     """Return the time of each layer of one inference alone on the chip; layers that the host does have none."""
     clock = Clock(plan, costs)
-    return {layer.name: layer_time(clock, layer) for layer in plan.layers if not plan.is_on_host(layer)}
+    on_chip = [layer for layer in plan.layers if not plan.is_on_host(layer)]
+    times = {layer.name: layer_time(clock, layer) for layer in on_chip}
+    if is_reloaded(plan):
+        for i, layer in enumerate(on_chip):
+            waited_ns = clock.load_wait_ns(layer, is_first=i == 0)
+            times[layer.name] = times[layer.name].with_loads(clock.loads(layer), waited_ns)
+    return times
 
 
 def period_of(plan: Plan, costs: CostTable, times: dict[str, LayerTime]) -> Period:

@@ -12,6 +12,7 @@ from imcsim.analytic.counts import BITS_PER_CELL
 from imcsim.arrays import greatest
 from imcsim.costs.dram import channels_of
 from imcsim.costs.table import CostTable
+from imcsim.mapping.instructions import n_instructions, pieces_of
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.streams import room_of_streams
 
@@ -81,6 +82,18 @@ class LayerTime:
     def bound_by(self) -> str:
         """The component whose busiest unit, with the time its results take to come out, holds the layer longest."""
         return max(self.held_ns, key=lambda component: self.held_ns[component])
+
+    def with_loads(self, loads: Sequence[Stage], waited_ns: float) -> "LayerTime":
+        """Return the time with the *loads* of its instructions, for which it waits *waited_ns*."""
+        busy_ns = sum(load.occupied_ns for load in loads)
+        return LayerTime(
+            self.added_ns + waited_ns,
+            self.busy_ns | {"main_memory": self.busy_ns.get("main_memory", 0.0) + busy_ns},
+            self.held_ns
+            | {"main_memory": self.held_ns.get("main_memory", 0.0) + busy_ns + sum(load.lag_ns for load in loads)},
+            self.least_ns,
+            self.greatest_ns + sum(alone_ns(load) for load in loads),
+        )
 
 
 def chain_ns(stages: Sequence[Stage]) -> float:
@@ -153,6 +166,22 @@ class Clock:
             n_units,
             share,
         )
+
+    def loads(self, layer: LayerPlan) -> list[Stage]:
+        """Return the loading of the instructions of *layer*, piece by piece, where they do not stay in their memory."""
+        bits = self.plan.chip.scheduler.bits_per_entry
+        return [self.stage("main_memory", "main_memory.read", n, n * bits) for n in pieces_of(self.plan, layer)]
+
+    def load_wait_ns(self, layer: LayerPlan, *, is_first: bool) -> float:
+        """Return how long *layer* waits for its instructions.
+
+        The first layer waits for its first piece; all others come while instructions before them are at work. Where not
+        even those of the layer fit into the memory, it waits for every piece, of which two may be under way.
+        """
+        first, *others = (alone_ns(load) for load in self.loads(layer))
+        n_entries = self.plan.chip.scheduler.n_entries
+        exceeds = n_instructions(self.plan, layer) > n_entries
+        return (first if is_first else 0.0) + sum(others, 0.0) * exceeds / min(n_entries, 2)
 
     def free_ns(self, round_: Round) -> float:
         """Return when the last of the tiles of *round_* is free."""

@@ -381,9 +381,16 @@ class Sfu(Spec):
 
 
 class Scheduler(Sourced):
-    """Instruction memory and issue."""
+    """Instruction memory and issue.
+
+    A program of more instructions than there are entries is read from main memory in every inference
+    (`imcsim.mapping.instructions`).
+    """
 
     n_entries: Count
+    bits_per_entry: Count = 64
+    """Bits of one instruction, in main memory as here."""
+
     issue: Operation
     silicon: Silicon
 

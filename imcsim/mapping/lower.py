@@ -13,6 +13,7 @@ from typing import Literal
 from imcsim.costs.dram import channels_of
 from imcsim.costs.price import has_decoder_stage
 from imcsim.costs.table import CostTable
+from imcsim.mapping.instructions import Loader, is_reloaded
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.program import Program, Task
 from imcsim.mapping.recurrent import write_recurrence
@@ -37,7 +38,7 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
 
     The setup of a temporal plan is empty: its weights are written in every inference.
     """
-    writer = _Writer(plan, costs)
+    writer = _Writer(plan, costs, phase)
     if phase == "setup":
         if plan.is_resident:
             for layer in plan.layers:
@@ -52,10 +53,12 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
 class _Writer:
     """Writes tasks in order and remembers who used which tile last."""
 
-    def __init__(self, plan: Plan, costs: CostTable) -> None:
+    def __init__(self, plan: Plan, costs: CostTable, phase: Phase) -> None:
         self.plan, self.costs = plan, costs
+        self.loader = Loader(plan, self.load) if phase == "inference" and is_reloaded(plan) else None
         self.task_of: dict[str, Task] = {}
         self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before, or the time step
+        self.step = 0
         self.suffix = ""  # of the tasks of one time step
         self.readers_of_tile: dict[int, str] = {}  # last accesses of each tile
 
@@ -72,12 +75,15 @@ class _Writer:
         count: int,
         spends: Counter[str] | None = None,
         after: Iterable[str] = (),
+        behind: Iterable[str] = (),
         streams: Iterable[str] = (),
         rooms: Mapping[str, int] | None = None,
     ) -> str:
         """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
         timing = self.costs.timings[action]
-        name = f"{layer.name}/{what}{self.suffix}"
+        name, after = f"{layer.name}/{what}{self.suffix}", tuple(after)
+        if self.loader is not None:
+            self.loader.written(name, after)
         n_servers, spread = 1, 1.0
         if unit == "main_memory":
             memory = self.plan.chip.main_memory
@@ -91,7 +97,8 @@ class _Writer:
             work_ps=round(count * timing.interval_ns * spread * PS_PER_NS),
             lag_ps=max(0, round((timing.latency_ns - timing.interval_ns) * PS_PER_NS)),
             actions=Counter({action: count}) if spends is None else spends,
-            after=tuple(after),
+            after=after,
+            behind=tuple(behind),
             streams=tuple(streams),
             rooms=rooms or {},
             n_servers=n_servers,
@@ -326,5 +333,20 @@ class _Writer:
 
     def issue(self, layer: LayerPlan, what: str, n: int, after: Iterable[str] | None = None) -> str:
         """Issue *n* instructions; one sets a unit, or all tiles of a round, going for a whole burst."""
-        return self.task(layer, what, "scheduler", n, "scheduler.issue", count=n,
-                         after=self.frontier if after is None else after)  # fmt: skip
+        after = list(self.frontier if after is None else after)
+        if self.loader is None:
+            return self.task(layer, what, "scheduler", n, "scheduler.issue", count=n, after=after)
+        name, n_parts = "", 0
+        while n:  # those that are loaded together are issued together
+            part = f"{what}.{n_parts}" if n_parts else what
+            load, taken = self.loader.take(layer, n, self.step)
+            name = self.task(layer, part, "scheduler", taken, "scheduler.issue", count=taken,
+                             after=[*after, load, *([name] if name else [])])  # fmt: skip
+            self.loader.issued(name, part)
+            n, n_parts = n - taken, n_parts + 1
+        return name
+
+    def load(self, layer: LayerPlan, what: str, n: int, behind: list[str]) -> str:
+        """Bring *n* instructions from main memory; the first ones of a request have nobody to wait for."""
+        return self.task(layer, what, "main_memory", n, "main_memory.read",
+                         count=n * self.plan.chip.scheduler.bits_per_entry, behind=behind)  # fmt: skip

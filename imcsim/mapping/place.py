@@ -16,6 +16,7 @@ from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host, state_bits
+from imcsim.mapping.instructions import require_instructions_fit
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style, places_of
 from imcsim.mapping.streams import live_tensors
 
@@ -59,7 +60,7 @@ def place(
         layer.name: placed_layer(layer, split, rounds, chip)
         for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
     }
-    return Plan(
+    plan = Plan(
         graph=graph,
         chip=chip,
         style=style,
@@ -67,6 +68,8 @@ def place(
         layers=tuple(placed.get(layer.name, layer) for layer in layers),
         off_chip=off_chip_of(graph, chip, n_samples, style),
     )
+    require_instructions_fit(plan)
+    return plan
 
 
 def require_samples(n_samples: int) -> None:

@@ -30,6 +30,9 @@ class Task:
     after: tuple[str, ...] = ()
     """Tasks that must have ended before this one begins."""
 
+    behind: tuple[str, ...] = ()
+    """Tasks that must have begun before this one begins."""
+
     streams: tuple[str, ...] = ()
     """Tasks that feed this one item by item: its i-th of n items needs theirs up to the same share."""
 

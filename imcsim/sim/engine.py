@@ -26,8 +26,9 @@ BURSTS_PER_TASK = 16
 """Default: how many bursts a task is cut into, when it has that many items."""
 
 
-Reason = Literal["begin", "release", "after", "stream", "space", "unit", "own"]
-"""What a burst waited for last: nothing, its request, a task's end, what feeds it, room, its unit, the burst before."""
+Reason = Literal["begin", "release", "after", "behind", "stream", "space", "unit", "own"]
+"""What a burst waited for last: nothing, its request, a task's end, a task's beginning, what feeds it, room, its unit,
+the burst before."""
 
 
 class Burst(NamedTuple):
@@ -108,6 +109,7 @@ class _Play:
     done: simpy.Event
     feeders: "list[_Play]" = field(default_factory=list)
     waits: "list[_Play]" = field(default_factory=list)
+    behind: "list[_Play]" = field(default_factory=list)
     stores: list[_Store] = field(default_factory=list)
     """Of its readers that take only so much."""
 
@@ -177,6 +179,7 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
     for run in plays.values():
         run.feeders = [_named(plays, name, run.task) for name in run.task.streams]
         run.waits = [_named(plays, name, run.task) for name in run.task.after]
+        run.behind = [_named(plays, name, run.task) for name in run.task.behind]
         for name, room in run.task.rooms.items():
             _check_room(run.task, name, room, plays)
             plays[name].stores.append(_Store(run, room))
@@ -254,6 +257,11 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
             run.waits_for, run.ring = other.task.name, other
             yield other.done
             reason, cause = "after", other.task.name
+    for other in run.behind:
+        if not other.starts_ps:
+            run.waits_for, run.ring = f"{other.task.name} to begin", other
+            yield other.begun(env, 0)
+            reason, cause = "behind", other.task.name
     for number, end in enumerate(run.bounds):
         needs: list[tuple[_Play, int, int]] = []  # who feeds this burst, up to which of its items and bursts
         first_input = 0

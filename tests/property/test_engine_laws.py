@@ -26,7 +26,7 @@ def shuffled(program, seed):
     waiting, order = list(program.tasks), []
     while waiting:
         listed = {task.name for task in order}
-        free = [task for task in waiting if {*task.after, *task.streams} <= listed]
+        free = [task for task in waiting if {*task.after, *task.behind, *task.streams} <= listed]
         order.append(free[rng.integers(len(free))])
         waiting.remove(order[-1])
     return Program(tuple(order), program.servers)
@@ -55,6 +55,8 @@ def test_a_task_begins_behind_those_it_waits_for_and_ends_behind_those_that_feed
     for task in program.tasks:
         for other in task.after:
             assert spans[task.name].start_ps >= spans[other].end_ps
+        for other in task.behind:
+            assert spans[task.name].start_ps >= spans[other].start_ps
         for other in task.streams:
             assert spans[task.name].end_ps >= spans[other].end_ps
             assert spans[task.name].start_ps >= spans[other].start_ps

@@ -1,16 +1,19 @@
-"""Units of a chip by hand-made programs and hand-computed answers: channels, ports, network, decoders, streams."""
+"""Units of a chip by hand-made programs and hand-computed answers: channels, network, decoders, instructions ..."""
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 from strategies import variant
 
+from imcsim import load_workload
 from imcsim.analytic import bounds_ps, estimate
 from imcsim.arch.load import load_chip
 from imcsim.costs.peaks import peaks
 from imcsim.costs.price import price
-from imcsim.errors import ConfigError, SimulationError
+from imcsim.errors import ConfigError, MappingError, SimulationError
 from imcsim.graph import REAL, TERNARY, Add, Affine, Graph, Op, Tensor, Threshold
+from imcsim.mapping.instructions import n_instructions
 from imcsim.mapping.lower import lower
 from imcsim.mapping.place import Split, as_they_are, place
 from imcsim.mapping.program import Program, Task
@@ -22,8 +25,8 @@ from imcsim.sim.explanation import explain
 every_burst = pytest.mark.parametrize("burst", [None, 1, 1000])
 
 
-def task(name, unit, n_items, work_ps, *, n_servers=1, lag=0, after=(), streams=()):
-    return Task(name, "layer", unit, n_items, work_ps, lag_ps=lag, after=tuple(after), streams=tuple(streams),
+def task(name, unit, n_items, work_ps, *, n_servers=1, lag=0, after=(), behind=()):
+    return Task(name, "layer", unit, n_items, work_ps, lag_ps=lag, after=tuple(after), behind=tuple(behind),
                 n_servers=n_servers)  # fmt: skip
 
 
@@ -286,3 +289,99 @@ def test_tensors_that_stay_in_the_buffer_take_their_room_from_streams(tiny_chip,
     # the codes of the input, 4 vectors of 8 bits, go through what the 16 bits of the edges leave of 32
     assert [tensor.name for tensor in live_tensors(plan.graph, 1, plan.off_chip)] == ["edges"]
     assert room_of_streams(plan, plan.layers[1]) == 2
+
+
+# --- instruction memory ---------------------------------------------------------------------------------------------
+
+
+@every_burst
+def test_a_task_behind_another_begins_when_that_one_has_begun(burst):
+    tasks = [task("first", "x", 1, 70), task("long", "y", 4, 400, after=["first"]),
+             task("load", "z", 1, 10, behind=["long"])]  # fmt: skip
+    assert log(*tasks, burst=burst) == {"first": (0, 70), "long": (70, 470), "load": (70, 80)}
+
+
+def test_tasks_that_wait_for_each_other_to_begin_are_named():
+    with pytest.raises(SimulationError, match=r"got 2 that wait: a waits for b to begin; b waits for a$"):
+        log(task("a", "x", 1, 1, behind=["b"]), task("b", "y", 1, 1, after=["a"]))
+
+
+def loads_of(program):
+    return {
+        task.name: (task.n_items, task.behind)
+        for task in program.tasks
+        if task.name.partition("/")[2].startswith("instructions")
+    }
+
+
+def test_a_program_that_fits_stays_and_a_longer_one_is_loaded_in_halves_of_the_memory(tiny_chip, tiny_graph):
+    found = {}
+    for n_entries in (8, 7, 4, 1):
+        plan = place(tiny_graph, variant(tiny_chip, {"scheduler.n_entries": n_entries}),
+                     style="temporal", policy=as_they_are)  # fmt: skip
+        # weights, accesses and one lane for each of two layers, and sums for neither
+        assert sum(n_instructions(plan, layer) for layer in plan.layers) == 6
+        found[n_entries] = loads_of(lower(plan, price(plan.chip)))
+    assert found[8] == found[7] == {}
+    assert found[4] == {
+        "conv/instructions.0": (2, ()),
+        "conv/instructions.1": (1, ()),
+        # one entry is free; two more when weights and accesses of conv have begun, one of them for the last
+        "linear/instructions.0": (2, ("conv/weights.round0", "conv/read.round0")),
+        "linear/instructions.1": (1, ()),
+    }
+    assert list(found[1].values()) == [
+        (1, ()), (1, ("conv/weights.round0",)), (1, ("conv/read.round0",)), (1, ("conv/qu",)),
+        (1, ("linear/weights.round0",)), (1, ("linear/read.round0",)),
+    ]  # fmt: skip
+
+
+def test_loading_instructions_takes_main_memory_time_and_energy(tiny_chip, tiny_graph):
+    trace = {}
+    for n_entries in (128, 4, 1):
+        plan = place(tiny_graph, variant(tiny_chip, {"scheduler.n_entries": n_entries}),
+                     style="temporal", policy=as_they_are)  # fmt: skip
+        trace[n_entries] = simulate(plan)
+        assert estimate(plan).counts == {layer: Counter(counts) for layer, counts in trace[n_entries].counts.items()}
+    read = {n: sum(counts["main_memory.read"] for counts in t.counts.values()) for n, t in trace.items()}
+    assert [read[n] - read[128] for n in (4, 1)] == [6 * 64] * 2
+    starts = {n: {span.task: span.start_ps for span in t.spans} for n, t in trace.items()}
+    # 128 bits in one of eight channels, 256 bits/ns, 100 ns on their way; behind the 64 bits for the lane and its issue
+    assert starts[4]["conv/issue.weights0"] == 250 + 100_000 + 1_000
+    assert starts[1]["conv/issue.weights0"] == 250 + 100_000
+    # the next ones come when those of conv have begun, accesses last
+    assert starts[4]["linear/instructions.0"] == starts[4]["conv/read.round0"] > 200_000
+    assert trace[128].latency_ns + 2 * 100 < trace[4].latency_ns < trace[128].latency_ns + 3 * 100
+    assert trace[1].latency_ns > trace[4].latency_ns + 100
+
+
+def test_an_issue_of_several_instructions_is_parted_where_the_memory_ends(tiny_chip, two_readers):
+    chip = variant(tiny_chip, {"scheduler.n_entries": 1})
+    program = lower(place(two_readers, chip), price(chip))
+    issues = [task for task in program.tasks if task.name.startswith("add/issue.lanes")]
+    assert [(task.name, task.n_items) for task in issues] == [("add/issue.lanes", 1), ("add/issue.lanes.1", 1)]
+    assert issues[1].after[-1] == "add/issue.lanes"
+    assert loads_of(program)["add/instructions.2"] == (1, ("add/issue.lanes",))
+
+
+def test_time_steps_are_a_loop_unless_one_of_them_exceeds_the_memory():
+    plans = {
+        n_entries: place(load_workload("lstm-ptb"), load_chip("tim-dnn", {"scheduler.n_entries": n_entries}))
+        for n_entries in (8, 7)
+    }
+    n_steps = 35
+    assert [n_instructions(plan, plan.layers[1]) for plan in plans.values()] == [8, 8 * n_steps]
+    assert loads_of(lower(plans[8], price(plans[8].chip))) == {}
+    loads = loads_of(lower(plans[7], price(plans[7].chip)))
+    assert sum(n for n, _ in loads.values()) == 8 * n_steps
+    assert estimate(plans[7]).latency_ns == pytest.approx(simulate(plans[7]).latency_ns, rel=0.1)
+
+
+def test_a_pipeline_keeps_the_instructions_of_all_layers(tiny_chip, tiny_graph):
+    message = (
+        r"^tiny: pipelined, the instructions of all layers must stay in the memory of the scheduler, 3 entries, "
+        r"got 4; use spatial or increase scheduler.n_entries$"
+    )
+    with pytest.raises(MappingError, match=message):
+        place(tiny_graph, variant(tiny_chip, {"scheduler.n_entries": 3}), style="pipelined", policy=as_they_are)
+    place(tiny_graph, variant(tiny_chip, {"scheduler.n_entries": 4}), style="pipelined", policy=as_they_are)

@@ -37,6 +37,8 @@ def draws(seed, *, columns=16):
         "reduce_unit.n_adders": rng.choice([1, 8, 256], N),
         "reduce_unit.adder_bits": rng.choice([3, 12], N),
         "sfu.vpe.n_lanes": rng.choice([1, 32], N),
+        "scheduler.n_entries": rng.choice([1, 6, 128], N),
+        "scheduler.bits_per_entry": rng.choice([32, 64], N),
         "scheduler.issue.latency_ns": rng.uniform(0, 3, N),
         "network.bits_per_ns": rng.uniform(1, 500, N),
         "main_memory.bits_per_ns": rng.uniform(1, 500, N),
