@@ -35,7 +35,8 @@ def room_of_streams(plan: Plan, layer: LayerPlan) -> int | None:
         held = sum(plan.places_of[tensor.name] * tensor.n_bits for tensor in kept) + sum(map(state_bits, graph.ops))
         n_at_work = sum(bool(_streamed(each, plan)) for each in graph.ops if not is_on_host(each, graph))
     else:
-        held = sum(tensor.n_bits for tensor in live_tensors(graph, graph.ops.index(op), plan.off_chip)) + state_bits(op)
+        at = [each.name for each in graph.ops].index(op.name)
+        held = sum(tensor.n_bits for tensor in live_tensors(graph, at, plan.off_chip)) + state_bits(op)
         n_at_work = 1
     left = (plan.chip.activation_buffer.capacity_bits - held * layer.n_samples) // n_at_work
     n_items = max(layer.n_vectors, layer.n_samples)
