@@ -143,7 +143,7 @@ def changes_of_tim_dnn(draw, ideal, instructions):
         "main_memory.latency_ns": draw(st.sampled_from([100.0, 0.0, 3.3])),
         "main_memory.bits_per_ns": draw(bandwidth),
         "main_memory.n_channels": draw(st.sampled_from([8, 1, 3])),
-        "main_memory.interleave_bits": draw(st.sampled_from([256, 8])),
+        "main_memory.interleave.piece_bits": draw(st.sampled_from([256, 8])),
     }
     for buffer in ("activation_buffer", "psum_buffer"):
         for port in ("read", "write"):

@@ -22,7 +22,7 @@ def count_actions(plan: Plan) -> dict[str, Counter[str]]:
     if is_reloaded(plan):
         for layer in plan.layers:
             if layer.name in counts:
-                bits = n_instructions(plan, layer) * plan.chip.scheduler.bits_per_entry
+                bits = n_instructions(plan, layer) * plan.chip.scheduler.entry.width_bits
                 counts[layer.name]["main_memory.read"] += bits
     return counts
 

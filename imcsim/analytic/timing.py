@@ -155,7 +155,7 @@ class Clock:
         interval_ns, share = timing.interval_ns, 1 / self.costs.servers.get(action, 1)
         if component == "main_memory":
             memory = self.plan.chip.main_memory
-            share = channels_of(count, memory.n_channels, memory.interleave_bits) / memory.n_channels
+            share = channels_of(count, memory.n_channels, memory.interleave.piece_bits) / memory.n_channels
             interval_ns = interval_ns / share
         return Stage(
             component,
@@ -169,7 +169,7 @@ class Clock:
 
     def loads(self, layer: LayerPlan) -> list[Stage]:
         """Return the loading of the instructions of *layer*, piece by piece, where they do not stay in their memory."""
-        bits = self.plan.chip.scheduler.bits_per_entry
+        bits = self.plan.chip.scheduler.entry.width_bits
         return [self.stage("main_memory", "main_memory.read", n, n * bits) for n in pieces_of(self.plan, layer)]
 
     def load_wait_ns(self, layer: LayerPlan, *, is_first: bool) -> float:

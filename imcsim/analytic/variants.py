@@ -257,7 +257,7 @@ class _Group:
         chip = self._chip_of(np.arange(self.n))
         costs = price(chip)
         is_loaded = self.n_instructions > chip.scheduler.n_entries
-        bits = is_loaded * self.n_instructions * chip.scheduler.bits_per_entry
+        bits = is_loaded * self.n_instructions * chip.scheduler.entry.width_bits
         self.energy_pJ += bits * costs.energy_pJ("main_memory.read")
         self.latency_ns += is_loaded * self.load_wait_ns
         energy_pJ = self.energy_pJ + costs.leakage_mW * self.latency_ns

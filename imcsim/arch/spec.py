@@ -380,6 +380,14 @@ class Sfu(Spec):
     """Quantization units: comparisons that make codes."""
 
 
+class Entry(Sourced):
+    """One instruction, in main memory as in the scheduler's."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: a word of 64 bits"
+    width_bits: Count = 64
+
+
 class Scheduler(Sourced):
     """Instruction memory and issue.
 
@@ -388,9 +396,7 @@ class Scheduler(Sourced):
     """
 
     n_entries: Count
-    bits_per_entry: Count = 64
-    """Bits of one instruction, in main memory as here."""
-
+    entry: Entry = Entry()
     issue: Operation
     silicon: Silicon
 
@@ -428,11 +434,20 @@ class EnergyPerBit(Sourced):
     energy_pJ_per_bit: NotNegative
 
 
+class Interleave(Sourced):
+    """How addresses are spread over the channels of main memory."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: pieces of 32 bytes"
+    piece_bits: Count = 256
+    """Bits that lie together in one channel."""
+
+
 class MainMemory(Sourced):
     """Off-chip memory.
 
-    Consecutive addresses lie in turn in all channels, `interleave_bits` in each. A transfer takes as many channels as
-    it has such pieces: a long one takes all of them, short ones go on side by side.
+    Consecutive addresses lie in turn in all channels, a piece in each. A transfer takes as many channels as it has
+    pieces: a long one takes all of them, short ones go on side by side.
     """
 
     latency_ns: NotNegative
@@ -440,9 +455,7 @@ class MainMemory(Sourced):
     """Of all channels together."""
 
     n_channels: Count = 1
-    interleave_bits: Count = 256
-    """Bits that lie together in one channel."""
-
+    interleave: Interleave = Interleave()
     read_energy: EnergyPerBit
     write_energy: EnergyPerBit
 

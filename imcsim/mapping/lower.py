@@ -87,7 +87,7 @@ class _Writer:
         n_servers, spread = 1, 1.0
         if unit == "main_memory":
             memory = self.plan.chip.main_memory
-            n_servers = int(channels_of(count, memory.n_channels, memory.interleave_bits))
+            n_servers = int(channels_of(count, memory.n_channels, memory.interleave.piece_bits))
             spread = memory.n_channels / n_servers
         self.task_of[name] = Task(
             name,
@@ -349,4 +349,4 @@ class _Writer:
     def load(self, layer: LayerPlan, what: str, n: int, behind: list[str]) -> str:
         """Bring *n* instructions from main memory; the first ones of a request have nobody to wait for."""
         return self.task(layer, what, "main_memory", n, "main_memory.read",
-                         count=n * self.plan.chip.scheduler.bits_per_entry, behind=behind)  # fmt: skip
+                         count=n * self.plan.chip.scheduler.entry.width_bits, behind=behind)  # fmt: skip

@@ -74,7 +74,7 @@ def test_programs_that_exceed_the_instruction_memory_are_loaded_in_time_and_coun
     loads = [task for task in trace.program.tasks if task.name.partition("/")[2].startswith("instructions.")]
     assert bool(loads) == is_reloaded(plan)
     loaded = sum(task.actions["main_memory.read"] for task in loads)
-    assert loaded == is_reloaded(plan) * chip.scheduler.bits_per_entry * sum(
+    assert loaded == is_reloaded(plan) * chip.scheduler.entry.width_bits * sum(
         n_instructions(plan, layer) for layer in plan.layers
     )
 

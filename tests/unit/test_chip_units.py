@@ -83,7 +83,7 @@ def two_readers():
     return Graph(name="two", input=Tensor("x", (16,), REAL), ops=ops, output="y")
 
 
-CHANNELS = {"main_memory.bits_per_ns": 8.0, "main_memory.n_channels": 8, "main_memory.interleave_bits": 16}
+CHANNELS = {"main_memory.bits_per_ns": 8.0, "main_memory.n_channels": 8, "main_memory.interleave.piece_bits": 16}
 
 
 def test_a_transfer_takes_as_many_channels_as_it_has_pieces(tiny_chip, two_readers):
@@ -116,7 +116,7 @@ def test_channels_change_no_energy_and_no_long_transfer(tiny_chip, tiny_graph, b
     costs = {}
     for n_channels in (1, 8):
         chip = variant(tiny_chip, {"main_memory.n_channels": n_channels, "main_memory.bits_per_ns": bits_per_ns,
-                                   "main_memory.interleave_bits": 1})  # fmt: skip
+                                   "main_memory.interleave.piece_bits": 1})  # fmt: skip
         plan = place(tiny_graph, chip, style="temporal")
         trace, est = simulate(plan), estimate(plan)
         assert est.latency_ns == pytest.approx(trace.latency_ns, rel=0.05)
