@@ -117,14 +117,17 @@ def chain_ns(stages: Sequence[Stage]) -> float:
 
 
 def in_turn_ns(stages: Sequence[Stage]) -> float:
-    """Return the time through a chain of *stages* some of which are the same unit, whose work adds up."""
-    longest = 0.0
-    for component in dict.fromkeys(stage.component for stage in stages):
-        at = [i for i, stage in enumerate(stages) if stage.component == component]
-        outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
-        items = sum(stage.work_ns / stage.n_items for stage in outside)
-        longest = greatest(longest, items + sum(stages[i].occupied_ns for i in at))
-    return longest + sum(stage.lag_ns for stage in stages)
+    """Return the time through *stages* where the work of those on one unit adds up; 0 where none share a unit."""
+    at_of: dict[str, list[int]] = {}
+    for i, stage in enumerate(stages):
+        at_of.setdefault(stage.component, []).append(i)
+    longest = [0.0]
+    for at in at_of.values():
+        if len(at) > 1:
+            outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
+            items = sum(stage.work_ns / stage.n_items for stage in outside)
+            longest.append(items + sum(stages[i].occupied_ns for i in at))
+    return greatest(*longest) + sum(stage.lag_ns for stage in stages) if len(longest) > 1 else 0.0
 
 
 def sampled_ns(chain: Sequence[Stage]) -> float:
