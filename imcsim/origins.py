@@ -90,7 +90,9 @@ def _part(part: Part) -> dict[str, Any]:
     said: dict[str, Any] = {"component": part.component, "words": part.words, "time_ns": float(part.time_ns)}
     if part.stage is not None:
         stage = part.stage
-        said |= {"action": stage.action, "n_items": int(stage.n_items), "work_ns": float(stage.work_ns)}
+        # an interval of main memory is that of all its channels together
+        work_ns = stage.occupied_ns if stage.component == "main_memory" else stage.work_ns
+        said |= {"action": stage.action, "n_items": int(stage.n_items), "work_ns": float(work_ns)}
     return said
 
 

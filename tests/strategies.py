@@ -101,9 +101,13 @@ def variant(chip: Chip, changes: dict) -> Chip:
 KINDS = ("ternary-in-memory", "near-memory")
 
 
-def chips(*, ideal=False, kinds=KINDS):
-    """Variants of tim-dnn with small tiles, some of them near-memory; *ideal*: no count is ever clipped."""
-    return changes_of_tim_dnn(ideal, kinds).map(tim_dnn_with)  # so that a failing test shows the changes alone
+def chips(*, ideal=False, kinds=KINDS, instructions=False):
+    """Variants of tim-dnn with small tiles, some of them near-memory; *ideal*: no count is ever clipped.
+
+    *instructions*: some have few entries for instructions, so that they are loaded; these may be too few for pipelines.
+    """
+    changes = changes_of_tim_dnn(ideal, kinds, instructions)
+    return changes.map(tim_dnn_with)  # so that a failing test shows the changes alone
 
 
 def tim_dnn_with(changes: dict) -> Chip:
@@ -112,7 +116,7 @@ def tim_dnn_with(changes: dict) -> Chip:
 
 
 @st.composite
-def changes_of_tim_dnn(draw, ideal, kinds):
+def changes_of_tim_dnn(draw, ideal, kinds, instructions):
     """Legal changes, dotted key to value."""
     is_near_memory = draw(st.sampled_from([kinds[0]] * 3 + [kinds[-1]])) == "near-memory"
     rows_per_access = 1 if is_near_memory else draw(st.sampled_from([16, 4, 8, 5, 1, 2, 3, 32]))
@@ -139,15 +143,21 @@ def changes_of_tim_dnn(draw, ideal, kinds):
         "reduce_unit.adder_bits": draw(st.sampled_from([12, 3])),
         "reduce_unit.add.latency_ns": draw(latency),
         "scheduler.issue.latency_ns": draw(latency),
+        "scheduler.n_entries": draw(st.sampled_from([1 << 20, 128, 128, 5] if instructions else [1 << 20])),
         "network.latency_ns": draw(latency),
         "network.bits_per_ns": draw(bandwidth),
+        "network.carries": ["weights", *(t for t in ("inputs", "psums", "outputs") if draw(st.integers(0, 3)) == 0)],
+        "tile.block_select.latency_ns": draw(st.sampled_from([0.0, 0.0, 0.3, 4.0])),
         "main_memory.latency_ns": draw(st.sampled_from([100.0, 0.0, 3.3])),
         "main_memory.bits_per_ns": draw(bandwidth),
+        "main_memory.n_channels": draw(st.sampled_from([8, 1, 3])),
+        "main_memory.interleave.piece_bits": draw(st.sampled_from([256, 8])),
     }
     for buffer in ("activation_buffer", "psum_buffer"):
         for port in ("read", "write"):
             changes[f"{buffer}.{port}.latency_ns"] = draw(latency)
             changes[f"{buffer}.{port}.bits_per_ns"] = draw(bandwidth)
+            changes[f"{buffer}.{port}.n_ports"] = draw(st.sampled_from([1, 1, 2]))
     for lane in ("relu", "vpe", "spe", "qu"):
         changes[f"sfu.{lane}.n_lanes"] = draw(st.sampled_from([32, 1, 3]))
         changes[f"sfu.{lane}.operation.latency_ns"] = draw(latency)
@@ -447,24 +457,27 @@ def inputs_of(graph: Graph, n: int, seed: int = 0) -> np.ndarray:
 
 @st.composite
 def programs(draw, *, most_tasks=10, most_items=40):
-    """Random tasks in dependency order, for the event engine."""
-    tasks = []
+    """Random tasks in dependency order, for the event engine; some units have several servers."""
+    tasks, servers = [], {f"unit{i}": draw(st.sampled_from([1, 1, 2, 4])) for i in range(4)}
     for i in range(draw(st.integers(1, most_tasks))):
+        unit = f"unit{draw(st.integers(0, 3))}"
         others = st.lists(st.sampled_from(range(i)), max_size=2, unique=True) if i else st.just([])
         tasks.append(
             Task(
                 f"t{i}",
                 f"layer{i // 3}",
-                f"unit{draw(st.integers(0, 3))}",
+                unit,
                 n_items=draw(st.integers(1, most_items)),
                 work_ps=draw(st.integers(0, 5000)),
                 lag_ps=draw(st.sampled_from([0, 1, 700])),
                 actions=Counter({f"act{draw(st.integers(0, 2))}": draw(st.integers(1, 99))}),
                 after=tuple(f"t{j}" for j in draw(others)),
                 streams=tuple(f"t{j}" for j in draw(others)),
+                behind=tuple(f"t{j}" for j in draw(others)),
+                n_servers=draw(st.integers(1, servers[unit])),
             )
         )
-    return Program(tuple(tasks))
+    return Program(tuple(tasks), servers)
 
 
 def plane_sum(codes, bits=1) -> PlaneSum:

@@ -14,17 +14,20 @@ def bounds_ps(program: Program) -> tuple[int, int]:
     """
     first: dict[str, int] = {}  # earliest first result
     last: dict[str, int] = {}  # earliest last result
+    begins: dict[str, int] = {}
     busy: Counter[str] = Counter()
     for task in program.tasks:  # in dependency order
         ready = max((last[name] for name in task.after), default=0)
         one = _work_of_last(task)
         fed = max((first[name] for name in task.streams), default=0)
-        begin = max(ready, fed, task.release_ps)
+        begin = max(ready, fed, task.release_ps, *(begins[name] for name in task.behind))
+        begins[task.name] = begin
         first[task.name] = begin + task.work_ps // task.n_items + task.lag_ps
         ends = [begin + task.work_ps, *(last[name] + one for name in task.streams)]
         last[task.name] = max(ends) + task.lag_ps
-        busy[task.unit] += task.work_ps
-    least = max([*last.values(), *busy.values()], default=0)
+        busy[task.unit] += task.work_ps * task.n_servers
+    shared = [ps // program.servers_of(unit) for unit, ps in busy.items()]
+    least = max([*last.values(), *shared], default=0)
     n_lags = {task.name: 1 for task in program.tasks}
     for task in program.tasks:
         for name in task.rooms:

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imcsim.costs.price import has_decoder_stage
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, work_of_steps
+from imcsim.mapping.instructions import is_reloaded, n_instructions
 from imcsim.mapping.plan import LayerPlan, Plan
 
 BITS_PER_CELL = 2
@@ -51,6 +53,11 @@ def count_actions(plan: Plan) -> dict[str, Counter[str]]:
     return {layer: derived.counts() for layer, derived in derive_actions(plan).items()}
 
 
+def count_work(plan: Plan) -> dict[str, Counter[str]]:
+    """Return the same without the loading of instructions, which depends on all layers together."""
+    return {layer: derived.counts() for layer, derived in _derive_work(plan).items()}
+
+
 def count_setup(plan: Plan) -> dict[str, Counter[str]]:
     """Return the actions that writing resident weights once spends, by layer; none for a temporal plan."""
     return {layer: derived.counts() for layer, derived in derive_setup(plan).items()}
@@ -58,7 +65,14 @@ def count_setup(plan: Plan) -> dict[str, Counter[str]]:
 
 def derive_actions(plan: Plan) -> dict[str, Derivation]:
     """Return how the counts of `count_actions` follow, by layer."""
-    return {layer.name: _derive(plan, layer) for layer in plan.layers if not plan.is_on_host(layer)}
+    found = _derive_work(plan)
+    if is_reloaded(plan):
+        width = ("bits of an entry", plan.chip.scheduler.entry.width_bits)
+        for layer in plan.layers:
+            if layer.name in found:
+                entries = ("instructions to load", n_instructions(plan, layer))
+                found[layer.name].add("main_memory.read", entries, width)
+    return found
 
 
 def derive_setup(plan: Plan) -> dict[str, Derivation]:
@@ -69,6 +83,10 @@ def derive_setup(plan: Plan) -> dict[str, Derivation]:
             if layer.is_on_tiles:
                 _weights(plan, layer, found.setdefault(layer.name, Derivation()))
     return found
+
+
+def _derive_work(plan: Plan) -> dict[str, Derivation]:
+    return {layer.name: _derive(plan, layer) for layer in plan.layers if not plan.is_on_host(layer)}
 
 
 def _derive(plan: Plan, layer: LayerPlan) -> Derivation:
@@ -123,20 +141,23 @@ def _accesses(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
         ("blocks", n_blocks(plan, layer)),
     )
     skipped, skipped_columns = _skipped(plan, layer)
-    spent.add("tile.access", *blocks, ("column segments", n_segments(plan, layer)))
-    if layer.skipped_share:
-        spent.add("tile.access", ("accesses left out", skipped), sign=-1)
+    for action in ("tile.select", "tile.access") if has_decoder_stage(plan.chip) else ("tile.access",):
+        spent.add(action, *blocks, ("column segments", n_segments(plan, layer)))
+        if layer.skipped_share:
+            spent.add(action, ("accesses left out", skipped), sign=-1)
     for action in ("tile.column_read", layer.conversion):
         spent.add(action, *blocks, ("columns of a group", layer.n_columns))
         if layer.skipped_share:
             spent.add(action, ("columns of accesses left out", skipped_columns), sign=-1)
-    spent.add(
-        "activation_buffer.read",
+    inputs = (
         vectors,
         passes,
         ("digits read for a vector and pass", reads_of_inputs(plan, layer)),
         ("bits a digit", layer.bits_per_digit),
     )
+    spent.add("activation_buffer.read", *inputs)
+    if "inputs" in plan.chip.network.carries:
+        spent.add("network.transfer", *inputs)
 
 
 def _skipped(plan: Plan, layer: LayerPlan) -> tuple[int, int]:
@@ -154,21 +175,25 @@ def _skipped(plan: Plan, layer: LayerPlan) -> tuple[int, int]:
 
 
 def _reduction(plan: Plan, layer: LayerPlan, spent: Derivation, *times: Factor) -> None:
-    if layer.psums_per_output == 1:
-        return
+    """Derive what becomes of the sums of the tiles."""
     outputs = (
         *times,
         ("input vectors", layer.n_vectors) if not times else ("input vectors of a time step", layer.n_vectors),
         ("groups", layer.n_groups),
         ("outputs of a group", layer.n_outputs),
     )
+    bits = (*outputs, ("psums an output", layer.psums_per_output), ("bits a psum", layer.psum_bits))
+    if "psums" in plan.chip.network.carries:
+        spent.add("network.transfer", *bits)
+    if layer.psums_per_output == 1:
+        return
     words = -(-layer.psum_bits // plan.chip.reduce_unit.adder_bits)
     spilt_bits = sum(flow.spilt_bits for flow in plan.psum_flows(layer))
     if np.any(spilt_bits):
         for action in ("main_memory.write", "main_memory.read"):
             spent.add(action, *times, ("psum bits that the buffer cannot keep", spilt_bits))
     for action in ("psum_buffer.write", "psum_buffer.read"):
-        spent.add(action, *outputs, ("psums an output", layer.psums_per_output), ("bits a psum", layer.psum_bits))
+        spent.add(action, *bits)
     spent.add("reduce_unit.add", *outputs, ("additions an output", layer.adds_per_output), ("words a psum", words))
 
 
@@ -227,6 +252,8 @@ def _to_and_from_memory(plan: Plan, layer: LayerPlan, spent: Derivation) -> None
             spent.add("activation_buffer.write", bits, samples)
     bits = (f"bits of {op.output.name}", op.output.n_bits)
     spent.add("activation_buffer.write", bits, samples)
+    if "outputs" in plan.chip.network.carries:
+        spent.add("network.transfer", bits, samples)
     if op.output.name in plan.off_chip:
         spent.add("activation_buffer.read", bits, samples)
         spent.add("main_memory.write", bits, samples)

@@ -46,6 +46,8 @@ def _of_any_layer(plan: Plan, layer: LayerPlan) -> Iterator[tuple[str, How]]:
         words = f"numbers of one sample of {tensor.name}{where} x bits of {tensor.format}"
         yield f"bits of {tensor.name}", How(words, f"{shape} * {tensor.format.bits}")
     yield "lanes in use", How(f"kinds of lanes that its steps use: {', '.join(plan.lane_work(layer)) or 'none'}")
+    yield "instructions to load", How("entries that its part of the program takes; not all of it fits into the memory")
+    yield "bits of an entry", How("width of an instruction (scheduler.entry.width_bits)")
     yield "instructions without a product", How("one instruction reads the tensors that no tile reads")
 
 

@@ -7,6 +7,7 @@ from imcsim.analytic.counts import count_actions
 from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock, LayerTime
 from imcsim.costs.table import CostTable
+from imcsim.mapping.instructions import is_reloaded
 from imcsim.mapping.plan import Plan
 
 _UNIT_OF_ACTION = {"main_memory.read": "main_memory", "main_memory.write": "main_memory",
@@ -35,7 +36,13 @@ class Period:
 def times_of(plan: Plan, costs: CostTable) -> dict[str, LayerTime]:
     """Return the time of each layer of one inference alone on the chip; layers that the host does have none."""
     clock = Clock(plan, costs)
-    return {layer.name: layer_time(clock, layer) for layer in plan.layers if not plan.is_on_host(layer)}
+    on_chip = [layer for layer in plan.layers if not plan.is_on_host(layer)]
+    times = {layer.name: layer_time(clock, layer) for layer in on_chip}
+    if is_reloaded(plan):
+        for i, layer in enumerate(on_chip):
+            waited_ns = clock.load_wait_ns(layer, is_first=i == 0)
+            times[layer.name] = times[layer.name].with_loads(clock.loads(layer), waited_ns)
+    return times
 
 
 def period_of(plan: Plan, costs: CostTable, times: dict[str, LayerTime]) -> Period:
@@ -74,12 +81,13 @@ def _places(plan: Plan, times: dict[str, LayerTime]) -> dict[str, float]:
 
 
 def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
-    """Return how long each unit works for one inference, all layers together, in ns."""
+    """Return how long each unit works for one inference, all layers and all its servers together, in ns."""
     timings, busy = costs.timings, defaultdict[str, float](float)
     for spent in count_actions(plan).values():
         for action, n in spent.items():
             if not action.startswith("tile."):
-                busy[_UNIT_OF_ACTION.get(action, action)] += n * timings[action].interval_ns
+                at_once = costs.servers.get(action, 1)  # ports; channels of main memory are in its interval
+                busy[_UNIT_OF_ACTION.get(action, action)] += n * timings[action].interval_ns / at_once
     chip, rows_per_access = plan.chip, plan.chip.tile.rows_per_access
     for layer in plan.layers:
         times = layer.n_steps if layer.n_steps and len(layer.rounds) > 1 else 1  # rounds are written in every step
@@ -89,5 +97,7 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
                 busy[f"tile{shard.tile}.array"] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns
                 )
+                if "tile.select" in timings:
+                    busy[f"tile{shard.tile}.decoder"] += n * timings["tile.select"].interval_ns
                 busy[f"tile{shard.tile}.{chip.converter}"] += n * timings[chip.conversion].interval_ns
     return dict(busy)

@@ -1,9 +1,8 @@
 """How long a recurrent layer takes, by formula: the first time steps one by one, the others like the last two."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from imcsim.analytic.timing import Clock, LayerTime, Part, Stage, alone_ns, chain_ns, sampled_ns
+from imcsim.analytic.timing import Clock, LayerTime, Part, Stage, alone_ns, chain_ns, in_turn_ns, sampled_ns
 from imcsim.arrays import greatest
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
@@ -43,6 +42,7 @@ class _Steps:
                 stage("activation_buffer.write", "activation_buffer.write", n, bits),
             ]
         bits = output.n_bits // layer.n_steps * n
+        self.send = [stage("network", "network.transfer", n, bits)] if "outputs" in plan.chip.network.carries else []
         self.store = stage("activation_buffer.write", "activation_buffer.write", n, bits)
         if output.name in plan.off_chip:
             self.spill = [
@@ -56,8 +56,8 @@ class _Steps:
         self.state_read = stage("activation_buffer.read", "activation_buffer.read", n, bits)
         self.state_write = stage("activation_buffer.write", "activation_buffer.write", n, bits)
         self.rounds = [clock._round(self.step, round_) for round_ in layer.rounds]
-        flows = plan.psum_flows(self.step) if layer.psums_per_output > 1 else []
-        self.reduces = [clock._reduce(self.step, flow) for flow in flows] or [[] for _ in layer.rounds]
+        flows = plan.psum_flows(self.step) if layer.psums_per_output > 1 else [None] * len(layer.rounds)
+        self.sums = [clock._sums(self.step, *each) for each in zip(layer.rounds, flows, strict=True)]
         self.written = [clock._write(self.step, round_) for round_ in layer.rounds] if plan.style == "temporal" else []
 
     def time(self) -> LayerTime:
@@ -68,7 +68,7 @@ class _Steps:
         arrived = start
         for t in range(min(n_steps, FIRST_STEPS)):
             if self.arrive:  # the input comes while the step before is at work
-                at_rate = arrived + greatest(*(s.work_ns for s in self.arrive))
+                at_rate = arrived + greatest(*(s.occupied_ns for s in self.arrive))
                 arrived = greatest(ends[t] + chain_ns(self.arrive), at_rate if t else 0.0)
             ends.append(self._step(t, arrived))
         told = [Part("", f"the first {min(n_steps, FIRST_STEPS)} time steps, each worked out", ends[-1] - start)]
@@ -84,7 +84,7 @@ class _Steps:
             clock.delay(self.layer.rounds, passed)
             told.append(Part("", f"the other {more} time steps, like the last two of these", passed))
         if self.spill:
-            spilt = start + n_steps * self.spill[1].work_ns
+            spilt = start + n_steps * self.spill[1].occupied_ns
             stepped = clock.now_ns
             clock.now_ns = greatest(clock.now_ns, spilt) + chain_ns(self.spill)
             told.append(Part("main_memory", "the last codes on their way to main memory", clock.now_ns - stepped))
@@ -100,8 +100,8 @@ class _Steps:
             if self.written and (t == 0 or len(self.rounds) > 1):
                 begin = greatest(begin, clock._written_ns(self.layer.rounds[r], self.written[r]))
             last = r == len(self.rounds) - 1
-            full = [*chain, *self.reduces[r], *(self._behind_tiles() if last else [])]
-            end = begin + greatest(chain_ns(full), _in_turn_ns(full))
+            full = [*chain, *self.sums[r], *(self._behind_tiles() if last else [])]
+            end = begin + greatest(chain_ns(full), in_turn_ns(full))
             if last:
                 end = greatest(end, begin + self._by_way_of_state(chain, t))
             clock.hold(self.layer.rounds[r], begin + sampled_ns(chain))
@@ -109,18 +109,19 @@ class _Steps:
         return clock.now_ns
 
     def _behind_tiles(self) -> list[Stage]:
-        return [*self.turns, self.store]
+        return [*self.turns, *self.send, self.store]
 
     def _by_way_of_state(self, chain: list[Stage], t: int) -> float:
-        """Return when the codes are stored where the state is stored before them, through the same port."""
-        if t == self.layer.n_steps - 1:
+        """Return when the codes are stored where the state is stored before them, through the one port."""
+        is_own_port = self.clock.costs.servers.get("activation_buffer.write", 1) > 1
+        if t == self.layer.n_steps - 1 or is_own_port:
             return 0.0
-        until = [*chain, *self.reduces[-1], *self.turns[: self.turn_of_state + 1], self.state_write]
+        until = [*chain, *self.sums[-1], *self.turns[: self.turn_of_state + 1], self.state_write]
         return chain_ns(until) - self.state_write.lag_ns + alone_ns(self.store)
 
     def _sum_up(self, added_ns: float) -> LayerTime:
         n_steps = self.layer.n_steps
-        in_turn = [[*chain, *self.reduces[r], *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
+        in_turn = [[*chain, *self.sums[r], *(self._behind_tiles() if r == len(self.rounds) - 1 else [])]
                    for r, chain in enumerate(self.rounds)]  # fmt: skip
         times_of = [(stage, n_steps) for chain in in_turn for stage in chain]
         aside = (*self.arrive, *self.spill)  # beside the time steps: their lags hold nobody up
@@ -132,21 +133,10 @@ class _Steps:
         held: dict[str, float] = {}
         one_by_one = 0.0
         for stage, times in times_of:
-            busy[stage.component] = busy.get(stage.component, 0.0) + times * stage.work_ns
+            busy[stage.component] = busy.get(stage.component, 0.0) + times * stage.occupied_ns
             lag_ns = 0.0 if stage.component == "main_memory" and any(stage is s for s in aside) else stage.lag_ns
-            held[stage.component] = held.get(stage.component, 0.0) + times * (stage.work_ns + lag_ns)
+            held[stage.component] = held.get(stage.component, 0.0) + times * (stage.occupied_ns + lag_ns)
             one_by_one = one_by_one + times * (stage.total_work_ns + stage.n_units * stage.lag_ns)
         n_issues = n_steps * (2 * len(self.rounds) + 2 + len(self.turns))
         least = n_steps * sum(greatest(*(stage.work_ns for stage in chain)) for chain in in_turn)
         return LayerTime(added_ns, busy, held, least, one_by_one + n_issues * alone_ns(self.issue))
-
-
-def _in_turn_ns(stages: Sequence[Stage]) -> float:
-    """Return the time through a chain of *stages* some of which are the same unit, whose work adds up."""
-    longest = 0.0
-    for component in dict.fromkeys(stage.component for stage in stages):
-        at = [i for i, stage in enumerate(stages) if stage.component == component]
-        outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
-        items = sum(stage.work_ns / stage.n_items for stage in outside)
-        longest = greatest(longest, items + sum(stages[i].work_ns for i in at))
-    return longest + sum(stage.lag_ns for stage in stages)

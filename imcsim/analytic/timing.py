@@ -10,8 +10,11 @@ import numpy as np
 
 from imcsim.analytic.counts import BITS_PER_CELL
 from imcsim.arrays import greatest
+from imcsim.costs.dram import channels_of
 from imcsim.costs.table import CostTable
+from imcsim.mapping.instructions import n_instructions, pieces_of
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
+from imcsim.mapping.streams import room_of_streams
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,36 @@ class Stage:
     n_units: int = 1
     action: str = ""
     """What the unit does."""
+
+    share: float = 1.0
+    """Share of the unit that it takes: of the ports of a buffer, of the channels of main memory."""
+
+    waits_ns: float = 0.0
+    """Least time that its results need because those behind it leave them room for a few at a time."""
+
+    @property
+    def occupied_ns(self) -> float:
+        """How long it keeps its unit busy, all ports or channels together."""
+        return self.work_ns * self.share
+
+    @property
+    def passes_ns(self) -> float:
+        """How long its items take to pass, where nothing else holds them up."""
+        return greatest(self.work_ns, self.waits_ns)
+
+    def with_room(self, room: int | None, *behind: "Stage") -> "Stage":
+        """Return the stage with room for *room* of its items, which go through those *behind* before they leave it.
+
+        As many items as there is room for take a turn: their way to the reader. Items that wait for room do so with
+        their results, so that what is waited for in all may be the lag of every item.
+        """
+        if room is None:
+            return self
+        turn_ns = sum(stage.work_ns / stage.n_items + stage.lag_ns for stage in (self, *behind))
+        waits_ns = greatest(0.0, self.n_items / room - 1) * turn_ns
+        return replace(
+            self, waits_ns=greatest(self.waits_ns, waits_ns), n_units=greatest(self.n_units, self.n_items + 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -57,10 +90,16 @@ class Passage:
     arrive: tuple[Stage, ...] = ()
     """What brings the layer's inputs meanwhile, ahead of the chain."""
 
+    in_turn_ns: float = 0.0
+    """Time of the chain where what its stages do on one unit adds up."""
+
     def parts(self) -> list[Part]:
         """Return the parts that its time is the sum of; the numbers of the cost table must not be arrays."""
         waited = [Part("scheduler", "the instruction", self.issue_ns), Part("tile.write", "the weights", self.wait_ns)]
         found = [*(part for part in waited if part.time_ns), *chain_parts(self.chain)]
+        more_ns = self.in_turn_ns - chain_ns(self.chain)
+        if more_ns > 0:
+            found.append(Part("", "stages that share a unit take it in turn", more_ns))
         arriving = chain_parts((*self.arrive, *self.chain)) if self.arrive else []
         return max(arriving, found, key=lambda parts: sum(part.time_ns for part in parts))
 
@@ -92,12 +131,26 @@ class LayerTime:
 
     def parts(self) -> list[Part]:
         """Return the parts that `added_ns` is the sum of; the numbers of the cost table must not be arrays."""
-        return [*(part for passage in self.passages for part in passage.parts()), *self.told]
+        found = [*(part for passage in self.passages for part in passage.parts()), *self.told]
+        return [part for part in found if part.time_ns]
 
     @property
     def bound_by(self) -> str:
         """The component whose busiest unit, with the time its results take to come out, holds the layer longest."""
         return max(self.held_ns, key=lambda component: self.held_ns[component])
+
+    def with_loads(self, loads: Sequence[Stage], waited_ns: float) -> "LayerTime":
+        """Return the time with the *loads* of its instructions, for which it waits *waited_ns*."""
+        busy_ns = sum(load.occupied_ns for load in loads)
+        lag_ns = sum(load.lag_ns for load in loads)
+        return replace(
+            self,
+            added_ns=self.added_ns + waited_ns,
+            busy_ns=self.busy_ns | {"main_memory": self.busy_ns.get("main_memory", 0.0) + busy_ns},
+            held_ns=self.held_ns | {"main_memory": self.held_ns.get("main_memory", 0.0) + busy_ns + lag_ns},
+            greatest_ns=self.greatest_ns + sum(alone_ns(load) for load in loads),
+            told=(*self.told, Part("main_memory", "until its instructions are loaded", waited_ns)),
+        )
 
 
 def chain_ns(stages: Sequence[Stage]) -> float:
@@ -108,7 +161,7 @@ def chain_ns(stages: Sequence[Stage]) -> float:
     if not stages:
         return 0.0
     fills, drains = _fills_and_drains(stages)
-    slowest = greatest(*(sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)))
+    slowest = greatest(*(sum(fills[:i]) + stage.passes_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)))
     return slowest + sum(stage.lag_ns for stage in stages)
 
 
@@ -117,7 +170,7 @@ def chain_parts(stages: Sequence[Stage]) -> list[Part]:
     if not stages:
         return []
     fills, drains = _fills_and_drains(stages)
-    times = [sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)]
+    times = [sum(fills[:i]) + stage.passes_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)]
     slowest = times.index(max(times))
     found = []
     for i, stage in enumerate(stages):
@@ -125,9 +178,10 @@ def chain_parts(stages: Sequence[Stage]) -> list[Part]:
             words = f"{_n_first(stage, stages[i + 1])} of {stage.n_items} items, until {stages[i + 1].component} begins"
             found.append(Part(stage.component, words, fills[i], stage))
         elif i == slowest:
-            found.append(
-                Part(stage.component, f"all {stage.n_items} items: the slowest of the chain", stage.work_ns, stage)
-            )
+            words = f"all {stage.n_items} items: the slowest of the chain"
+            if stage.waits_ns > stage.work_ns:
+                words += ", for they wait for room"
+            found.append(Part(stage.component, words, stage.passes_ns, stage))
         else:
             found.append(Part(stage.component, f"the last of {stage.n_items} items", drains[i], stage))
         if stage.lag_ns:
@@ -148,14 +202,28 @@ def _n_first(stage: Stage, behind: Stage) -> int:
     return -(-stage.n_items // behind.n_items)
 
 
+def in_turn_ns(stages: Sequence[Stage]) -> float:
+    """Return the time through *stages* where the work of those on one unit adds up; 0 where none share a unit."""
+    at_of: dict[str, list[int]] = {}
+    for i, stage in enumerate(stages):
+        at_of.setdefault(stage.component, []).append(i)
+    longest = [0.0]
+    for at in at_of.values():
+        if len(at) > 1:
+            outside = (*stages[: at[0]], *stages[at[-1] + 1 :])
+            items = sum(stage.work_ns / stage.n_items for stage in outside)
+            longest.append(items + sum(stages[i].occupied_ns for i in at))
+    return greatest(*longest) + sum(stage.lag_ns for stage in stages) if len(longest) > 1 else 0.0
+
+
 def sampled_ns(chain: Sequence[Stage]) -> float:
     """Return the time until the last access of a round is sampled.
 
     It does not begin before the PCUs have begun on the one before it.
     """
-    array, pcus = chain[1], chain[2]
+    array, pcus = chain[-2], chain[-1]
     held = chain_ns(chain) - pcus.lag_ns - 2 * pcus.work_ns / pcus.n_items + array.work_ns / array.n_items
-    return greatest(chain_ns(chain[:2]), held if array.n_items > 1 else 0.0)
+    return greatest(chain_ns(chain[:-1]), held if array.n_items > 1 else 0.0)
 
 
 class Clock:
@@ -173,15 +241,37 @@ class Clock:
         """Return a stage that does *action* *count* times in its busiest unit, *total* times in all."""
         timing = self.costs.timings[action]
         total = count if total is None else total
+        interval_ns, share = timing.interval_ns, 1 / self.costs.servers.get(action, 1)
+        if component == "main_memory":
+            memory = self.plan.chip.main_memory
+            share = channels_of(count, memory.n_channels, memory.interleave.piece_bits) / memory.n_channels
+            interval_ns = interval_ns / share
         return Stage(
             component,
             n_items,
-            count * timing.interval_ns,
+            count * interval_ns,
             greatest(0.0, timing.latency_ns - timing.interval_ns),
-            total * timing.interval_ns,
+            total * interval_ns,
             n_units,
             action,
+            share,
         )
+
+    def loads(self, layer: LayerPlan) -> list[Stage]:
+        """Return the loading of the instructions of *layer*, piece by piece, where they do not stay in their memory."""
+        bits = self.plan.chip.scheduler.entry.width_bits
+        return [self.stage("main_memory", "main_memory.read", n, n * bits) for n in pieces_of(self.plan, layer)]
+
+    def load_wait_ns(self, layer: LayerPlan, *, is_first: bool) -> float:
+        """Return how long *layer* waits for its instructions.
+
+        The first layer waits for its first piece; all others come while instructions before them are at work. Where not
+        even those of the layer fit into the memory, it waits for every piece, of which two may be under way.
+        """
+        first, *others = (alone_ns(load) for load in self.loads(layer))
+        n_entries = self.plan.chip.scheduler.n_entries
+        exceeds = n_instructions(self.plan, layer) > n_entries
+        return (first if is_first else 0.0) + sum(others, 0.0) * exceeds / min(n_entries, 2)
 
     def free_ns(self, round_: Round) -> float:
         """Return when the last of the tiles of *round_* is free."""
@@ -207,13 +297,12 @@ class Clock:
         stages: list[list[Stage]] = []  # chains, one after the other
         passages: list[Passage] = []
         arrive: list[Stage] = []
+        room = room_of_streams(plan, layer)
         for tensor in dict.fromkeys(tensors):
             if tensor.name in plan.off_chip:
                 bits = tensor.n_bits * layer.n_samples
-                arrive += [
-                    self.stage("main_memory", "main_memory.read", n_items, bits),
-                    self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits),
-                ]
+                fill = self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits)
+                arrive += [self.stage("main_memory", "main_memory.read", n_items, bits).with_room(room, fill), fill]
         side = [
             self.stage("activation_buffer.read", "activation_buffer.read", n_items, tensor.n_bits * layer.n_samples)
             for i, tensor in enumerate(tensors)
@@ -225,19 +314,21 @@ class Clock:
         written: list[list[Stage]] = []
         if plan.style == "temporal":
             written = [self._write(layer, round_) for round_ in layer.rounds]
-        tail = self._tail(layer, n_items)
+        tail = self._tail(layer, n_items, room)
         if arrive:  # the input comes while the weights do; they share main memory
-            self.memory_free_ns = greatest(self.memory_free_ns, start + sum(s.work_ns for s in arrive[::2]))
+            self.memory_free_ns = greatest(self.memory_free_ns, start + sum(s.occupied_ns for s in arrive[::2]))
         for r, chain in enumerate(chains):
             last = r == len(chains) - 1
-            full = [*chain, *(self._reduce(layer, flows[r]) if flows else []), *(tail if last else [])]
+            sums = self._sums(layer, layer.rounds[r], flows[r] if flows else None)
+            full = [*chain, *sums, *(tail if last else [])]
             begin = self.now_ns + alone_ns(issue)
             if written:
                 begin = greatest(begin, self._written_ns(layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
             waited = begin - self.now_ns - alone_ns(issue)
-            passages.append(Passage(alone_ns(issue), waited, tuple(full), tuple(arrive if r == 0 else [])))
-            self.now_ns = greatest(begin + chain_ns(full), arrived)
+            in_turn = in_turn_ns(full)
+            passages.append(Passage(alone_ns(issue), waited, tuple(full), tuple(arrive if r == 0 else []), in_turn))
+            self.now_ns = greatest(begin + greatest(chain_ns(full), in_turn), arrived)
             drain = chain_ns(full) - sampled_ns(chain)
             self.hold(layer.rounds[r], self.now_ns - drain)
             stages.append([*(arrive if r == 0 else []), *full])
@@ -256,8 +347,8 @@ class Clock:
         busy: dict[str, float] = {}
         held: dict[str, float] = {}
         for stage in (stage for chain in [*chains, *written] for stage in chain):
-            busy[stage.component] = busy.get(stage.component, 0.0) + stage.work_ns
-            held[stage.component] = held.get(stage.component, 0.0) + stage.work_ns + stage.lag_ns
+            busy[stage.component] = busy.get(stage.component, 0.0) + stage.occupied_ns
+            held[stage.component] = held.get(stage.component, 0.0) + stage.occupied_ns + stage.lag_ns
         everything = [stage for chain in [*chains, *written] for stage in chain]
         n_issues = 2 * len(layer.rounds) + 2 + len(self.plan.lane_work(layer))
         in_turn = sum(s.total_work_ns + s.n_units * s.lag_ns for s in everything) + n_issues * alone_ns(issue)
@@ -276,24 +367,37 @@ class Clock:
         most, total = int(taken.max()), int(taken.sum())
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
         digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
+        bits, carries = digits * layer.bits_per_digit, self.plan.chip.network.carries
+        chain = [self.stage("activation_buffer.read", "activation_buffer.read", layer.n_vectors, bits)]
+        if "inputs" in carries:
+            chain.append(self.stage("network", "network.transfer", layer.n_vectors, bits))
+        if "tile.select" in self.costs.timings:
+            chain.append(self.stage("tile.decoder", "tile.select", n_items, most, n_units=n_tiles, total=total))
         return [
-            self.stage(
-                "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
-            ),
+            *chain,
             self.stage("tile.array", "tile.access", n_items, most, n_units=n_tiles, total=total),
             self.stage(f"tile.{chip.converter}", chip.conversion, n_items, most, n_units=n_tiles, total=total),
         ]
+
+    def _sums(self, layer: LayerPlan, round_: Round, flow: PsumFlow | None) -> list[Stage]:
+        """Hand the sums of the tiles out; add up what is complete where an output takes several, as *flow* says."""
+        sent = []
+        if "psums" in self.plan.chip.network.carries:
+            n_items = layer.n_vectors * (flow.parts_per_vector if flow is not None else 1)
+            bits = sum(map(layer.psums_of, round_.shards)) * layer.psum_bits
+            sent.append(self.stage("network", "network.transfer", n_items, bits, n_units=n_items))
+        return [*sent, *(self._reduce(layer, flow) if flow is not None else [])]
 
     def _reduce(self, layer: LayerPlan, flow: PsumFlow) -> list[Stage]:
         """Put psums aside, in main memory what the buffer cannot keep, and add up those that are complete."""
         n_items = layer.n_vectors * flow.parts_per_vector
         bits = flow.n_written * layer.psum_bits
-        # where the buffer is full, the result of each piece may be waited for
-        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits, n_units=n_items)]
+        chain = [self.stage("psum_buffer.write", "psum_buffer.write", n_items, bits).with_room(flow.room)]
         if np.any(flow.spilt_bits):
             chain.append(self._spill("main_memory.write", n_items, flow.spilt_bits))
         if not flow.n_read:
             return chain
+        chain[-1] = chain[-1].with_room(flow.room)
         if np.any(flow.fetched_bits):
             chain.append(self._spill("main_memory.read", n_items, flow.fetched_bits))
         words = -(-layer.psum_bits // self.plan.chip.reduce_unit.adder_bits)
@@ -309,14 +413,17 @@ class Clock:
         stage = self.stage("main_memory", action, n_items, bits)
         return replace(stage, lag_ns=stage.lag_ns * (np.asarray(bits) > 0)) if isinstance(bits, np.ndarray) else stage
 
-    def _tail(self, layer: LayerPlan, n_items: int) -> list[Stage]:
-        """The lanes, and where the output goes."""
+    def _tail(self, layer: LayerPlan, n_items: int, room: int | None) -> list[Stage]:
+        """The lanes, and where the output goes; *room*: items of it that the buffer holds on their way to memory."""
         output = self.plan.op_of[layer.name].output
         bits = output.n_bits * layer.n_samples
         tail = [self.stage(f"sfu.{lane}", f"sfu.{lane}", n_items, n) for lane, n in self.plan.lane_work(layer).items()]
+        if "outputs" in self.plan.chip.network.carries:
+            tail.append(self.stage("network", "network.transfer", n_items, bits))
         tail.append(self.stage("activation_buffer.write", "activation_buffer.write", n_items, bits))
         if output.name in self.plan.off_chip:
-            tail.append(self.stage("activation_buffer.read", "activation_buffer.read", n_items, bits))
+            spill = self.stage("activation_buffer.read", "activation_buffer.read", n_items, bits)
+            tail[-1:] = [tail[-1].with_room(room, spill), spill]
             tail.append(self.stage("main_memory", "main_memory.write", n_items, bits))
         return tail
 
@@ -343,7 +450,7 @@ class Clock:
         free = self.free_ns(round_) if self.plan.chip.double_buffered else self.now_ns
         issue = self.stage("scheduler", "scheduler.issue", 1, 1)
         begin = greatest(free + alone_ns(issue), self.memory_free_ns)
-        self.memory_free_ns = begin + stages[0].work_ns
+        self.memory_free_ns = begin + stages[0].occupied_ns
         return begin + chain_ns(stages)
 
 

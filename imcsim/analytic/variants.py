@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imcsim.analytic.counts import count_actions
+from imcsim.analytic.counts import count_work
 from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock
 from imcsim.arch.load import checked_values, load_chip, vary
@@ -22,6 +22,7 @@ from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
 from imcsim.errors import ConfigError, MappingError
 from imcsim.graph import Graph
+from imcsim.mapping.instructions import n_instructions
 from imcsim.mapping.many import Choice, Indices, parts_of, spatial_choices, temporal_choices
 from imcsim.mapping.place import (
     Split,
@@ -51,6 +52,8 @@ SHAPE = (
     "tile.sense",
     "activation_buffer.capacity_bits",
     "psum_buffer.capacity_bits",
+    "scheduler.n_entries",
+    *(f"{buffer}.{way}.n_ports" for buffer in ("activation_buffer", "psum_buffer") for way in ("read", "write")),
 )
 """Keys that say what there is to place and where it fits: variants that differ in them are placed apart."""
 
@@ -246,6 +249,7 @@ class _Group:
         self.now_ns, self.memory_free_ns = np.zeros(n), np.zeros(n)
         self.tile_free_ns = np.zeros((chip.n_tiles, n))
         self.latency_ns, self.energy_pJ = np.zeros(n), np.zeros(n)
+        self.n_instructions, self.load_wait_ns = np.zeros(n, dtype=np.int64), np.zeros(n)
 
     def estimate(self) -> tuple[Floats, Floats, Floats]:
         """Return latency, energy and area of every variant."""
@@ -253,7 +257,12 @@ class _Group:
             self._spatial()
         else:
             self._temporal()
-        costs = price(self._chip_of(np.arange(self.n)))
+        chip = self._chip_of(np.arange(self.n))
+        costs = price(chip)
+        is_loaded = self.n_instructions > chip.scheduler.n_entries
+        bits = is_loaded * self.n_instructions * chip.scheduler.entry.width_bits
+        self.energy_pJ += bits * costs.energy_pJ("main_memory.read")
+        self.latency_ns += is_loaded * self.load_wait_ns
         energy_pJ = self.energy_pJ + costs.leakage_mW * self.latency_ns
         return self.latency_ns, energy_pJ, np.broadcast_to(costs.area_um2, self.n)
 
@@ -357,7 +366,9 @@ class _Group:
         if kind is _SharedClock:
             clock.tile_free_ns = self.tile_free_ns[:, at]  # type: ignore[assignment]
         self.latency_ns[at] += layer_time(clock, layer).added_ns
-        self.energy_pJ[at] += dynamic_energy_pJ(count_actions(plan), costs)
+        self.energy_pJ[at] += dynamic_energy_pJ(count_work(plan), costs)
+        self.load_wait_ns[at] += clock.load_wait_ns(layer, is_first=not self.n_instructions[at].any())
+        self.n_instructions[at] += n_instructions(plan, layer)
         self.now_ns[at], self.memory_free_ns[at] = clock.now_ns, clock.memory_free_ns
         if kind is _SharedClock:
             self.tile_free_ns[:, at] = clock.tile_free_ns

@@ -295,9 +295,9 @@ def parsed(text: str, label: str) -> Any:
 
 
 def scalar(key: str, text: str) -> object:
-    """Return what *text* means as one YAML value."""
+    """Return what *text* means as one YAML value, or as a list of such."""
     value = parsed(text, key)
-    if isinstance(value, dict | list):
+    if any(isinstance(part, dict | list) for part in (value if isinstance(value, list) else [value])):
         raise ConfigError(f"{key}: must be one value, got {shown(value)}; override its keys one by one")
     return value
 
@@ -412,6 +412,8 @@ def said(problem: Any, key: Key, root: type[Machine]) -> str:
         case "literal_error":
             allowed = literals(record, key)
             return f"must be one of {', '.join(allowed)}, {got}{near(str(value), allowed)}"
+        case "tuple_type":
+            return f"must be a list, {got}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be a mapping, {got}"
         case _:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Basis = Literal["published", "recalled", "derived", "fitted", "assumed"]
 BASES: tuple[Basis, ...] = ("published", "recalled", "derived", "fitted", "assumed")
 
+Traffic = Literal["weights", "inputs", "psums", "outputs"]
+
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -121,6 +123,18 @@ class Conversion(Sourced):
 
     adc_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of the PCU's energy and area that its two flash ADCs take; it grows with count_max."""
+
+
+class BlockSelect(Sourced):
+    """Decoding a block and driving its wordlines, apart from the access itself."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: the access latency is taken to hold it"
+    latency_ns: NotNegative = 0.0
+    """Time of one selection, in a stage of its own: while the array is busy with one block, the next is selected.
+
+    0: the access holds it, and there is no such stage. Its energy is that of `access.decoders`.
+    """
 
 
 class RowWrite(Sourced):
@@ -263,6 +277,7 @@ class Tile(Sourced):
     """Resistive devices in the place of whole-number cells; None where the cells count exactly."""
 
     access: Access
+    block_select: BlockSelect = BlockSelect()
     conversion: Conversion
     write_row: RowWrite
     array: Silicon
@@ -318,11 +333,15 @@ class Port(Sourced):
 
     latency_ns: NotNegative
     bits_per_ns: Positive
+    """Of each port."""
+
     energy_pJ_per_bit: NotNegative
+    n_ports: Count = 1
+    """Tensors that are served at one time, each through a port of its own; area and leakage stay as they are stated."""
 
 
 class Buffer(Sourced):
-    """An on-chip SRAM with one read and one write port."""
+    """An on-chip SRAM; ports that read are apart from those that write."""
 
     capacity_bits: Count
     characterized_at_bits: Count
@@ -369,21 +388,52 @@ class Sfu(Spec):
     """Quantization units: comparisons that make codes."""
 
 
+class Entry(Sourced):
+    """One instruction, in main memory as in the scheduler's."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: a word of 64 bits"
+    width_bits: Count = 64
+
+
 class Scheduler(Sourced):
-    """Instruction memory and issue."""
+    """Instruction memory and issue.
+
+    A program of more instructions than there are entries is read from main memory in every inference
+    (`imcsim.mapping.instructions`).
+    """
 
     n_entries: Count
+    entry: Entry = Entry()
     issue: Operation
     silicon: Silicon
 
 
 class Network(Sourced):
-    """On-chip network or bus that carries weights from main memory to the tiles."""
+    """On-chip network or bus that carries weights from main memory to the tiles, and more where the chip says so.
+
+    What is not named in `carries` has wires of its own, whose time and energy are those of the units at their ends.
+    """
+
+    carries: Annotated[tuple[Traffic, ...], Field(strict=False)] = ("weights",)
+    """weights; inputs: digits from the activation buffer to the tiles, each sent once to all tiles that share it;
+    psums: sums from the tiles to the psum buffer, or, where one is the whole sum, to the special function unit;
+    outputs: what the layer makes, on its way into the activation buffer."""
 
     latency_ns: NotNegative
     bits_per_ns: Positive
     energy_pJ_per_bit: NotNegative
     silicon: Silicon
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if "weights" not in self.carries:
+            raise ValueError(
+                f"carries: must name weights, got {list(self.carries)}; they have no other way to the tiles"
+            )
+        if len(set(self.carries)) < len(self.carries):
+            raise ValueError(f"carries: must name everything once, got {list(self.carries)}")
+        return self
 
 
 class EnergyPerBit(Sourced):
@@ -392,11 +442,28 @@ class EnergyPerBit(Sourced):
     energy_pJ_per_bit: NotNegative
 
 
+class Interleave(Sourced):
+    """How addresses are spread over the channels of main memory."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: pieces of 32 bytes"
+    piece_bits: Count = 256
+    """Bits that lie together in one channel."""
+
+
 class MainMemory(Sourced):
-    """Off-chip memory."""
+    """Off-chip memory.
+
+    Consecutive addresses lie in turn in all channels, a piece in each. A transfer takes as many channels as it has
+    pieces: a long one takes all of them, short ones go on side by side.
+    """
 
     latency_ns: NotNegative
     bits_per_ns: Positive
+    """Of all channels together."""
+
+    n_channels: Count = 1
+    interleave: Interleave = Interleave()
     read_energy: EnergyPerBit
     write_energy: EnergyPerBit
 

@@ -7,6 +7,7 @@ The operating point. Every tile starts an access as soon as array and PCUs allow
   written once to the psum buffer, `adder_bits` bits;
 * ReLU lanes and quantization units take psums as fast as they come or as fast as they can, whichever is slower; the
   codes, 2 bits each, go back to the activation buffer; vPE and SPE rest;
+* what the network carries beside weights goes over it, as fast as it can;
 * the scheduler issues one instruction per tile and vector, or as many as it can;
 * everything leaks; no weights are written, and main memory rests: its power at full bandwidth is a line of its own.
 
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from imcsim.arch.spec import BASES, Basis, Chip
+from imcsim.costs.price import selects_by
 from imcsim.costs.table import CostTable, total
 from imcsim.units import UM2_PER_MM2
 
@@ -113,13 +115,15 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
 
 
 def access_interval_ns(chip: Chip, costs: CostTable) -> float:
-    """Return the time between two accesses of a tile: the array's, or the rounds of the PCUs."""
-    return max(costs.timings["tile.access"].interval_ns, costs.timings[chip.conversion].interval_ns)
+    """Return the time between two accesses of a tile: the decoder's, the array's, or the rounds of the PCUs."""
+    stages = ("tile.select", "tile.access", chip.conversion)
+    return max(costs.timings[stage].interval_ns for stage in stages if stage in costs.timings)
 
 
 def access_actions(chip: Chip) -> dict[str, float]:
     """Return the actions of one full-width access."""
-    return {"tile.access": 1, "tile.column_read": chip.tile.n_columns, chip.conversion: chip.tile.n_columns}
+    n = chip.tile.n_columns
+    return {selects_by(chip): 1, "tile.access": 1, "tile.column_read": n, chip.conversion: n}
 
 
 def full_rates(chip: Chip, costs: CostTable) -> dict[str, float]:
@@ -129,23 +133,25 @@ def full_rates(chip: Chip, costs: CostTable) -> dict[str, float]:
     vectors = accesses / tile.n_blocks
     psums = vectors * tile.n_columns
     codes = at_most("sfu.qu", psums, costs)
+    inputs = accesses * tile.rows_per_access * BITS_PER_DIGIT
+    sent = {"inputs": inputs, "psums": psums * chip.reduce_unit.adder_bits, "outputs": codes * BITS_PER_DIGIT}
+    on_network = sum(bits for name, bits in sent.items() if name in chip.network.carries)
     return {
         **{action: n * accesses for action, n in access_actions(chip).items()},
-        "activation_buffer.read": at_most(
-            "activation_buffer.read", accesses * tile.rows_per_access * BITS_PER_DIGIT, costs
-        ),
+        "activation_buffer.read": at_most("activation_buffer.read", inputs, costs),
         "activation_buffer.write": at_most("activation_buffer.write", codes * BITS_PER_DIGIT, costs),
         "psum_buffer.write": at_most("psum_buffer.write", psums * chip.reduce_unit.adder_bits, costs),
         "reduce_unit.add": at_most("reduce_unit.add", psums, costs),
         "sfu.relu": at_most("sfu.relu", psums, costs),
         "sfu.qu": codes,
         "scheduler.issue": at_most("scheduler.issue", vectors, costs),
+        **({"network.transfer": at_most("network.transfer", on_network, costs)} if on_network else {}),
     }
 
 
 def at_most(action: str, wanted: float, costs: CostTable) -> float:
-    """Return the rate that is *wanted*, or what the unit can do."""
-    return min(wanted, 1 / costs.timings[action].interval_ns)
+    """Return the rate that is *wanted*, or what the unit can do, all ports together."""
+    return min(wanted, costs.servers.get(action, 1) / costs.timings[action].interval_ns)
 
 
 def power_mW(costs: CostTable, rates: dict[str, float], leaking: tuple[str, ...] | None = None) -> tuple[float, Shares]:

@@ -5,6 +5,7 @@ Actions and the unit that one of them counts:
 | action | one of them |
 |---|---|
 | `tile.access` | one block enabled: wordlines and decoders |
+| `tile.select` | one block selected, where that is a stage of its own: decoders, which the access is then without |
 | `tile.column_read` | one used column in one access: its bitlines |
 | `tile.convert` | one used column in one access: both its counts, through a PCU |
 | `tile.convert_one` | the same of one count alone |
@@ -39,6 +40,7 @@ def price(chip: Chip) -> CostTable:
         costs=(*tile_lines(chip), *memory_lines(chip), *digital_lines(chip)),
         timings={**tile_timings(chip), **memory_timings(chip), **digital_timings(chip)},
         areas=(*tile_areas(chip), *other_areas(chip)),
+        servers=servers(chip),
     )
 
 
@@ -94,7 +96,9 @@ def tile_lines(chip: Chip) -> list[Cost]:
             "access.wordlines.energy_pJ x n_columns x rows_per_access, relative to characterized_at",
             scaled=(n_columns, rows_per_access),
         ),
-        line("tile.access", "tile.decoders", access.decoders.energy_pJ, access.decoders, "access.decoders.energy_pJ"),
+        line(
+            selects_by(chip), "tile.decoders", access.decoders.energy_pJ, access.decoders, "access.decoders.energy_pJ"
+        ),
         line(
             "tile.column_read",
             "tile.bitlines",
@@ -117,11 +121,23 @@ def tile_lines(chip: Chip) -> list[Cost]:
     ]
 
 
+def has_decoder_stage(chip: Chip) -> bool:
+    """Whether a block is selected in a stage of its own; true where that takes time on any variant of *chip*."""
+    return bool(np.any(np.asarray(chip.tile.block_select.latency_ns) > 0))
+
+
+def selects_by(chip: Chip) -> str:
+    """Return the action that spends the energy of the decoders."""
+    return "tile.select" if has_decoder_stage(chip) else "tile.access"
+
+
 def tile_timings(chip: Chip) -> dict[str, Timing]:
     """Return how long one tile takes for an access, for the conversions of an access, and for a row write."""
     tile, conversion = chip.tile, chip.tile.conversion
     rounds_ns = tile.columns_per_pcu * conversion.interval_ns
+    select_ns = tile.block_select.latency_ns
     return {
+        **({"tile.select": Timing(select_ns, select_ns)} if has_decoder_stage(chip) else {}),
         # the sample-and-holds keep one access, so the next begins when this one has been sampled
         "tile.access": Timing(tile.access.latency_ns, greatest(tile.access.latency_ns, tile.access.interval_ns)),
         chip.conversion: Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),
@@ -192,6 +208,17 @@ def memory_timings(chip: Chip) -> dict[str, Timing]:
         **{action: dram.per_bit(port.latency_ns, port.bits_per_ns) for action, port in ports.items()},
         "main_memory.read": memory,
         "main_memory.write": memory,
+    }
+
+
+def servers(chip: Chip) -> dict[str, int]:
+    """Return how many tasks each unit beside the tiles serves at one time, where there may be several."""
+    return {
+        "activation_buffer.read": chip.activation_buffer.read.n_ports,
+        "activation_buffer.write": chip.activation_buffer.write.n_ports,
+        "psum_buffer.read": chip.psum_buffer.read.n_ports,
+        "psum_buffer.write": chip.psum_buffer.write.n_ports,
+        "main_memory": chip.main_memory.n_channels,
     }
 
 

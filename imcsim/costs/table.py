@@ -1,7 +1,7 @@
 """What every action of a chip costs: energy by component, with basis and source; area and leakage by component."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from imcsim.arch.spec import Basis
@@ -55,6 +55,12 @@ class CostTable:
     costs: tuple[Cost, ...]
     timings: dict[str, Timing]
     areas: tuple[ComponentArea, ...]
+
+    servers: dict[str, int] = field(default_factory=dict)
+    """How many tasks a unit serves at one time, where it is more than one: ports of a buffer, channels of main memory.
+
+    A timing is that of one port, but of all channels together.
+    """
 
     @cached_property
     def by_action(self) -> dict[str, tuple[Cost, ...]]:

@@ -10,10 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from imcsim.costs.dram import channels_of
+from imcsim.costs.price import has_decoder_stage
 from imcsim.costs.table import CostTable
+from imcsim.mapping.instructions import Loader, is_reloaded
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.program import Program, Task
 from imcsim.mapping.recurrent import write_recurrence
+from imcsim.mapping.streams import room_of_streams
 from imcsim.units import PS_PER_NS
 
 Phase = Literal["inference", "setup"]
@@ -25,13 +29,16 @@ BITS_PER_CELL = 2
 SAMPLES_HELD = 1
 """Accesses of an array that its sample-and-holds keep until the PCUs begin on them."""
 
+BLOCKS_SELECTED = 1
+"""Blocks that a decoder has selected, and whose access has not begun."""
+
 
 def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Program:
     """Write out the tasks of *plan*: of one inference, or of the setup that writes resident weights before the first.
 
     The setup of a temporal plan is empty: its weights are written in every inference.
     """
-    writer = _Writer(plan, costs)
+    writer = _Writer(plan, costs, phase)
     if phase == "setup":
         if plan.is_resident:
             for layer in plan.layers:
@@ -40,16 +47,18 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
     else:
         for layer in plan.layers:
             writer.layer(layer)
-    return Program(tuple(writer.task_of.values()))
+    return Program(tuple(writer.task_of.values()), costs.servers)
 
 
 class _Writer:
     """Writes tasks in order and remembers who used which tile last."""
 
-    def __init__(self, plan: Plan, costs: CostTable) -> None:
+    def __init__(self, plan: Plan, costs: CostTable, phase: Phase) -> None:
         self.plan, self.costs = plan, costs
+        self.loader = Loader(plan, self.load) if phase == "inference" and is_reloaded(plan) else None
         self.task_of: dict[str, Task] = {}
         self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before, or the time step
+        self.step = 0
         self.suffix = ""  # of the tasks of one time step
         self.readers_of_tile: dict[int, str] = {}  # last accesses of each tile
 
@@ -66,23 +75,33 @@ class _Writer:
         count: int,
         spends: Counter[str] | None = None,
         after: Iterable[str] = (),
+        behind: Iterable[str] = (),
         streams: Iterable[str] = (),
         rooms: Mapping[str, int] | None = None,
     ) -> str:
         """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
         timing = self.costs.timings[action]
-        name = f"{layer.name}/{what}{self.suffix}"
+        name, after = f"{layer.name}/{what}{self.suffix}", tuple(after)
+        if self.loader is not None:
+            self.loader.written(name, after)
+        n_servers, spread = 1, 1.0
+        if unit == "main_memory":
+            memory = self.plan.chip.main_memory
+            n_servers = int(channels_of(count, memory.n_channels, memory.interleave.piece_bits))
+            spread = memory.n_channels / n_servers
         self.task_of[name] = Task(
             name,
             layer.name,
             unit,
             n_items,
-            work_ps=round(count * timing.interval_ns * PS_PER_NS),
+            work_ps=round(count * timing.interval_ns * spread * PS_PER_NS),
             lag_ps=max(0, round((timing.latency_ns - timing.interval_ns) * PS_PER_NS)),
             actions=Counter({action: count}) if spends is None else spends,
-            after=tuple(after),
+            after=after,
+            behind=tuple(behind),
             streams=tuple(streams),
             rooms=rooms or {},
+            n_servers=n_servers,
             is_aside=bool(self.suffix) and what in ("fetch", "spill.write"),
         )
         return name
@@ -100,24 +119,27 @@ class _Writer:
         lanes = plan.lane_work(layer)
         tensors = [plan.graph.tensors[name] for name in op.inputs]
         n_items = max(layer.n_vectors, layer.n_samples)
+        room = room_of_streams(plan, layer)
         arrived = [
             self.fetch(layer, f"fetch.{tensor.name}", tensor.n_bits * layer.n_samples, n_items)
             for tensor in dict.fromkeys(tensors)
             if tensor.name in plan.off_chip
         ]
+        fetched = {name.removesuffix(".fill"): room for name in arrived} if room is not None else {}
         if layer.is_on_tiles:
-            source = self.product(layer, arrived)
+            source = self.product(layer, arrived, rooms=fetched)
         else:
             issue = self.issue(layer, "issue", 1)
             bits = tensors[0].n_bits * layer.n_samples
             source = [
                 self.task(layer, "read", "activation_buffer.read", n_items, "activation_buffer.read",
-                          count=bits, after=[issue], streams=arrived)
+                          count=bits, after=[issue], streams=[*arrived, *fetched], rooms=fetched)
             ]  # fmt: skip
         for i, tensor in enumerate(tensors[1:]):
             source.append(
                 self.task(layer, f"read.{i + 1}", "activation_buffer.read", n_items, "activation_buffer.read",
-                          count=tensor.n_bits * layer.n_samples, after=self.frontier, streams=arrived)
+                          count=tensor.n_bits * layer.n_samples, after=self.frontier, streams=[*arrived, *fetched],
+                          rooms=fetched)
             )  # fmt: skip
         if lanes:
             issue = self.issue(layer, "issue.lanes", len(lanes))
@@ -127,10 +149,20 @@ class _Writer:
                         layer, lane, f"sfu.{lane}", n_items, f"sfu.{lane}", count=n, after=[issue], streams=source
                     )
                 ]
-        self.store(layer, n_items, source, op.output.n_bits * layer.n_samples)
+        self.store(layer, n_items, source, op.output.n_bits * layer.n_samples, room)
 
-    def product(self, layer: LayerPlan, arrived: list[str], *, is_resident: bool = False) -> list[str]:
-        """Write the rounds of a layer, *is_resident*: without its weights; return the tasks that hand out its sums."""
+    def product(
+        self,
+        layer: LayerPlan,
+        arrived: list[str],
+        *,
+        is_resident: bool = False,
+        rooms: Mapping[str, int] | None = None,
+    ) -> list[str]:
+        """Write the rounds of a layer; return the tasks that hand out its sums.
+
+        *is_resident*: its weights are there. *rooms*: of what brings the inputs that have *arrived*.
+        """
         flows = self.plan.psum_flows(layer) if layer.psums_per_output > 1 else []
         source: list[str] = []
         reduce_issued: list[str] = []
@@ -139,11 +171,23 @@ class _Writer:
             written = self.write_weights(layer, r, round_) if is_written else []
             gate = [*self.frontier, *source]
             issue = self.issue(layer, f"issue.{r}", 1, after=gate)
-            source = self.accesses(layer, r, round_, issue, arrived if r == 0 else [], written)
+            reads = (arrived, rooms or {}) if r == 0 else ([], {})
+            source = self.accesses(layer, r, round_, issue, written, *reads)
+            if "psums" in self.plan.chip.network.carries:
+                source = [self.hand_out(layer, r, round_, flows[r].parts_per_vector if flows else 1, source)]
             if flows:
                 reduce_issued = reduce_issued or [self.issue(layer, "issue.reduce", 1)]
                 source = [self.reduce(layer, r, flows[r], source, [issue, *reduce_issued])]
         return source
+
+    def hand_out(self, layer: LayerPlan, r: int, round_: Round, parts_per_vector: int, counted: list[str]) -> str:
+        """Write one round's way of sums out of the tiles over the network."""
+        n_items = layer.n_vectors * parts_per_vector
+        return self.task(
+            layer, f"send.psums.round{r}", "network", n_items, "network.transfer",
+            count=sum(map(layer.psums_of, round_.shards)) * layer.psum_bits, streams=counted,
+            rooms={name: self.room(name, n_items) for name in counted},
+        )  # fmt: skip
 
     def reduce(self, layer: LayerPlan, r: int, flow: PsumFlow, counted: list[str], issued: list[str]) -> str:
         """Write one round's way of psums through their buffer to the reduce unit; return the last task of it.
@@ -185,7 +229,14 @@ class _Writer:
         return together * (2 - -task.lag_ps // item_ps)
 
     def accesses(
-        self, layer: LayerPlan, r: int, round_: Round, issue: str, arrived: list[str], written: list[str]
+        self,
+        layer: LayerPlan,
+        r: int,
+        round_: Round,
+        issue: str,
+        written: list[str],
+        arrived: list[str],
+        rooms: Mapping[str, int],
     ) -> list[str]:
         """Write one round's accesses and conversions, tile by tile; return the conversions."""
         chip, tile_spec = self.plan.chip, self.plan.chip.tile
@@ -193,8 +244,11 @@ class _Writer:
         digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
         read = self.task(
             layer, f"read.round{r}", "activation_buffer.read", layer.n_vectors, "activation_buffer.read",
-            count=digits * layer.bits_per_digit, after=[issue, *written], streams=arrived,
+            count=digits * layer.bits_per_digit, after=[issue, *written], streams=[*arrived, *rooms], rooms=rooms,
         )  # fmt: skip
+        if "inputs" in self.plan.chip.network.carries:
+            read = self.task(layer, f"send.inputs.round{r}", "network", layer.n_vectors, "network.transfer",
+                             count=digits * layer.bits_per_digit, streams=[read])  # fmt: skip
         shards_of_tile = defaultdict(list)
         for shard, accesses in zip(round_.shards, layer.accesses(round_, tile_spec.rows_per_access), strict=True):
             shards_of_tile[shard.tile].append((shard, accesses))
@@ -207,9 +261,15 @@ class _Writer:
                 n_columns += taken * shard.n_columns
             if not n_accesses:
                 continue
+            selected, latches = read, dict[str, int]()
+            if has_decoder_stage(self.plan.chip):
+                selected = self.task(layer, f"select.round{r}.tile{tile}", f"tile{tile}.decoder", n_accesses,
+                                     "tile.select", count=n_taken, streams=[read])  # fmt: skip
+                latches[selected] = BLOCKS_SELECTED
             array = self.task(
                 layer, f"access.round{r}.tile{tile}", f"tile{tile}.array", n_accesses, "tile.access", count=n_taken,
-                spends=Counter({"tile.access": n_taken, "tile.column_read": n_columns}), streams=[read],
+                spends=Counter({"tile.access": n_taken, "tile.column_read": n_columns}), streams=[selected],
+                rooms=latches,
             )  # fmt: skip
             self.readers_of_tile[tile] = array
             converted.append(
@@ -250,23 +310,43 @@ class _Writer:
         return self.task(layer, f"{what}.fill", "activation_buffer.write", n_items, "activation_buffer.write",
                          count=bits, streams=[loaded])  # fmt: skip
 
-    def store(self, layer: LayerPlan, n_items: int, source: list[str], bits: int) -> str:
+    def store(self, layer: LayerPlan, n_items: int, source: list[str], bits: int, room: int | None = None) -> str:
         """Put the layer's output into the activation buffer, and into main memory where the buffer cannot hold it.
 
-        Return the task after which it is in the buffer.
+        *room*: items of it that the buffer holds on their way to main memory. Return the task after which it is in the
+        buffer.
         """
         output = self.plan.op_of[layer.name].output
+        if "outputs" in self.plan.chip.network.carries:
+            source = [self.task(layer, "send.outputs", "network", n_items, "network.transfer", count=bits,
+                                streams=source)]  # fmt: skip
         stored = last = self.task(layer, "store", "activation_buffer.write", n_items, "activation_buffer.write",
                                   count=bits, streams=source)  # fmt: skip
         if output.name in self.plan.off_chip:
             out = self.task(layer, "spill", "activation_buffer.read", n_items, "activation_buffer.read",
                             count=bits, streams=[last])  # fmt: skip
+            rooms = {stored: room} if room is not None else {}
             last = self.task(layer, "spill.write", "main_memory", n_items, "main_memory.write",
-                             count=bits, streams=[out])  # fmt: skip
+                             count=bits, streams=[out, *rooms], rooms=rooms)  # fmt: skip
         self.frontier = (last,)
         return stored
 
     def issue(self, layer: LayerPlan, what: str, n: int, after: Iterable[str] | None = None) -> str:
         """Issue *n* instructions; one sets a unit, or all tiles of a round, going for a whole burst."""
-        return self.task(layer, what, "scheduler", n, "scheduler.issue", count=n,
-                         after=self.frontier if after is None else after)  # fmt: skip
+        after = list(self.frontier if after is None else after)
+        if self.loader is None:
+            return self.task(layer, what, "scheduler", n, "scheduler.issue", count=n, after=after)
+        name, n_parts = "", 0
+        while n:  # those that are loaded together are issued together
+            part = f"{what}.{n_parts}" if n_parts else what
+            load, taken = self.loader.take(layer, n, self.step)
+            name = self.task(layer, part, "scheduler", taken, "scheduler.issue", count=taken,
+                             after=[*after, load, *([name] if name else [])])  # fmt: skip
+            self.loader.issued(name, part)
+            n, n_parts = n - taken, n_parts + 1
+        return name
+
+    def load(self, layer: LayerPlan, what: str, n: int, behind: list[str]) -> str:
+        """Bring *n* instructions from main memory; the first ones of a request have nobody to wait for."""
+        return self.task(layer, what, "main_memory", n, "main_memory.read",
+                         count=n * self.plan.chip.scheduler.entry.width_bits, behind=behind)  # fmt: skip

@@ -16,7 +16,9 @@ from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
 from imcsim.mapping.digital import is_on_host, state_bits
+from imcsim.mapping.instructions import require_instructions_fit
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style, places_of
+from imcsim.mapping.streams import live_tensors
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def place(
         layer.name: placed_layer(layer, split, rounds, chip)
         for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
     }
-    return Plan(
+    plan = Plan(
         graph=graph,
         chip=chip,
         style=style,
@@ -66,6 +68,8 @@ def place(
         layers=tuple(placed.get(layer.name, layer) for layer in layers),
         off_chip=off_chip_of(graph, chip, n_samples, style),
     )
+    require_instructions_fit(plan)
+    return plan
 
 
 def require_samples(n_samples: int) -> None:
@@ -621,10 +625,6 @@ def off_chip_of(graph: Graph, chip: Chip, n_samples: int, style: Style) -> froze
     The network's input always comes from main memory, as the codes that the host hands over, and its output
     always goes there.
     """
-    last_reader: dict[str, int] = {}
-    for i, op in enumerate(graph.ops):
-        for name in op.inputs:
-            last_reader[name] = i
     off_chip = {graph.output}
     if any(graph.input.name in op.inputs and not is_on_host(op, graph) for op in graph.ops):
         off_chip.add(graph.input.name)
@@ -641,12 +641,7 @@ def off_chip_of(graph: Graph, chip: Chip, n_samples: int, style: Style) -> froze
             off_chip.add(kept.pop().name)
         return frozenset(off_chip)
     for i in range(len(graph.ops)):
-        live = [
-            graph.tensors[name]
-            for name, made in made_at.items()
-            if name not in off_chip and name != graph.input.name and made <= i <= last_reader.get(name, made)
-        ]
-        live.sort(key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
+        live = sorted(live_tensors(graph, i, off_chip), key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
         left = chip.activation_buffer.capacity_bits - state_bits(graph.ops[i]) * n_samples
         while live and sum(tensor.n_bits for tensor in live) * n_samples > left:
             off_chip.add(live.pop().name)

@@ -232,6 +232,10 @@ class LayerPlan:
         once = self.one_step.accesses(round_, rows_per_access)
         return [(asked * self.n_steps, taken * self.n_steps) for asked, taken in once]
 
+    def psums_of(self, shard: Shard) -> int:
+        """How many sums the PCUs hand out of *shard*, all input vectors together."""
+        return self.vectors_of(shard.replica) * shard.n_columns * shard.n_sums
+
     def vectors_of(self, replica: int) -> int:
         """How many of the vectors one copy of the layer takes; all time steps of a sample go to one copy."""
         together = max(1, self.n_steps)
@@ -319,7 +323,7 @@ class Plan:
             written = waiting = columns = 0
             done = set()
             for s in round_.shards:
-                n = layer.vectors_of(s.replica) * s.n_columns * s.n_sums
+                n = layer.psums_of(s)
                 written += n
                 if last_round[s.group, s.column_start] > r:
                     waiting += n * layer.psum_bits

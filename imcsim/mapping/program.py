@@ -30,6 +30,9 @@ class Task:
     after: tuple[str, ...] = ()
     """Tasks that must have ended before this one begins."""
 
+    behind: tuple[str, ...] = ()
+    """Tasks that must have begun before this one begins."""
+
     streams: tuple[str, ...] = ()
     """Tasks that feed this one item by item: its i-th of n items needs theirs up to the same share."""
 
@@ -42,6 +45,9 @@ class Task:
     release_ps: int = 0
     """When the request that it belongs to arrives; it does not begin before."""
 
+    n_servers: int = 1
+    """Servers of its unit that a burst takes: channels of main memory."""
+
     is_aside: bool = False
     """Whether it goes on beside the time steps of a recurrent layer, so that its lag holds nobody up."""
 
@@ -51,6 +57,17 @@ class Program:
     """Tasks in dependency order."""
 
     tasks: tuple[Task, ...]
+
+    servers: Mapping[str, int] = field(default_factory=dict)
+    """Servers of each unit that has more than one: ports, channels."""
+
+    def servers_of(self, unit: str) -> int:
+        """Return how many servers *unit* has."""
+        return self.servers.get(unit, 1)
+
+    def occupied_ps(self, task: Task) -> float:
+        """Return how long *task* keeps its unit busy, all servers of it together: half of them for 2 ns are 1 ns."""
+        return task.work_ps * task.n_servers / self.servers_of(task.unit)
 
     @cached_property
     def actions(self) -> dict[str, Counter[str]]:

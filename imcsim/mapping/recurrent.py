@@ -24,7 +24,7 @@ def write_recurrence(writer: "_Writer", layer: LayerPlan) -> None:
     ends = [writer.frontier, writer.frontier]  # of the time steps, and twice of the layer before
     state: list[str] = []
     for t in range(layer.n_steps):
-        writer.suffix = f".t{t}"
+        writer.step, writer.suffix = t, f".t{t}"
         step, n = layer.one_step, layer.n_samples
         bits = source.n_bits // layer.n_steps * n
         arrived = [writer.fetch(step, "fetch", bits, n, after=ends[t])] if source.name in plan.off_chip else []
@@ -34,7 +34,7 @@ def write_recurrence(writer: "_Writer", layer: LayerPlan) -> None:
         if t < layer.n_steps - 1:
             writer.frontier = (stored,)  # what goes on to main memory holds up nobody but the next layer
         ends.append(writer.frontier)
-    writer.suffix = ""
+    writer.step, writer.suffix = 0, ""
 
 
 def _cell(

@@ -39,12 +39,13 @@ def lower_requests(plan: Plan, costs: CostTable, releases_ps: Sequence[int]) -> 
                     task,
                     name=f"{task.name}#{number}",
                     after=(*(f"{name}#{number}" for name in task.after), *earlier),
+                    behind=tuple(f"{name}#{number}" for name in task.behind),
                     streams=tuple(f"{name}#{number}" for name in task.streams),
                     rooms={f"{name}#{number}": n for name, n in task.rooms.items()},
                     release_ps=release_ps,
                 )
             )
-    return Program(tuple(tasks))
+    return Program(tuple(tasks), once.servers)
 
 
 def _gates(plan: Plan, once: Program) -> Gates:

@@ -95,6 +95,8 @@ def parameters(record: Spec, key: str = "", sourced: Sourced | None = None) -> I
             for figure_name, figure in value.items():
                 yield figure_row(f"{dotted}.{figure_name}", figure)
         elif value is not None and name not in {"basis", "source", "within_factor"}:
+            if isinstance(value, tuple) and all(isinstance(part, str) for part in value):
+                value = ", ".join(value)
             if sourced is None:
                 yield ChipRow(dotted, value, unit_of(name))
             else:

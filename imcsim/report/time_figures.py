@@ -28,6 +28,7 @@ _FLOW = (
     "main_memory",
     "network",
     "activation_buffer",
+    "decoder",
     "array",
     "pcu",
     "nmc",

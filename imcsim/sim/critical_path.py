@@ -110,6 +110,8 @@ class _Walk:
         """Return where the result of a task that is there at a moment left its unit, and note its lag."""
         lag_ps = self.task_of[name].lag_ps
         found = self.at(name, time_ps - lag_ps, "own" if lag_ps else why)
+        if found is None and lag_ps:  # its first item took no whole picosecond
+            found = self.beginning(name, time_ps - lag_ps, "own")
         if found is None or (why == "stream" and self.span_of[name].bursts[found.burst].end_ps < found.time_ps):
             return None
         self.note(name, time_ps - lag_ps, time_ps, "lag", why)

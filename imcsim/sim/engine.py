@@ -26,8 +26,9 @@ BURSTS_PER_TASK = 16
 """Default: how many bursts a task is cut into, when it has that many items."""
 
 
-Reason = Literal["begin", "release", "after", "stream", "space", "unit", "own"]
-"""What a burst waited for last: nothing, its request, a task's end, what feeds it, room, its unit, the burst before."""
+Reason = Literal["begin", "release", "after", "behind", "stream", "space", "unit", "own"]
+"""What a burst waited for last: nothing, its request, a task's end, a task's beginning, what feeds it, room, its unit,
+the burst before."""
 
 
 class Burst(NamedTuple):
@@ -67,21 +68,25 @@ class Span:
 
 @dataclass(eq=False, slots=True)
 class _Unit:
-    """A unit while the program is played: one burst at a time, first come first served."""
+    """A unit while the program is played: a burst at a time on each of its servers, first come first served."""
+
+    n_free: int = 1
+    """Servers that nobody holds."""
 
     user: str = ""
-    """The task that held it last."""
+    """The task that held a server last."""
 
-    is_busy: bool = False
-    queue: deque[simpy.Event] = field(default_factory=deque)
+    queue: deque[tuple[simpy.Event, int]] = field(default_factory=deque)
+    """Who waits, and for how many servers; nobody overtakes."""
 
-    def leave(self, task: str) -> None:
-        """Hand the unit over to the one who waits longest."""
+    def leave(self, task: str, n_servers: int) -> None:
+        """Hand *n_servers* over to those who wait longest."""
         self.user = task
-        if self.queue:
-            self.queue.popleft().succeed()
-        else:
-            self.is_busy = False
+        self.n_free += n_servers
+        while self.queue and self.queue[0][1] <= self.n_free:
+            turn, n = self.queue.popleft()
+            self.n_free -= n
+            turn.succeed()
 
 
 @dataclass(eq=False, slots=True)
@@ -104,6 +109,7 @@ class _Play:
     done: simpy.Event
     feeders: "list[_Play]" = field(default_factory=list)
     waits: "list[_Play]" = field(default_factory=list)
+    behind: "list[_Play]" = field(default_factory=list)
     stores: list[_Store] = field(default_factory=list)
     """Of its readers that take only so much."""
 
@@ -167,15 +173,17 @@ def play(program: Program, *, burst: int | None = None) -> list[Span]:
     item of its reader needs.
     """
     env = simpy.Environment()
-    units = {unit: _Unit() for unit in dict.fromkeys(task.unit for task in program.tasks)}
+    units = {unit: _Unit(program.servers_of(unit)) for unit in dict.fromkeys(task.unit for task in program.tasks)}
     n_bursts = _bursts_of(program, burst)
     plays = {task.name: _Play(task, _bounds(task.n_items, n_bursts[task.name]), env.event()) for task in program.tasks}
     for run in plays.values():
         run.feeders = [_named(plays, name, run.task) for name in run.task.streams]
         run.waits = [_named(plays, name, run.task) for name in run.task.after]
+        run.behind = [_named(plays, name, run.task) for name in run.task.behind]
         for name, room in run.task.rooms.items():
             _check_room(run.task, name, room, plays)
             plays[name].stores.append(_Store(run, room))
+        _check_servers(run.task, program)
         env.process(_perform(env, run, units[run.task.unit]))
     env.run()
     stuck = [run for run in plays.values() if not run.done.triggered]
@@ -202,6 +210,14 @@ def _check_room(task: Task, name: str, room: int, plays: dict[str, _Play]) -> No
     if room < least:
         raise SimulationError(
             f"{task.name}: must have room for the {least} items of {name} that one of its own needs, got {room}"
+        )
+
+
+def _check_servers(task: Task, program: Program) -> None:
+    if task.n_servers > program.servers_of(task.unit):
+        raise SimulationError(
+            f"{task.name}: must take at most the {program.servers_of(task.unit)} servers of {task.unit}, "
+            f"got {task.n_servers}"
         )
 
 
@@ -241,6 +257,11 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
             run.waits_for, run.ring = other.task.name, other
             yield other.done
             reason, cause = "after", other.task.name
+    for other in run.behind:
+        if not other.starts_ps:
+            run.waits_for, run.ring = f"{other.task.name} to begin", other
+            yield other.begun(env, 0)
+            reason, cause = "behind", other.task.name
     for number, end in enumerate(run.bounds):
         needs: list[tuple[_Play, int, int]] = []  # who feeds this burst, up to which of its items and bursts
         first_input = 0
@@ -267,11 +288,12 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
                 yield _more_room(env, run, store, begin + 1, number) if at < 0 else env.timeout(at - env.now)
                 reason, cause = "space", store.reader.task.name
         asked = env.now
-        if unit.is_busy:
+        if unit.n_free < task.n_servers or unit.queue:
             turn = env.event()
-            unit.queue.append(turn)
+            unit.queue.append((turn, task.n_servers))
             yield turn
-        unit.is_busy = True
+        else:
+            unit.n_free -= task.n_servers
         start = int(env.now)
         if start > asked:
             reason, cause = "unit", unit.user
@@ -289,7 +311,8 @@ def _perform(env: simpy.Environment, run: _Play, unit: _Unit) -> Generator[simpy
             run.known.pop(number).succeed()
         if work:
             yield env.timeout(work)
-        unit.leave(task.name)  # while a burst waits for those that feed it, or for room, its unit is free for others
+        # while a burst waits for those that feed it, or for room, its unit is free for others
+        unit.leave(task.name, task.n_servers)
         stalled_by = ""
         if not is_settled:
             for feeder, _, burst in needs:

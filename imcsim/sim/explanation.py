@@ -17,6 +17,7 @@ from imcsim.units import PS_PER_NS, human, percent
 PATH_COLUMNS = ("task", "layer", "unit", "component", "kind", "holds_up", "start_ns", "end_ns")
 
 _WORDS = {
+    "tile.decoder": "the block decoders",
     "tile.array": "the tile arrays",
     "tile.pcu": "the PCUs",
     "tile.nmc": "the NMC units",

@@ -8,7 +8,7 @@ of them are played together (`imcsim.mapping.requests`).
 
 import csv
 import io
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,10 +83,10 @@ class Service:
 
     @cached_property
     def busy_ns(self) -> dict[str, float]:
-        """How long each unit works for one request."""
-        busy: Counter[str] = Counter()
+        """How long each unit works for one request, all its servers together."""
+        busy: dict[str, float] = defaultdict(float)
         for task in self.once.tasks:
-            busy[task.unit] += task.work_ps
+            busy[task.unit] += self.once.occupied_ps(task)
         return {unit: ps / PS_PER_NS for unit, ps in busy.items()}
 
     @property

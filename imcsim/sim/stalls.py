@@ -1,7 +1,8 @@
 """What each unit of a chip did with its time: at work, or why not.
 
 A unit that does not work waits for what its next burst waits for. Until the layer of that burst begins, and behind its
-last burst, it has nothing to do.
+last burst, it has nothing to do. Of a unit with several servers, ports or channels, the times of all of them are added
+up; a burst takes those that have been free for longest.
 """
 
 from collections import defaultdict
@@ -14,7 +15,7 @@ from imcsim.sim.trace import Trace
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """The time of one unit, in ps; the parts add up to the latency."""
+    """The time of one unit, in ps; the parts add up to the latency, times its servers."""
 
     busy_ps: int = 0
     inputs_ps: int = 0
@@ -67,16 +68,18 @@ def use_of_units(trace: Trace) -> dict[str, Use]:
     uses = {}
     for unit, mine in works.items():
         parts = dict.fromkeys(PARTS, 0)
-        free_ps = 0
+        servers_ps = [0] * trace.program.servers_of(unit)  # from when on each of them is free
         for start_ps, end_ps, reason, span in sorted(mine, key=lambda work: work[:2]):
-            release_ps = trace.program.task_of[span.task].release_ps
-            layer_ps = min(max(free_ps, begun[span.layer], release_ps), start_ps)
-            ready_ps = min(max(layer_ps, ready[span.task]), start_ps)
-            parts["idle_ps"] += layer_ps - free_ps
-            parts["end_ps"] += ready_ps - layer_ps
-            parts[_PART_OF_REASON.get(reason, "end_ps")] += start_ps - ready_ps
-            parts["busy_ps"] += end_ps - start_ps
-            free_ps = end_ps
-        parts["idle_ps"] += trace.latency_ps - free_ps
+            task = trace.program.task_of[span.task]
+            servers_ps.sort()
+            for i in range(task.n_servers):
+                layer_ps = min(max(servers_ps[i], begun[span.layer], task.release_ps), start_ps)
+                ready_ps = min(max(layer_ps, ready[span.task]), start_ps)
+                parts["idle_ps"] += layer_ps - servers_ps[i]
+                parts["end_ps"] += ready_ps - layer_ps
+                parts[_PART_OF_REASON.get(reason, "end_ps")] += start_ps - ready_ps
+                parts["busy_ps"] += end_ps - start_ps
+                servers_ps[i] = end_ps
+        parts["idle_ps"] += sum(trace.latency_ps - free_ps for free_ps in servers_ps)
         uses[unit] = Use(**parts)
     return uses

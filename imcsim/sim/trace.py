@@ -60,21 +60,24 @@ class Trace:
 
     @cached_property
     def busy_ns(self) -> dict[str, dict[str, float]]:
-        """For each layer and component: how long its busiest unit works."""
-        return self._of_busiest_unit(lambda span: span.busy_ps)
+        """For each layer and component: how long its busiest unit works, all its servers together."""
+        return self._of_busiest_unit(lambda span: self.program.occupied_ps(self.program.task_of[span.task]))
 
     @cached_property
     def bound_by(self) -> dict[str, str]:
         """For each layer the component whose busiest unit holds it longest, its work and the lag of its results."""
         task_of = self.program.task_of
         held = self._of_busiest_unit(
-            lambda span: span.busy_ps + (0 if task_of[span.task].is_aside else task_of[span.task].lag_ps)
+            lambda span: (
+                self.program.occupied_ps(task_of[span.task])
+                + (0 if task_of[span.task].is_aside else task_of[span.task].lag_ps)
+            )
         )
         return {layer: max(times, key=lambda component: times[component]) for layer, times in held.items()}
 
-    def _of_busiest_unit(self, time_ps: Callable[[Span], int]) -> dict[str, dict[str, float]]:
+    def _of_busiest_unit(self, time_ps: Callable[[Span], float]) -> dict[str, dict[str, float]]:
         """For each layer and component: *time_ps* of all spans of the unit that has most of it, in ns."""
-        of_unit: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+        of_unit: dict[str, dict[tuple[str, str], float]] = defaultdict(lambda: defaultdict(float))
         for span in self.spans:
             of_unit[span.layer][self.component_of(span), span.unit] += time_ps(span)
         most: dict[str, dict[str, float]] = {}

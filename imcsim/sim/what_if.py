@@ -11,7 +11,8 @@ from imcsim.sim.trace import Trace
 TOGETHER = {"tile.array+pcu": ("tile.array", "tile.pcu"), "tile.array+nmc": ("tile.array", "tile.nmc")}
 """The two stages of a tile together: they often keep the same pace, so that to free one of them helps nobody."""
 
-_TILE_COMPONENT = {"tile.access": "tile.array", "tile.convert": "tile.pcu", "tile.multiply_add": "tile.nmc",
+_TILE_COMPONENT = {"tile.select": "tile.decoder", "tile.access": "tile.array", "tile.convert": "tile.pcu",
+                   "tile.multiply_add": "tile.nmc",
                    "tile.write_row": "tile.write"}  # fmt: skip
 
 

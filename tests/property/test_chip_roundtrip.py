@@ -37,6 +37,10 @@ def overrides(draw):
         "tile.array.area_um2": not_negative,
         "psum_buffer.capacity_bits": st.integers(1, 1 << 30),
         "main_memory.bits_per_ns": positive,
+        "main_memory.n_channels": st.integers(1, 64),
+        "activation_buffer.read.n_ports": st.integers(1, 8),
+        "tile.block_select.latency_ns": not_negative,
+        "network.carries": st.sampled_from([["weights"], ["weights", "inputs", "outputs"], ["psums", "weights"]]),
         "network.basis": bases,
     }
     chosen = draw(st.sets(st.sampled_from(sorted(values))))

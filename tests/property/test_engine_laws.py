@@ -26,10 +26,10 @@ def shuffled(program, seed):
     waiting, order = list(program.tasks), []
     while waiting:
         listed = {task.name for task in order}
-        free = [task for task in waiting if {*task.after, *task.streams} <= listed]
+        free = [task for task in waiting if {*task.after, *task.behind, *task.streams} <= listed]
         order.append(free[rng.integers(len(free))])
         waiting.remove(order[-1])
-    return Program(tuple(order))
+    return Program(tuple(order), program.servers)
 
 
 @laws
@@ -55,6 +55,8 @@ def test_a_task_begins_behind_those_it_waits_for_and_ends_behind_those_that_feed
     for task in program.tasks:
         for other in task.after:
             assert spans[task.name].start_ps >= spans[other].end_ps
+        for other in task.behind:
+            assert spans[task.name].start_ps >= spans[other].start_ps
         for other in task.streams:
             assert spans[task.name].end_ps >= spans[other].end_ps
             assert spans[task.name].start_ps >= spans[other].start_ps
@@ -66,7 +68,8 @@ def test_a_unit_is_never_busier_than_the_time_there_is(program, burst):
     spans = play(program, burst=burst)
     for unit in {span.unit for span in spans}:
         mine = [span for span in spans if span.unit == unit]
-        assert sum(span.busy_ps for span in mine) <= makespan(mine) - min(span.start_ps for span in mine)
+        held = sum(span.busy_ps * program.task_of[span.task].n_servers for span in mine)
+        assert held <= program.servers_of(unit) * (makespan(mine) - min(span.start_ps for span in mine))
 
 
 @laws

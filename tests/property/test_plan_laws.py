@@ -18,6 +18,7 @@ from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
 from imcsim.graph import REAL, Graph, Joining, Op, Product, Quantize, Tensor, unsigned
 from imcsim.graph.passes import simplify
+from imcsim.mapping.instructions import is_reloaded, n_instructions
 from imcsim.mapping.lower import lower
 from imcsim.mapping.place import as_they_are, greatest_rate, least_energy_delay, least_time, place
 from imcsim.results import energy_of, latency_of
@@ -57,6 +58,25 @@ def test_simulated_time_stays_between_the_bounds(plan, burst):
     n_roundings = len(trace.program.tasks)  # each task's work is rounded to whole picoseconds
     assert by_formula.least_ns - 0.001 * n_roundings <= trace.latency_ns
     assert trace.latency_ns <= by_formula.greatest_ns + 0.001 * n_roundings
+
+
+@few
+@given(graphs(), chips(instructions=True), st.sampled_from(STYLES), st.integers(1, 3), st.sampled_from([None, 1]))
+def test_programs_that_exceed_the_instruction_memory_are_loaded_in_time_and_counted(graph, chip, style, n, burst):
+    plan = place(graph, chip, style="temporal" if style == "temporal" else None, n_samples=n)
+    trace, est = simulate(plan, burst=burst), estimate(plan)
+    least, greatest = bounds_ps(trace.program)
+    assert least <= trace.latency_ps <= greatest
+    n_roundings = len(trace.program.tasks)
+    assert est.bounds.least_ns - 0.001 * n_roundings <= trace.latency_ns
+    assert trace.latency_ns <= est.bounds.greatest_ns + 0.001 * n_roundings
+    assert nonzero(est.counts) == nonzero(trace.counts)
+    loads = [task for task in trace.program.tasks if task.name.partition("/")[2].startswith("instructions.")]
+    assert bool(loads) == is_reloaded(plan)
+    loaded = sum(task.actions["main_memory.read"] for task in loads)
+    assert loaded == is_reloaded(plan) * chip.scheduler.entry.width_bits * sum(
+        n_instructions(plan, layer) for layer in plan.layers
+    )
 
 
 @many

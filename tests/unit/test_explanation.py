@@ -86,7 +86,11 @@ def test_only_actions_that_take_time_can_be_free(tiny_chip):
 
 
 def test_the_time_of_every_unit_adds_up_to_the_latency(trace, found):
-    assert {use.all_ps for use in found.units.values()} == {trace.latency_ps}
+    servers = {unit: trace.program.servers_of(unit) for unit in found.units}
+    assert servers["main_memory"] == 8
+    assert {unit: use.all_ps for unit, use in found.units.items()} == {
+        unit: n * trace.latency_ps for unit, n in servers.items()
+    }
     assert all(sum(use.shares.values()) == pytest.approx(1) for use in found.units.values())
 
 

@@ -357,7 +357,7 @@ def test_a_value_that_does_not_hold_is_named_with_file_and_key(folder, key, valu
          "tile.n_pcus: must divide n_columns (256) evenly, got 10; each PCU serves the same number of columns"),
         ("tile.count_max", "", "tile.count_max: must be a whole number, got nothing"),
         ("tile.count_max", "1e1", "tile.count_max: must be a whole number, got '1e1'; YAML reads it as text, write 10"),
-        ("tile.count_max", "[1]", "tile.count_max: must be one value, got a list; override its keys one by one"),
+        ("tile.count_max", "[1]", "tile.count_max: must be a whole number, got a list"),
         ("tile.count_max.x", 1, "tile.count_max: must be a whole number, got a mapping"),
     ],
 )  # fmt: skip

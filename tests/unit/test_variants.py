@@ -28,6 +28,7 @@ def draws(seed, *, columns=16):
         "tile.n_pcus": rng.choice([1, 2, 4], N),
         "tile.access.latency_ns": rng.uniform(0.5, 5, N),
         "tile.access.interval_ns": rng.uniform(0.5, 5, N),
+        "tile.block_select.latency_ns": rng.choice([0.0, 0.4, 6.0], N),
         "tile.conversion.adc_fraction": rng.uniform(0, 1, N),
         "tile.write_row.latency_ns": rng.uniform(0.1, 20, N),
         "tile.array.leakage_mW": rng.uniform(0, 2, N),
@@ -36,10 +37,15 @@ def draws(seed, *, columns=16):
         "reduce_unit.n_adders": rng.choice([1, 8, 256], N),
         "reduce_unit.adder_bits": rng.choice([3, 12], N),
         "sfu.vpe.n_lanes": rng.choice([1, 32], N),
+        "scheduler.n_entries": rng.choice([1, 6, 128], N),
+        "scheduler.entry.width_bits": rng.choice([32, 64], N),
         "scheduler.issue.latency_ns": rng.uniform(0, 3, N),
         "network.bits_per_ns": rng.uniform(1, 500, N),
         "main_memory.bits_per_ns": rng.uniform(1, 500, N),
         "main_memory.latency_ns": rng.uniform(0, 200, N),
+        "main_memory.n_channels": rng.choice([1, 2, 8], N),
+        "main_memory.interleave.piece_bits": rng.choice([4, 256], N),
+        "activation_buffer.write.n_ports": rng.choice([1, 2], N),
         "main_memory.read_energy.energy_pJ_per_bit": rng.uniform(0, 9, N),
     }
     keys = [key for key in everything if rng.random() < 0.7 or key in ("tile.n_columns", "tile.n_pcus")]
