@@ -7,12 +7,10 @@ from collections import Counter
 
 import numpy as np
 
+from imcsim.analytic.spending import BITS_PER_CELL, count_across, count_sent, count_setup_across
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits
 from imcsim.mapping.plan import LayerPlan, Plan
-
-BITS_PER_CELL = 2
-"""A ternary weight on its way from main memory takes 2 bits."""
 
 
 def count_actions(plan: Plan) -> dict[str, Counter[str]]:
@@ -21,7 +19,10 @@ def count_actions(plan: Plan) -> dict[str, Counter[str]]:
     for layer in plan.layers:
         if plan.is_on_host(layer):
             continue
-        spent = _recurrent(plan, layer) if layer.n_steps else _digital(plan, layer)
+        if plan.chip.all_banks > 1:
+            counts[layer.name] = _of_banks(plan, layer)
+            continue
+        spent = count_recurrent(plan, layer) if layer.n_steps else _digital(plan, layer)
         if layer.is_on_tiles and not layer.n_steps:
             spent.update(_accesses(plan, layer))
             spent.update(_reduction(plan, layer))
@@ -36,7 +37,17 @@ def count_setup(plan: Plan) -> dict[str, Counter[str]]:
     """Return the actions that writing resident weights once spends, by layer; none for a temporal plan."""
     if plan.style == "temporal":
         return {}
-    return {layer.name: _weights(plan, layer) for layer in plan.layers if layer.is_on_tiles}
+    weights = count_setup_across if plan.chip.all_banks > 1 else _weights
+    return {layer.name: weights(plan, layer) for layer in plan.layers if layer.is_on_tiles}
+
+
+def _of_banks(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    """What a layer spends where there are several banks."""
+    if not layer.n_steps:
+        return count_across(plan, layer)
+    spent = count_recurrent(plan, layer)
+    spent.update(count_sent(plan, layer))
+    return spent
 
 
 def n_blocks(plan: Plan, layer: LayerPlan) -> int:
@@ -123,8 +134,8 @@ def _weights(plan: Plan, layer: LayerPlan) -> Counter[str]:
     )
 
 
-def _recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    """Everything that a recurrent layer spends: each time step issues anew, and reads and stores the state."""
+def count_recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
+    """Return what a recurrent layer spends in its home: each time step issues anew, and reads and stores the state."""
     op, n = plan.op_of[layer.name], layer.n_samples
     n_turns = len(cell_work(cell_of(op), layer.n_outputs // PARTS))
     spent = _accesses(plan, layer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imcsim.analytic.counts import BITS_PER_CELL
+from imcsim.analytic.spending import BITS_PER_CELL
 from imcsim.arrays import greatest
 from imcsim.costs.table import CostTable
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
@@ -90,7 +90,7 @@ class Clock:
     def __init__(self, plan: Plan, costs: CostTable) -> None:
         self.plan, self.costs = plan, costs
         self.now_ns = 0.0
-        self.tile_free_ns = [0.0] * plan.chip.n_tiles
+        self.tile_free_ns = [0.0] * plan.chip.all_tiles
         self.memory_free_ns = 0.0
 
     def stage(
@@ -191,8 +191,8 @@ class Clock:
         tile = self.plan.chip.tile
         accesses, taken = np.zeros((2, self.plan.chip.n_tiles), dtype=np.int64)
         for shard, (n_asked, n_taken) in zip(round_.shards, layer.accesses(round_, tile.rows_per_access), strict=True):
-            accesses[shard.tile] += n_asked
-            taken[shard.tile] += n_taken
+            accesses[shard.tile % len(accesses)] += n_asked
+            taken[shard.tile % len(taken)] += n_taken
         n_items, n_tiles = int(accesses.max()), int(np.count_nonzero(accesses))
         most, total = int(taken.max()), int(taken.sum())
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
@@ -246,9 +246,9 @@ class Clock:
         rows_of_tile = np.zeros(self.plan.chip.n_tiles, dtype=np.int64)
         rows = cells = copies = 0
         for shard in round_.shards:
-            rows_of_tile[shard.tile] += shard.n_rows
+            rows_of_tile[shard.tile % len(rows_of_tile)] += shard.n_rows
             copies += shard.n_rows * shard.n_columns
-            if shard.replica == 0:
+            if layer.is_first(shard):
                 rows += shard.n_rows
                 cells += shard.n_rows * shard.n_columns
         most = int(rows_of_tile.max())

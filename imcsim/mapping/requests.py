@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from imcsim.costs.table import CostTable
+from imcsim.mapping.links import local_unit
 from imcsim.mapping.lower import lower
 from imcsim.mapping.plan import Plan
 from imcsim.mapping.program import Program, Task
@@ -62,7 +63,7 @@ def _gates(plan: Plan, once: Program) -> Gates:
         output = plan.op_of[layer.name].output.name
         entrances, exits = _ends(tasks)
         for task in tasks:
-            is_from_memory = task.unit == "main_memory"
+            is_from_memory = local_unit(task.unit) == "main_memory"
             if layer.n_steps:
                 gates[task.name] += [(name, 1) for name in exits if task.name in entrances]
             elif not is_from_memory:
@@ -81,7 +82,7 @@ def _reads(tasks: list[Task]) -> list[str]:
     return [
         task.name
         for task in tasks
-        if task.unit == "activation_buffer.read" and not task.name.startswith(f"{task.layer}/spill")
+        if local_unit(task.unit) == "activation_buffer.read" and not task.name.startswith(f"{task.layer}/spill")
     ]
 
 
@@ -92,6 +93,6 @@ def _ends(tasks: list[Task]) -> tuple[set[str], list[str]]:
     """
     names = {task.name for task in tasks}
     entrances = {task.name for task in tasks if not names & {*task.after, *task.streams}}
-    on_chip = [task for task in tasks if task.unit != "main_memory"]
+    on_chip = [task for task in tasks if local_unit(task.unit) != "main_memory"]
     needed = {name for task in on_chip for name in (*task.after, *task.streams)}
     return entrances, [task.name for task in on_chip if task.name not in needed]
