@@ -14,7 +14,15 @@ from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, 
 from imcsim.arrays import greatest
 from imcsim.mapping.links import Hop, component_of_unit, route
 from imcsim.mapping.plan import LayerPlan, Round
-from imcsim.mapping.spread import Part, digital_banks, inputs_of_banks, parts_of_sums, parts_of_tiles, psums_between, shares_of
+from imcsim.mapping.spread import (
+    Part,
+    digital_banks,
+    inputs_of_banks,
+    parts_of_sums,
+    parts_of_tiles,
+    psums_between,
+    shares_of,
+)
 
 
 def time_across(clock: Clock, layer: LayerPlan) -> LayerTime:
@@ -31,7 +39,10 @@ def with_sending(clock: Clock, layer: LayerPlan, alone: LayerTime) -> LayerTime:
     n, bits = layer.n_samples, plan.op_of[layer.name].output.n_bits // layer.n_steps * layer.n_samples
     ways = []
     for bank in others:
-        hops = [clock.stage(component_of_unit(hop.unit), hop.action, n, bits) for hop in route(plan.chip, layer.home, [bank])]
+        hops = [
+            clock.stage(component_of_unit(hop.unit), hop.action, n, bits)
+            for hop in route(plan.chip, layer.home, [bank])
+        ]
         kept = [clock.stage(s.component, s.action, n, bits) for s in stored(plan, layer, bank, bits)]
         ways.append(chain_ns([*hops, *kept]))
     longest = greatest(*ways)
@@ -149,9 +160,7 @@ class _Across:
         longest = greatest(*(chain_ns(way) for _, way in ways))
         ends = [begin_ns + longest]
         if r == 0:
-            ends += [
-                start + chain_ns([*self.arrive[bank], *way]) for bank, way in ways if self.arrive.get(bank)
-            ]
+            ends += [start + chain_ns([*self.arrive[bank], *way]) for bank, way in ways if self.arrive.get(bank)]
         clock.now_ns = greatest(*ends)
         sampled = greatest(*(sampled_ns(chain) for chain in chains.values()))
         clock.hold(layer.rounds[r], clock.now_ns - (longest - sampled))

@@ -11,6 +11,7 @@ from imcsim.costs.table import CostTable
 from imcsim.mapping.links import unit_at, unit_of_tile
 from imcsim.mapping.plan import Plan
 
+
 @dataclass(frozen=True)
 class Period:
     """From the beginning of one inference to that of the next, where requests never run out."""

@@ -117,6 +117,7 @@ def sent_of_steps(plan: Plan, layer: LayerPlan) -> Iterator[Spent]:
 
 
 def stored(plan: Plan, layer: LayerPlan, bank: int, bits: int) -> Iterator[Spent]:
+    """Yield what storing *bits* of the output of *layer* in *bank* spends, and in main memory where it is off chip."""
     yield _at(plan, bank, "activation_buffer.write", bits)
     if plan.op_of[layer.name].output.name in plan.off_chip:
         yield _at(plan, bank, "activation_buffer.read", bits)
@@ -198,7 +199,7 @@ def _at(plan: Plan, bank: int, action: str, count: Any, n_lags: int = 1) -> Spen
 
 
 def gathers_of(plan: Plan, layer: LayerPlan) -> Counter[tuple[int, Hop]]:
-    """Return the bits of sums that go over links to the home of *layer*, by the bank that they come from and the link."""
+    """Return the bits of sums that go over links to the home of *layer*, by the bank they come from and the link."""
     found: Counter[tuple[int, Hop]] = Counter()
     if layer.is_gathered:
         for bank, n in sums_of_banks(layer, plan.chip).items():

@@ -184,7 +184,7 @@ def shares(parts: Iterable[tuple[Basis, float]]) -> Shares:
 
 
 def beside_paper(peak: Peak, chip: Chip) -> Peak:
-    """Return *peak* with what the chip's paper prints under the same name: of one bank, so of many only what is a tile's."""
+    """Return *peak* with what the chip's paper prints under the same name; of many banks only what is a tile's."""
     figure = chip.figures.get(peak.name)
     if figure is None or (chip.all_banks > 1 and not peak.name.startswith("tile_")):
         return peak

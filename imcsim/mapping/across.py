@@ -2,13 +2,14 @@
 
 What crosses a link streams (cut-through) from the task that makes it, over one link after the other, into the task that
 takes it; a link is a unit like any other, first come first served, one for each direction. Psums cross from the PCUs to
-the psum buffer of the bank that adds them up, which may push back; sums to the bank that gathers them; codes to every bank
-whose activation buffer takes them.
+the psum buffer of the bank that adds them up, which may push back; sums to the bank that gathers them; codes to every
+bank whose activation buffer takes them.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from imcsim.arch.spec import Chip
 from imcsim.mapping.links import route
 from imcsim.mapping.plan import LayerPlan
 from imcsim.mapping.spread import (
@@ -34,6 +35,12 @@ def write_setup_across(writer: "_Writer", layer: LayerPlan) -> None:
         with writer.at(part.bank):
             for r, round_ in zip(part.rounds, part.layer.rounds, strict=True):
                 writer.write_weights(part.layer, r, round_)
+
+
+def in_its_bank(layer: LayerPlan, chip: Chip) -> LayerPlan:
+    """Return a *layer* that lies in one bank with its tiles counted there."""
+    (part,) = parts_of_tiles(layer, chip)
+    return part.layer
 
 
 def write_across(writer: "_Writer", layer: LayerPlan) -> None:
@@ -71,10 +78,10 @@ def write_across(writer: "_Writer", layer: LayerPlan) -> None:
     for bank in weights:
         made.setdefault(bank, [])
         with writer.at(bank):
-            for i, bits in enumerate(joined, start=1):
+            for i, read in enumerate(joined, start=1):
                 made[bank].append(
                     writer.task(layer, f"read.{i}", "activation_buffer.read", n_items, "activation_buffer.read",
-                                count=bits[bank], after=begin, streams=arrived.get(bank, ()))
+                                count=read[bank], after=begin, streams=arrived.get(bank, ()))
                 )  # fmt: skip
             if lanes:
                 issue = writer.issue(layer, "issue.lanes", len(lanes))

@@ -1,12 +1,12 @@
 """Layers and the banks that they fill, where a chip has several, or there are several chips.
 
-What is resident fills one bank after the other, so that layers which feed each other are neighbours: a layer that does not
-fit into what is left of a bank goes on in the next one, copy by copy and segment by segment, so that psums need not cross;
-only where that leaves too little room, shard by shard. Pipelined, a bank takes no more work than keeps all banks about as
-busy. Round by round (temporal), the outputs of a layer are dealt out to all banks.
+What is resident fills one bank after the other, so that layers which feed each other are neighbours: a layer that does
+not fit into what is left of a bank goes on in the next one, copy by copy and segment by segment, so that psums need
+not cross; only where that leaves too little room, or pipelined too much work, shard by shard. Pipelined, a bank takes
+no more work than keeps all banks about as busy. Round by round (temporal), the outputs of a layer are dealt out to all banks.
 
-Some layers stay within one bank (`stays_together`): a recurrent one, since its codes go round in every time step, and one
-whose digital steps need sums of several outputs or vectors at a time, unless a single copy of it exceeds a bank.
+Some layers stay within one bank (`stays_together`): a recurrent one, since its codes go round in every time step, and
+one whose digital steps need sums of several outputs or vectors at a time, unless a single copy of it exceeds a bank.
 """
 
 from collections import Counter, defaultdict
@@ -77,10 +77,13 @@ def evenly(
     """Cut and replicate so that the layer that takes longest takes as little as can be; None where nothing fits.
 
     Of the *offers* for a layer it gets the smallest one that takes no longer, by *time_ns*, than all may take; *fits* is
-    told the splits and that time, which is returned as well. *goes_on*: where a layer cannot be as fast, the others may.
+    told the splits and that time, which is returned too. *goes_on*: where a layer cannot be as fast, others may be.
     """
     times = [
-        {s: time_ns(layer, s) for s in sorted(offers(layer), key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))}
+        {
+            s: time_ns(layer, s)
+            for s in sorted(offers(layer), key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))
+        }
         for layer in layers
     ]
     fastest = [min(offer.values()) for offer in times]
@@ -184,12 +187,13 @@ class _Filling:
     def all(
         self, layers: Sequence[LayerPlan], splits: Sequence[Split], is_whole: bool, is_anywhere: bool
     ) -> Rounds | None:
-        """Return the rounds of all layers, or None; *is_whole*: no psums cross; *is_anywhere*: earlier banks are tried."""
+        """Return the rounds of all layers or None; *is_whole*: no psums cross, *is_anywhere*: banks are gone back to."""
         rounds: Rounds = []
         at = 0
         for layer, split in zip(layers, splits, strict=True):
             loads = [defaultdict[int, int](int) for _ in self.banks]
-            work, placed, is_one = work_ns(layer, self.chip), list[Shard](), stays_together(layer, self.chip)
+            work = work_ns(layer, self.chip) if self.by_work else {}
+            placed, is_one = list[Shard](), stays_together(layer, self.chip)
             for piece in _pieces(layer, split, self.chip):
                 for part in [piece] if is_whole or is_one else [[shard] for shard in piece]:
                     for bank in range(0 if is_anywhere else at, len(self.banks)):

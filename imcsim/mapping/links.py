@@ -1,12 +1,13 @@
 """The units of many banks and chips by name, and the links between them.
 
-Banks are counted over all chips: bank b of chip c is number c x n_banks + b. A unit is named after its bank and its chip
-where there are several of them: ``bank1.psum_buffer.write``, ``chip2.bank0.tile5.pcu``; main memory and the network after
-their chip. A link is named after its two ends, from and to: ``chip_link.0-1``, ``chip2.bank_link.1-0``.
+Banks are counted over all chips: bank b of chip c is number c x n_banks + b. A unit is named after its bank and its
+chip where there are several of them: ``bank1.psum_buffer.write``, ``chip2.bank0.tile5.pcu``; main memory and the
+network after their chip. A link is named after its two ends, from and to: ``chip_link.0-1``, ``chip2.bank_link.1-0``.
 """
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 from imcsim.arch.spec import Chip, Link
@@ -118,4 +119,4 @@ def _steps(link: Link, n: int, source: int, target: int) -> list[tuple[int, int]
     way = [source]
     while way[-1] != target:
         way.append((way[-1] + up) % n)
-    return list(zip(way, way[1:], strict=False))
+    return list(pairwise(way))

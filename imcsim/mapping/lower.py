@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from imcsim.costs.table import CostTable
-from imcsim.mapping.across import write_across, write_setup_across
+from imcsim.mapping.across import in_its_bank, write_across, write_setup_across
 from imcsim.mapping.links import place_of, unit_at
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.program import Program, Task
@@ -122,7 +122,7 @@ class _Writer:
             return
         if layer.n_steps:
             with self.at(layer.home):
-                write_recurrence(self, layer)
+                write_recurrence(self, in_its_bank(layer, plan.chip))
             return
         if plan.chip.all_banks > 1:
             write_across(self, layer)

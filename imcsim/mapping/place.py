@@ -33,8 +33,7 @@ from imcsim.mapping.packing import (
     shards_of,
 )
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style, places_of
-from imcsim.mapping.spread import homes_of, readers_of, with_ways
-
+from imcsim.mapping.spread import homes_of, readers_of, with_way
 
 Begin = TypeVar("Begin", int, "np.ndarray")
 """A tile, or an array of one for each variant of the chip."""
@@ -74,7 +73,7 @@ def place(
 def spread_out(
     layers: list[LayerPlan], graph: Graph, chip: Chip, style: Style
 ) -> tuple[tuple[LayerPlan, ...], frozenset[str]]:
-    """Return placed *layers* with the banks that do their digital steps and take their outputs, and what is off chip."""
+    """Return placed *layers* with their homes and the banks that take their outputs, and what is off chip."""
     n_samples = layers[0].n_samples if layers else 1
     if chip.all_banks == 1:
         return tuple(layers), off_chip_of(graph, chip, n_samples, style)
@@ -85,7 +84,12 @@ def spread_out(
         held = {name for name, banks in readers.items() if bank in banks}
         at_home = {name for name, home in homes.items() if home == bank}
         off_chip |= off_chip_of(graph, chip, n_samples, style, held=held, at_home=at_home)
-    return tuple(with_ways(layers, graph, chip, homes, readers, off_chip)), off_chip
+    outputs = [op.output.name for op in graph.ops]
+    spread = [
+        with_way(layer, homes[layer.name], readers[name], chip, is_off_chip=name in off_chip)
+        for layer, name in zip(layers, outputs, strict=True)
+    ]
+    return tuple(spread), off_chip
 
 
 def require_samples(n_samples: int) -> None:
@@ -567,7 +571,9 @@ def off_chip_of(
         live = [
             graph.tensors[name]
             for name, made in made_at.items()
-            if name in here and name not in off_chip and name != graph.input.name
+            if name in here
+            and name not in off_chip
+            and name != graph.input.name
             and made <= i <= last_reader.get(name, made)
         ]
         live.sort(key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))

@@ -366,7 +366,8 @@ class Plan:
             kept, spilt = kept + waiting - spills, spilt + spills
             per_vector = -(-written * layer.psum_bits // layer.n_vectors)
             parts = -(-2 * per_vector // room_bits)
-            flows.append(PsumFlow(written, columns * layer.n_row_sums, columns // layer.n_weight_planes, spills, fetched,
+            outputs = columns // layer.n_weight_planes
+            flows.append(PsumFlow(written, columns * layer.n_row_sums, outputs, spills, fetched,
                                   parts, greatest(2, room_bits // -(-per_vector // parts))))  # fmt: skip
         return flows
 

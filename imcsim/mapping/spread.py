@@ -1,9 +1,9 @@
 """A layer across banks: what each bank holds, adds up and does, and where its output goes.
 
 A bank reads the inputs of the shards that it holds from its own activation buffer, so a tensor lies whole in every bank
-that reads it, or, where the buffers have no room for it, in main memory of every chip that does. Psums of one output are
-added in the bank that holds most of its shards; its digital steps are done there, too, unless they need other sums beside:
-then one bank, the home of the layer, gathers all sums. Round by round (temporal), all banks take all tensors.
+that reads it, or, where the buffers have no room for it, in main memory of every chip that does. Psums of one output
+are added in the bank that holds most of its shards; its digital steps are done there, too, unless they need other sums
+beside: then one bank, the home of the layer, gathers all sums. Round by round (temporal), all banks take all tensors.
 """
 
 from collections import Counter, defaultdict
@@ -100,19 +100,19 @@ def shares_of(n: int, weights: Mapping[int, int]) -> dict[int, int]:
 
 
 def homes_of(layers: Sequence[LayerPlan], graph: Graph, chip: Chip, style: Style) -> dict[str, int]:
-    """Return the home of each of the placed *layers*.
-
-    Of one on tiles the bank that makes most of its sums; of another one that of the layer that makes its first input.
-    """
+    """Return the home of each of the placed *layers*; without a product it is that of the layer that it reads first."""
     maker = {op.output.name: op.name for op in graph.ops}
     homes: dict[str, int] = {}
     for layer, op in zip(layers, graph.ops, strict=True):
-        if layer.is_on_tiles:
-            made = sums_of_banks(layer, chip)
-            homes[layer.name] = min(made, key=lambda bank: (-made[bank], bank))
-        else:
-            homes[layer.name] = 0 if style == "temporal" else homes.get(maker.get(op.input, ""), 0)
+        before = 0 if style == "temporal" else homes.get(maker.get(op.input, ""), 0)
+        homes[layer.name] = home_of(layer, chip) if layer.is_on_tiles else before
     return homes
+
+
+def home_of(layer: LayerPlan, chip: Chip) -> int:
+    """Return the bank that makes most of the sums of a placed *layer*."""
+    made = sums_of_banks(layer, chip)
+    return min(made, key=lambda bank: (-made[bank], bank))
 
 
 def readers_of(
@@ -146,28 +146,27 @@ def inputs_of_banks(layer: LayerPlan, names: Sequence[str], chip: Chip) -> dict[
     return {bank: list(dict.fromkeys(read)) for bank, read in sorted(found.items()) if read}
 
 
-def with_ways(
-    layers: Iterable[LayerPlan],
-    graph: Graph,
-    chip: Chip,
-    homes: Mapping[str, int],
-    readers: Mapping[str, set[int]],
-    off_chip: frozenset[str],
-) -> list[LayerPlan]:
-    """Return *layers* with their homes and the banks that their outputs go to.
+def with_way(layer: LayerPlan, home: int, readers: Iterable[int], chip: Chip, *, is_off_chip: bool) -> LayerPlan:
+    """Return *layer* with its home and the banks that its output goes to, those of *readers*.
 
     What lies in main memory goes to one bank of each chip that reads it.
     """
-    found = []
-    for layer, op in zip(layers, graph.ops, strict=True):
-        banks = sorted(readers[op.output.name])
-        if op.output.name in off_chip:
-            first = {bank // chip.n_banks: bank for bank in reversed(banks)}
-            if layer.n_steps:
-                first[homes[layer.name] // chip.n_banks] = homes[layer.name]
-            banks = sorted(first.values())
-        found.append(replace(layer, home=homes[layer.name], goes_to=tuple(banks)))
-    return found
+    banks = sorted(readers)
+    if is_off_chip:
+        first = {bank // chip.n_banks: bank for bank in reversed(banks)}
+        if layer.n_steps:
+            first[home // chip.n_banks] = home
+        banks = sorted(first.values())
+    return replace(layer, home=home, goes_to=tuple(banks))
+
+
+def dealt_out(layer: LayerPlan, graph: Graph, chip: Chip, off_chip: frozenset[str]) -> LayerPlan:
+    """Return a placed *layer* of a temporal plan with its home, its output going to all banks if anyone reads it."""
+    home = home_of(layer, chip) if layer.is_on_tiles else 0
+    output = next(op.output.name for op in graph.ops if op.name == layer.name)
+    is_read = any(output in op.inputs for op in graph.ops if not is_on_host(op, graph))
+    readers = range(chip.all_banks) if is_read else [home] if layer.n_steps else []
+    return with_way(layer, home, readers, chip, is_off_chip=output in off_chip)
 
 
 def _parts(layer: LayerPlan, chip: Chip, bank_of: Callable[[Shard], int]) -> list[Part]:
@@ -183,7 +182,8 @@ def _part(layer: LayerPlan, bank: int, shards: Mapping[int, Sequence[Shard]]) ->
     copies = sorted({shard.replica for together in shards.values() for shard in together})
     number = {copy: i for i, copy in enumerate(copies)}
     rounds = tuple(
-        Round(tuple(replace(shard, replica=number[shard.replica]) for shard in together)) for together in shards.values()
+        Round(tuple(replace(shard, replica=number[shard.replica]) for shard in together))
+        for together in shards.values()
     )
     n_vectors = sum(map(layer.vectors_of, copies))
     return Part(bank, tuple(shards), replace(layer, n_vectors=n_vectors, n_replicas=len(copies), rounds=rounds))
