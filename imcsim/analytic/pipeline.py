@@ -73,7 +73,7 @@ def _places(plan: Plan, times: dict[str, LayerTime]) -> dict[str, float]:
 def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
     """Return how long each unit works for one inference, all layers together, in ns."""
     timings, busy = costs.timings, defaultdict[str, float](float)
-    chip, counts = plan.chip, count_actions(plan)
+    chip, counts, of_tiles = plan.chip, count_actions(plan), defaultdict[str, float](float)
     rows_per_access = chip.tile.rows_per_access
     for layer in plan.layers:
         if plan.is_on_host(layer):
@@ -91,8 +91,10 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
         for round_ in layer.rounds:
             for shard, (_, n) in zip(round_.shards, layer.accesses_of_steps(round_, rows_per_access), strict=True):
                 written = 0 if plan.is_resident else times * shard.n_rows
-                busy[unit_of_tile(chip, shard.tile, "array")] += (
+                of_tiles[unit_of_tile(chip, shard.tile, "array")] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns
                 )
-                busy[unit_of_tile(chip, shard.tile, "pcu")] += n * timings["tile.convert"].interval_ns
+                of_tiles[unit_of_tile(chip, shard.tile, "pcu")] += n * timings["tile.convert"].interval_ns
+    for unit, ns in of_tiles.items():
+        busy[unit] += ns
     return dict(busy)

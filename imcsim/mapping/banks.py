@@ -3,7 +3,8 @@
 What is resident fills one bank after the other, so that layers which feed each other are neighbours: a layer that does
 not fit into what is left of a bank goes on in the next one, copy by copy and segment by segment, so that psums need
 not cross; only where that leaves too little room, or pipelined too much work, shard by shard. Pipelined, a bank takes
-no more work than keeps all banks about as busy. Round by round (temporal), the outputs of a layer are dealt out to all banks.
+no more work than keeps all banks about as busy. Round by round (temporal), the outputs of a layer are dealt out to
+all banks.
 
 Some layers stay within one bank (`stays_together`): a recurrent one, since its codes go round in every time step, and
 one whose digital steps need sums of several outputs or vectors at a time, unless a single copy of it exceeds a bank.
@@ -76,8 +77,8 @@ def evenly(
 ) -> tuple[list[Split] | None, float]:
     """Cut and replicate so that the layer that takes longest takes as little as can be; None where nothing fits.
 
-    Of the *offers* for a layer it gets the smallest one that takes no longer, by *time_ns*, than all may take; *fits* is
-    told the splits and that time, which is returned too. *goes_on*: where a layer cannot be as fast, others may be.
+    Of the *offers* for a layer it gets the smallest one that takes no longer, by *time_ns*, than all may take; *fits*
+    is told the splits and that time, which is returned too. *goes_on*: where a layer cannot be as fast, others may be.
     """
     times = [
         {
@@ -187,7 +188,7 @@ class _Filling:
     def all(
         self, layers: Sequence[LayerPlan], splits: Sequence[Split], is_whole: bool, is_anywhere: bool
     ) -> Rounds | None:
-        """Return the rounds of all layers or None; *is_whole*: no psums cross, *is_anywhere*: banks are gone back to."""
+        """Return the rounds of all layers or None; *is_whole*: no psums cross; *is_anywhere*: it goes back to banks."""
         rounds: Rounds = []
         at = 0
         for layer, split in zip(layers, splits, strict=True):
