@@ -127,6 +127,11 @@ def estimate_variants(
         )
     base = chip if isinstance(chip, Chip) else load_chip(chip)
     arrays, n = _arrays(changes)
+    for key in arrays:
+        if getattr(base, key.partition(".")[0]) is None:
+            raise ConfigError(
+                f"{key}: must be a key of {base.name}, got one of a record that it lacks; describe it there"
+            )
     latency_ns, energy_pJ, area_um2, n_plans = np.zeros(n), np.zeros(n), np.zeros(n), 0
     for shaped, at in _shapes(base, arrays, n):
         rest = {key: values[at] for key, values in arrays.items() if key not in SHAPE}

@@ -60,6 +60,11 @@ def component_of_unit(unit: str) -> str:
     return f"tile.{rest}" if first.startswith("tile") else local
 
 
+def is_link(unit: str) -> bool:
+    """Return whether *unit* is a link between banks or chips."""
+    return component_of_unit(unit) in ("bank_link", "chip_link")
+
+
 class Hop(NamedTuple):
     """What goes over one link on its way from one bank to others."""
 

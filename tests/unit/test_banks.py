@@ -11,6 +11,7 @@ from imcsim.analytic import estimate
 from imcsim.analytic.across import time_across
 from imcsim.analytic.spending import count_across
 from imcsim.analytic.timing import Clock
+from imcsim.analytic.variants import estimate_variants
 from imcsim.arch.load import load_chip
 from imcsim.costs.peaks import peaks
 from imcsim.costs.price import price
@@ -20,9 +21,10 @@ from imcsim.mapping.across import write_across
 from imcsim.mapping.links import route
 from imcsim.mapping.lower import _Writer, lower
 from imcsim.mapping.place import as_they_are, greatest_rate, least_time, place
-from imcsim.sim import simulate
+from imcsim.sim import serve, simulate
 from imcsim.sim.explanation import explain
 from imcsim.ternary import PlaneSum
+from imcsim.workloads import load_workload
 
 EASY = {  # one tile of 4 x 4 cells in a bank, 8 bits/ns wherever bits go, 1 ns wherever else nothing is said
     "n_tiles": 1,
@@ -218,6 +220,37 @@ def test_banks_that_share_the_work_of_a_pipeline_are_about_as_busy():
     plan = place(graph, chip, style="pipelined", policy=greatest_rate)
     of_chip = {c: [layer.home for layer in plan.layers[1:]].count(c) for c in range(4)}
     assert of_chip == {0: 2, 1: 2, 2: 2, 3: 2}
+
+
+def test_a_pipeline_that_a_link_holds_up_serves_what_the_link_lets_through():
+    chip = many_banks(variant(TIM_DNN, EASY | {"n_tiles": 4}), n_chips=4, latency_ns=3.0, bits_per_ns=0.5)
+    plan = place(chain_of(*[4] * 9), chip, style="pipelined")
+    period = estimate(plan).period
+    assert period.period_ns == 16.0  # 4 codes of 2 bits at 0.5 bits/ns; its latency holds nobody up
+    assert period.bound_by.startswith("chip_link.")
+    assert set(np.diff(serve(plan, [0.0] * 12).ends_ps)) == {16_000}
+
+
+def test_a_resnet34_over_sixteen_chips_takes_the_time_of_the_formula():
+    plan = place(load_workload("resnet34"), load_chip("tim-dnn-x16"), style="pipelined", policy=as_they_are)
+    assert len({s.tile // 32 for layer in plan.layers for r in layer.rounds for s in r.shards}) >= 12
+    assert simulate(plan).latency_ns == pytest.approx(estimate(plan).latency_ns, rel=0.05)
+
+
+def test_variants_of_links_and_numbers_of_chips_are_estimated_together():
+    graph, chip = chain_of(4, 4, 4), easy()
+    changes = {
+        "n_chips": [2, 3, 2],
+        "chip_link.topology": ["chain", "ring", "ring"],
+        "chip_link.bits_per_ns": [1.0, 2.0, 4.0],
+    }
+    found = estimate_variants(graph, chip, changes)
+    for i in range(3):
+        alone = estimate(place(graph, variant(chip, {key: values[i] for key, values in changes.items()})))
+        assert found.latency_ns[i] == pytest.approx(alone.latency_ns)
+        assert found.area_um2[i] == pytest.approx(alone.area_um2)
+    with pytest.raises(ConfigError, match=r"^chip_link.bits_per_ns: must be a key of tim-dnn, got one of a record"):
+        estimate_variants(graph, TIM_DNN, {"chip_link.bits_per_ns": [1.0]})
 
 
 def test_a_layer_whose_steps_mix_channels_is_gathered_in_its_home():
