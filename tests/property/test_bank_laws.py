@@ -20,8 +20,8 @@ from imcsim.mapping.lower import lower
 from imcsim.mapping.place import as_they_are, greatest_rate, least_time, place
 from imcsim.sim import serve, simulate
 
-some = settings(max_examples=25)
-few = settings(max_examples=12)
+some = settings(max_examples=20)
+few = settings(max_examples=10)
 
 
 @st.composite
