@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from imcsim.analytic.spending import Spent, gathers_of, sends_of, sent_of_steps, spending, stored, stores_of
-from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, sampled_ns
+from imcsim.analytic.timing import Clock, LayerTime, Passage, Stage, alone_ns, chain_ns, sampled_ns
 from imcsim.arrays import greatest
 from imcsim.mapping.links import Hop, component_of_unit, route
 from imcsim.mapping.plan import LayerPlan, Round
 from imcsim.mapping.spread import (
-    Part,
+    BankPart,
     digital_banks,
     inputs_of_banks,
     parts_of_sums,
@@ -44,8 +44,8 @@ def with_sending(clock: Clock, layer: LayerPlan, alone: LayerTime) -> LayerTime:
             for hop in route(plan.chip, layer.home, [bank])
         ]
         kept = [clock.stage(s.component, s.action, n, bits) for s in stored(plan, layer, bank, bits)]
-        ways.append(chain_ns([*hops, *kept]))
-    longest = greatest(*ways)
+        ways.append([*hops, *kept])
+    longest = greatest(*map(chain_ns, ways))
     clock.now_ns = clock.now_ns + longest
     more = _use(clock, sent_of_steps(plan, layer))
     return LayerTime(
@@ -54,6 +54,8 @@ def with_sending(clock: Clock, layer: LayerPlan, alone: LayerTime) -> LayerTime:
         {**more.held_ns, **alone.held_ns},
         alone.least_ns,
         alone.greatest_ns + more.greatest_ns,
+        (*alone.passages, _passage(Passage(0.0, 0.0, tuple(way)) for way in ways)),
+        alone.told,
     )
 
 
@@ -89,6 +91,7 @@ class _Across:
         self.weights = digital_banks(layer, self.chip)
         self.issue = clock.stage("scheduler", "scheduler.issue", 1, 1)
         self.arrive = self._arrive()
+        self.passages: list[Passage] = []
 
     def time(self) -> LayerTime:
         """Advance the clock by the layer and return its time."""
@@ -104,8 +107,9 @@ class _Across:
             ]
             least = greatest(*(stage.work_ns for way in ways for stage in way))
             clock.now_ns = clock.now_ns + alone_ns(self.issue) + greatest(*map(chain_ns, ways))
+            self.passages.append(_passage(Passage(alone_ns(self.issue), 0.0, tuple(way)) for way in ways))
         use = _use(clock, spending(self.plan, self.layer))
-        return replace(use, added_ns=clock.now_ns - start, least_ns=least)
+        return replace(use, added_ns=clock.now_ns - start, least_ns=least, passages=tuple(self.passages))
 
     def _arrive(self) -> dict[int, list[Stage]]:
         """Return how inputs come from main memory into each bank; the banks of a chip share it."""
@@ -157,6 +161,13 @@ class _Across:
         if self.plan.style == "temporal":
             written = self._write(held, r)
             begin_ns = greatest(begin_ns, clock._written_ns(layer.rounds[r], written))
+        waited = begin_ns - start - alone_ns(self.issue)
+        self.passages.append(
+            _passage(
+                Passage(alone_ns(self.issue), waited, tuple(way), tuple(self.arrive.get(bank, []) if r == 0 else []))
+                for bank, way in ways
+            )
+        )
         longest = greatest(*(chain_ns(way) for _, way in ways))
         ends = [begin_ns + longest]
         if r == 0:
@@ -214,7 +225,7 @@ class _Across:
             for spent in stored(self.plan, self.layer, bank, bits)
         ]
 
-    def _write(self, held: dict[int, Part], r: int) -> list[Stage]:
+    def _write(self, held: dict[int, BankPart], r: int) -> list[Stage]:
         """Return the stages that write the weights of a round: those of the chip that has most to do."""
         of_chip: dict[int, list[list[Stage]]] = defaultdict(list)
         for bank, part in held.items():
@@ -230,6 +241,12 @@ class _Across:
         return [_joined([stages[i] for stages in together], _most) for i in range(3)]
 
 
+def _passage(ways: Iterable[Passage]) -> Passage:
+    """Return *ways* side by side as one passage."""
+    first, *others = ways
+    return replace(first, beside=tuple(others))
+
+
 def _joined(stages: Sequence[Stage], how: Callable[[Iterable[Any]], Any]) -> Stage:
     return replace(stages[0], n_items=int(how(s.n_items for s in stages)), work_ns=how(s.work_ns for s in stages))
 
@@ -238,5 +255,5 @@ def _most(values: Iterable[Any]) -> Any:
     return greatest(*values)
 
 
-def _of_round(part: Part, r: int) -> Round:
+def _of_round(part: BankPart, r: int) -> Round:
     return part.layer.rounds[part.rounds.index(r)]

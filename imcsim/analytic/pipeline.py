@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from imcsim.analytic.counts import count_actions, count_recurrent
+from imcsim.analytic.counts import count_actions, derive_recurrent
 from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.spending import UNIT_OF_ACTION, sent_of_steps, spending
 from imcsim.analytic.timing import Clock, LayerTime
@@ -83,7 +83,7 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
                 busy[spent.unit] += spent.count * timings[spent.action].interval_ns
             if not layer.n_steps:
                 continue
-        for action, n in (count_recurrent(plan, layer) if layer.n_steps else counts[layer.name]).items():
+        for action, n in (derive_recurrent(plan, layer).counts() if layer.n_steps else counts[layer.name]).items():
             if not action.startswith("tile."):
                 unit = unit_at(chip, layer.home, UNIT_OF_ACTION.get(action, action))
                 busy[unit] += n * timings[action].interval_ns
@@ -94,7 +94,7 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
                 of_tiles[unit_of_tile(chip, shard.tile, "array")] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns
                 )
-                of_tiles[unit_of_tile(chip, shard.tile, "pcu")] += n * timings["tile.convert"].interval_ns
+                of_tiles[unit_of_tile(chip, shard.tile, chip.converter)] += n * timings[chip.conversion].interval_ns
     for unit, ns in of_tiles.items():
         busy[unit] += ns
     return dict(busy)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imcsim.mapping.links import Hop, component_of_unit, route, unit_at
+from imcsim.mapping.links import Hop, component_of_unit, is_link, local_unit, route, unit_at
 from imcsim.mapping.plan import LayerPlan, Plan
 from imcsim.mapping.spread import (
-    Part,
+    BankPart,
     digital_banks,
     inputs_of_banks,
     parts_of_sums,
@@ -44,29 +44,23 @@ class Spent(NamedTuple):
     """Further actions, which take no time of their own."""
 
 
-def count_across(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    """Return the actions that *layer*, which is not recurrent, spends in one inference."""
-    return _added_up(spending(plan, layer))
+def weights_of_banks(plan: Plan, layer: LayerPlan) -> Iterator[Spent]:
+    """Yield what writing the weights of *layer* once spends."""
+    for part in parts_of_tiles(layer, plan.chip):
+        yield from _weights(plan, part)
 
 
-def count_setup_across(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    """Return the actions that writing the resident weights of *layer* once spends."""
-    return _added_up(spent for part in parts_of_tiles(layer, plan.chip) for spent in _weights(plan, part))
-
-
-def count_sent(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    """Return the actions that bring the codes of a recurrent *layer* from its home to other banks."""
-    return _added_up(sent_of_steps(plan, layer))
-
-
-def _added_up(everything: Iterable[Spent]) -> Counter[str]:
-    counts: Counter[str] = Counter()
+def shares_of_actions(plan: Plan, everything: Iterable[Spent]) -> dict[str, dict[str, list[Any]]]:
+    """Return how often each action is done, task by task, by where: in banks, what a chip shares, and links."""
+    found: dict[str, dict[str, list[Any]]] = {}
     for spent in everything:
-        if spent.component not in ("tile.pcu",):
-            counts[spent.action] += spent.count
-        for action, n in spent.also:
-            counts[action] += n
-    return counts
+        done = list(spent.also)
+        if spent.component != f"tile.{plan.chip.converter}":  # which is timed by its accesses, and spends by columns
+            done.append((spent.action, spent.count))
+        where = spent.unit if is_link(spent.unit) else spent.unit.removesuffix(local_unit(spent.unit)).strip(".")
+        for action, n in done:
+            found.setdefault(action, {}).setdefault(where or "the chip", []).append(n)
+    return found
 
 
 # --- what is spent --------------------------------------------------------------------------------------------------
@@ -154,9 +148,9 @@ def _product(plan: Plan, layer: LayerPlan) -> Iterator[Spent]:
         yield Spent(component_of_unit(hop.unit), hop.unit, hop.action, sums)
 
 
-def _accesses(plan: Plan, part: Part) -> Iterator[Spent]:
+def _accesses(plan: Plan, part: BankPart) -> Iterator[Spent]:
     """Yield what reading inputs, accesses and conversions spend in one bank."""
-    mine = part.layer
+    chip, mine = plan.chip, part.layer
     for round_ in mine.rounds:
         inputs = {(s.group, s.row_start, s.row_stop) for s in round_.shards}
         digits = sum(stop - start for _, start, stop in inputs) * mine.n_passes * mine.n_vectors
@@ -164,17 +158,17 @@ def _accesses(plan: Plan, part: Part) -> Iterator[Spent]:
         yield _at(plan, part.bank, "activation_buffer.read", digits * mine.bits_per_digit)
         taken: Counter[int] = Counter()
         columns: Counter[int] = Counter()
-        for shard, (_, n) in zip(round_.shards, mine.accesses(round_, plan.chip.tile.rows_per_access), strict=True):
+        for shard, (_, n) in zip(round_.shards, mine.accesses(round_, chip.tile.rows_per_access), strict=True):
             taken[shard.tile] += n
             columns[shard.tile] += n * shard.n_columns
         for tile, n in taken.items():
             read = columns[tile]
-            array, pcu = (unit_at(plan.chip, part.bank, f"tile{tile}.{unit}") for unit in ("array", "pcu"))
+            array, converter = (unit_at(chip, part.bank, f"tile{tile}.{unit}") for unit in ("array", chip.converter))
             yield Spent("tile.array", array, "tile.access", n, also=(("tile.column_read", read),))
-            yield Spent("tile.pcu", pcu, "tile.convert", n, also=((mine.conversion, read),))
+            yield Spent(f"tile.{chip.converter}", converter, chip.conversion, n, also=((mine.conversion, read),))
 
 
-def _weights(plan: Plan, part: Part) -> Iterator[Spent]:
+def _weights(plan: Plan, part: BankPart) -> Iterator[Spent]:
     """Yield what writing the weights of one bank spends."""
     mine = part.layer
     for round_ in mine.rounds:

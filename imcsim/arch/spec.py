@@ -5,7 +5,7 @@ well they are known (`basis`); `within_factor` states a range, as the factor tha
 whose sources differ from its neighbours' lives in a record of its own.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -99,7 +99,8 @@ class Access(Sourced):
     bitlines: Energy
     """Precharge and discharge of all columns, at `activity`."""
 
-    activity: ActivityLevel
+    activity: ActivityLevel | None = None
+    """None where what the bitlines spend does not follow the products, as in a near-memory tile."""
 
     wordlines: Energy
     decoders: Energy
@@ -107,7 +108,10 @@ class Access(Sourced):
 
 
 class Conversion(Sourced):
-    """One PCU: sample n and k of one column, convert, scale, subtract, accumulate."""
+    """One PCU: sample n and k of one column, convert, scale, subtract, accumulate.
+
+    In a near-memory tile one NMC unit: take the word of one column, multiply it by the input, accumulate.
+    """
 
     latency_ns: Positive
     """From sampled bitlines of one column to its psum."""
@@ -219,7 +223,11 @@ class Resistive(Sourced):
 
 
 class Tile(Sourced):
-    """One crossbar array with its drivers, sample-and-holds, PCUs and control."""
+    """One crossbar array with its drivers, sample-and-holds, PCUs and control.
+
+    A near-memory tile is an SRAM array that is read row by row. A row is its block, a ternary word its column, and
+    near-memory compute (NMC) units stand where a crossbar has PCUs: keys that name PCUs mean them.
+    """
 
     n_rows: Count
     n_columns: Count
@@ -546,17 +554,30 @@ class Figure(Sourced):
     unit: str
 
 
-class Chip(Spec):
-    """Everything on one die, with its link to main memory; or several such dies that work together.
+class Machine(Spec):
+    """What a chip file describes, whatever its kind; `imcsim.arch.kinds` lists the kinds."""
+
+    taken_by: ClassVar[str]
+    """The commands that take it, for messages."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    kind: str
+    description: str
+
+
+class Chip(Machine):
+    """What networks are placed on: everything on one die, with its link to main memory; or several such dies.
 
     Tiles, buffers, reduce unit, SFU and scheduler are those of one bank; a chip has `n_banks` of them, and one network
     and one main memory, which all its banks share. `n_chips` such chips are one machine: areas, leakage, peaks and
     energies are those of all of them.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    kind: Literal["ternary-in-memory"]
-    description: str
+    taken_by = "imcsim run"
+
+    kind: Literal["ternary-in-memory", "near-memory"]
+    """What its tiles do: count the products of a block on their bitlines, or read row by row and compute beside."""
+
     technology: Technology
     n_tiles: Count
     """Tiles of one bank."""
@@ -595,6 +616,13 @@ class Chip(Spec):
         for key, what, link in (("n_banks", "bank_link", self.bank_link), ("n_chips", "chip_link", self.chip_link)):
             if getattr(self, key) > 1 and link is None:
                 raise ValueError(f"{key}: must be 1 without {what}, got {getattr(self, key)}; describe {what}")
+        if self.is_near_memory:
+            _check_near_memory(self)
+        elif self.tile.access.activity is None:
+            raise ValueError(
+                f"tile.access.activity: must be given for a chip of kind {self.kind}, got none; what its bitlines "
+                "discharge follows the products"
+            )
         return self
 
     @property
@@ -606,3 +634,46 @@ class Chip(Spec):
     def all_tiles(self) -> int:
         """Tiles of all banks of all chips."""
         return self.n_tiles * self.all_banks
+
+    @property
+    def is_near_memory(self) -> bool:
+        """Whether its tiles are read row by row, and computed beside: digitally, and so exactly."""
+        return self.kind == "near-memory"
+
+    @property
+    def converter(self) -> Literal["pcu", "nmc"]:
+        """What serves the columns of its tiles: PCUs, or near-memory compute units."""
+        return "nmc" if self.is_near_memory else "pcu"
+
+    @property
+    def conversion(self) -> Literal["tile.convert", "tile.multiply_add"]:
+        """The action that these are timed by: of one column, n and k read, or its word multiplied and added."""
+        return "tile.multiply_add" if self.is_near_memory else "tile.convert"
+
+
+def _check_near_memory(chip: Chip) -> None:
+    """Refuse what a near-memory chip does not have: blocks of several rows, ADCs, bitlines that count."""
+    tile, wrong = chip.tile, chip.tile.imperfections
+    reads = "a near-memory tile reads one row at a time"
+    exact = "a near-memory tile has no ADCs: it computes digitally, and so exactly"
+    for key, found, only, why in (
+        ("tile.rows_per_access", tile.rows_per_access, 1, reads),
+        ("tile.access.characterized_at.rows_per_access", tile.access.characterized_at.rows_per_access, 1, reads),
+        ("tile.count_max", tile.count_max, 1, exact),
+        ("tile.access.characterized_at.count_max", tile.access.characterized_at.count_max, 1, exact),
+        ("tile.conversion.adc_fraction", tile.conversion.adc_fraction, 0, exact),
+        ("tile.sense", tile.sense, "both", exact),
+        ("tile.misreads", tile.misreads, "none", exact),
+        ("tile.imperfections.adc_offset_counts", wrong.adc_offset_counts, 0, exact),
+        ("tile.imperfections.adc_gain_fraction", wrong.adc_gain_fraction, 0, exact),
+        ("tile.imperfections.read_noise_counts", wrong.read_noise_counts, 0, exact),
+    ):
+        if found != only:
+            raise ValueError(f"{key}: must be {only} in a near-memory chip, got {found}; {why}")
+    for key, record, why in (
+        ("tile.resistive", tile.resistive, "its cells hold bits"),
+        ("tile.access.activity", tile.access.activity, "every column of a row discharges, whatever it holds"),
+        ("circuit", chip.circuit, "it describes a bitline that counts"),
+    ):
+        if record is not None:
+            raise ValueError(f"{key}: must not be given for a near-memory chip, got a mapping; {why}")

@@ -20,7 +20,7 @@ Outputs = tuple[int, int, int]
 """The outputs of a segment in one copy of a layer: group, first column, copy."""
 
 
-class Part(NamedTuple):
+class BankPart(NamedTuple):
     """What one bank has of a layer."""
 
     bank: int
@@ -32,12 +32,12 @@ class Part(NamedTuple):
     """These rounds; tiles are counted in the bank, copies and vectors are those that it has a part in."""
 
 
-def parts_of_tiles(layer: LayerPlan, chip: Chip) -> list[Part]:
+def parts_of_tiles(layer: LayerPlan, chip: Chip) -> list[BankPart]:
     """Return the shards of *layer* by the bank that holds them."""
     return _parts(layer, chip, lambda shard: shard.tile // chip.n_tiles)
 
 
-def parts_of_sums(layer: LayerPlan, chip: Chip) -> list[Part]:
+def parts_of_sums(layer: LayerPlan, chip: Chip) -> list[BankPart]:
     """Return the shards of *layer* by the bank that adds up their psums, wherever they lie."""
     adder = adders_of(layer, chip)
     return _parts(layer, chip, lambda shard: adder[outputs_of(shard)])
@@ -169,7 +169,7 @@ def dealt_out(layer: LayerPlan, graph: Graph, chip: Chip, off_chip: frozenset[st
     return with_way(layer, home, readers, chip, is_off_chip=output in off_chip)
 
 
-def _parts(layer: LayerPlan, chip: Chip, bank_of: Callable[[Shard], int]) -> list[Part]:
+def _parts(layer: LayerPlan, chip: Chip, bank_of: Callable[[Shard], int]) -> list[BankPart]:
     shards: dict[int, dict[int, list[Shard]]] = defaultdict(lambda: defaultdict(list))
     for r, round_ in enumerate(layer.rounds):
         for shard in round_.shards:
@@ -177,7 +177,7 @@ def _parts(layer: LayerPlan, chip: Chip, bank_of: Callable[[Shard], int]) -> lis
     return [_part(layer, bank, shards[bank]) for bank in sorted(shards)]
 
 
-def _part(layer: LayerPlan, bank: int, shards: Mapping[int, Sequence[Shard]]) -> Part:
+def _part(layer: LayerPlan, bank: int, shards: Mapping[int, Sequence[Shard]]) -> BankPart:
     """Return a part of *layer*; the copies in it are counted anew, in their order, so that each keeps its vectors."""
     copies = sorted({shard.replica for together in shards.values() for shard in together})
     number = {copy: i for i, copy in enumerate(copies)}
@@ -186,4 +186,4 @@ def _part(layer: LayerPlan, bank: int, shards: Mapping[int, Sequence[Shard]]) ->
         for together in shards.values()
     )
     n_vectors = sum(map(layer.vectors_of, copies))
-    return Part(bank, tuple(shards), replace(layer, n_vectors=n_vectors, n_replicas=len(copies), rounds=rounds))
+    return BankPart(bank, tuple(shards), replace(layer, n_vectors=n_vectors, n_replicas=len(copies), rounds=rounds))

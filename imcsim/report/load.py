@@ -155,6 +155,9 @@ class Summary(Part):
     command: str = ""
     style: Literal["spatial", "temporal", "pipelined", ""] = ""
     n_tiles: Number = 0
+    chip_kind: str = ""
+    """Empty in a summary of an earlier version, which knew chips with PCUs alone."""
+
     skips_zero_blocks: bool = False
     """Whether the chip leaves accesses out that drive no input."""
 
@@ -181,6 +184,11 @@ class Summary(Part):
     layers: Annotated[tuple[LayerSummary, ...], Field(strict=False)] = ()
     chip_description: str = ""
     energy_interval_pJ: Annotated[tuple[NotNegative, NotNegative], Field(strict=False)] | None = None
+
+    @property
+    def has_adcs(self) -> bool:
+        """Whether the chip reads counts, which may clip; a near-memory chip reads words."""
+        return self.chip_kind != "near-memory"
 
     @property
     def n_macs(self) -> int:
@@ -216,7 +224,7 @@ def read_run(folder: str | Path) -> RunFolder:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: must be the folder of a run, got {found}; imcsim run --out makes one")
-    summary = parse_summary(_read(folder / "summary.json"), str(folder / "summary.json"))
+    summary = parse_summary(read_text(folder / "summary.json"), str(folder / "summary.json"))
     rows = _rows(folder / "rows.csv")
     for engine, totals in (("simulate", summary.simulate), ("estimate", summary.estimate)):
         if totals is not None:
@@ -259,7 +267,8 @@ def check_summary(tree: Mapping[str, Any], where: str) -> Summary:
         raise DataError(f"{where}: {key}: must be {must}, got {problem['input']!r}") from None
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file of a run; raises DataError where it is not there or is no text."""
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -271,7 +280,7 @@ def _read(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> str:
-    text = _read(path)
+    text = read_text(path)
     if not text.endswith("\n"):
         raise DataError(f"{path}: must end with a whole line, got {text[-20:]!r}; is it cut off?")
     return text

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import TIM_DNN, changes_of_tim_dnn, graphs, many_banks, variant
+from strategies import KINDS, TIM_DNN, changes_of_tim_dnn, graphs, many_banks, variant
 
 from imcsim.analytic import bounds_ps, estimate
 from imcsim.analytic.counts import count_actions, count_setup
@@ -27,7 +27,7 @@ few = settings(max_examples=10)
 @st.composite
 def plans(draw):
     """Plans of random networks on one to three chips of one to three banks, at least two in all."""
-    chip = many_banks(variant(TIM_DNN, draw(changes_of_tim_dnn(False))), **draw(spreads()))
+    chip = many_banks(variant(TIM_DNN, draw(changes_of_tim_dnn(False, KINDS))), **draw(spreads()))
     graph = simplify(draw(graphs()))
     policy = draw(st.sampled_from([least_time, as_they_are]))
     plan = place(graph, chip, style=draw(st.sampled_from([None, "temporal"])), n_samples=draw(st.integers(1, 3)),

@@ -9,7 +9,7 @@ from strategies import TIM_DNN, many_banks, variant
 
 from imcsim.analytic import estimate
 from imcsim.analytic.across import time_across
-from imcsim.analytic.spending import count_across
+from imcsim.analytic.counts import derive_across
 from imcsim.analytic.timing import Clock
 from imcsim.analytic.variants import estimate_variants
 from imcsim.arch.load import load_chip
@@ -165,7 +165,7 @@ def test_across_one_bank_tasks_counts_and_times_are_those_of_a_chip_of_one(tiny_
         by_formula = estimate(plan, costs)
         for layer in plan.layers[1:]:
             write_across(across, layer)
-            counted = count_across(plan, layer)
+            counted = derive_across(plan, layer).counts()
             assert +counted == +by_formula.counts[layer.name]  # without zeros
             there, here = time_across(clock, layer), other.layer(layer)
             assert (there.added_ns, there.least_ns) == pytest.approx((here.added_ns, here.least_ns))
