@@ -33,7 +33,7 @@ def unit_at(chip: Chip, bank: int, unit: str) -> str:
 
 
 def unit_of_tile(chip: Chip, tile: int, part: str) -> str:
-    """Return the name of *part* (array, pcu) of *tile*, counted over all banks of all chips."""
+    """Return the name of *part* (array, pcu or nmc) of *tile*, counted over all banks of all chips."""
     return unit_at(chip, tile // chip.n_tiles, f"tile{tile % chip.n_tiles}.{part}")
 
 
