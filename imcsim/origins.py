@@ -18,7 +18,7 @@ from imcsim.costs.table import ComponentArea, Cost, CostTable
 from imcsim.mapping.plan import Plan
 
 _KEY = re.compile(r"[A-Za-z]\w*(?:\.\w+)*")
-_SILICON = {"tile.array": "tile.array", "tile.pcu": "tile.pcus"}
+_SILICON = {"tile.array": "tile.array", "tile.pcu": "tile.pcus", "tile.nmc": "tile.pcus"}
 """Where the record of a component's area is not its `silicon`."""
 
 
@@ -28,16 +28,18 @@ def origins(plan: Plan, costs: CostTable, estimate: Estimate | None, activity: A
         plan = estimate.plan  # with what its chip skips
     else:
         plan = plan.skipping(activity.idle_share)
-    derived = derive_actions(plan)
-    layer_of = {layer.name: layer for layer in plan.layers}
+    derived, setup = derive_actions(plan), derive_setup(plan)
     return {
         "counts": {layer: _terms(found) for layer, found in derived.items()},
-        "setup": {layer: _terms(found) for layer, found in derive_setup(plan).items()},
+        "setup": {layer: _terms(found) for layer, found in setup.items()},
         "factors": {
-            name: {
-                factor: [how.words, how.numbers] for factor, how in how_of_factors(plan, layer_of[name], found).items()
+            layer.name: {
+                factor: [how.words, how.numbers]
+                for found in (derived[layer.name], setup.get(layer.name, Derivation()))
+                for factor, how in how_of_factors(plan, layer, found).items()
             }
-            for name, found in derived.items()
+            for layer in plan.layers
+            if layer.name in derived
         },
         "costs": [_cost(cost, plan.chip) for cost in costs.costs],
         "areas": [_area(area, plan.chip) for area in costs.areas],

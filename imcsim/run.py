@@ -258,7 +258,7 @@ class Result:
             "style": self.plan.style,
             "policy": self.policy,
             "batch": self.plan.n_samples,
-            "n_tiles": self.plan.chip.n_tiles,
+            "n_tiles": self.plan.chip.all_tiles,
             "skips_zero_blocks": self.plan.chip.tile.skips_zero_blocks,
             "simulate": _totals(of_engine["simulate"]),
             "estimate": self._estimate(of_engine["estimate"]),

@@ -98,6 +98,20 @@ def variant(chip: Chip, changes: dict) -> Chip:
     return Chip.model_validate(tree)
 
 
+def many_banks(chip: Chip, *, n_banks=1, n_chips=1, topology="chain", latency_ns=20.0, bits_per_ns=200.0) -> Chip:
+    """Return *n_chips* such chips of *n_banks* banks each, with links alike between banks and between chips."""
+    said = {"basis": "assumed", "source": "a test"}
+    link = {
+        "topology": topology,
+        "latency_ns": latency_ns,
+        "bits_per_ns": bits_per_ns,
+        "energy_pJ_per_bit": 1.0,
+        **said,
+    }
+    link["silicon"] = {"area_um2": 1000.0, "leakage_mW": 0.5, **said}
+    return variant(chip, {"n_banks": n_banks, "n_chips": n_chips, "bank_link": link, "chip_link": link})
+
+
 KINDS = ("ternary-in-memory", "near-memory")
 
 

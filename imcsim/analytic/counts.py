@@ -1,25 +1,35 @@
 """How often each action is done, layer by layer, by formula: no task is written.
 
 quantizers.md B.2: accesses = vectors x activation planes x ceil(rows / L) x ceil(outputs x weight planes / columns).
+Where there are several banks, a count is the sum of what is done in each of them and on each link between them.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from imcsim.analytic.spending import (
+    BITS_PER_CELL,
+    Spent,
+    sent_of_steps,
+    shares_of_actions,
+    spending,
+    weights_of_banks,
+)
 from imcsim.costs.price import has_decoder_stage
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, work_of_steps
 from imcsim.mapping.instructions import is_reloaded, n_instructions
 from imcsim.mapping.plan import LayerPlan, Plan
 
-BITS_PER_CELL = 2
-"""A ternary weight on its way from main memory takes 2 bits."""
-
 Factor = tuple[str, int]
 """What is multiplied, in a word or two, and how much it is; `imcsim.analytic.factors` says how each follows."""
+
+ONCE = ", once"
+"""Behind the name of a share of what writing resident weights takes."""
 
 
 class Term(NamedTuple):
@@ -81,7 +91,11 @@ def derive_setup(plan: Plan) -> dict[str, Derivation]:
     if plan.style != "temporal":
         for layer in plan.layers:
             if layer.is_on_tiles:
-                _weights(plan, layer, found.setdefault(layer.name, Derivation()))
+                spent = found.setdefault(layer.name, Derivation())
+                if plan.chip.all_banks > 1:
+                    _by_place(plan, weights_of_banks(plan, layer), spent, ONCE)
+                else:
+                    _weights(plan, layer, spent)
     return found
 
 
@@ -89,11 +103,29 @@ def _derive_work(plan: Plan) -> dict[str, Derivation]:
     return {layer.name: _derive(plan, layer) for layer in plan.layers if not plan.is_on_host(layer)}
 
 
-def _derive(plan: Plan, layer: LayerPlan) -> Derivation:
+def derive_recurrent(plan: Plan, layer: LayerPlan) -> Derivation:
+    """Return how what a recurrent *layer* spends in its home follows."""
     spent = Derivation()
+    _recurrent(plan, layer, spent)
+    return spent
+
+
+def derive_across(plan: Plan, layer: LayerPlan) -> Derivation:
+    """Return how what a *layer* that is not recurrent spends in its banks, and between them, follows."""
+    spent = Derivation()
+    _by_place(plan, spending(plan, layer), spent)
+    return spent
+
+
+def _derive(plan: Plan, layer: LayerPlan) -> Derivation:
     if layer.n_steps:
-        _recurrent(plan, layer, spent)
+        spent = derive_recurrent(plan, layer)
+        if plan.chip.all_banks > 1:
+            _by_place(plan, sent_of_steps(plan, layer), spent)
         return spent
+    if plan.chip.all_banks > 1:
+        return derive_across(plan, layer)
+    spent = Derivation()
     _digital(plan, layer, spent)
     if layer.is_on_tiles:
         _accesses(plan, layer, spent)
@@ -104,6 +136,18 @@ def _derive(plan: Plan, layer: LayerPlan) -> Derivation:
         if plan.style == "temporal":
             _weights(plan, layer, spent)
     return spent
+
+
+def _by_place(plan: Plan, everything: Iterable[Spent], spent: Derivation, when: str = "") -> None:
+    """Add what is done across banks: one term for each bank, link and what a chip's banks share."""
+    for action, places in shares_of_actions(plan, everything).items():
+        for place, counts in places.items():
+            spent.add(action, (name_of_share(action, place, when), sum(counts)))
+
+
+def name_of_share(action: str, place: str, when: str = "") -> str:
+    """Return what the *action*s that are done at a *place* are called as a factor."""
+    return f"{action} of {place}{when}"
 
 
 def n_blocks(plan: Plan, layer: LayerPlan) -> int:

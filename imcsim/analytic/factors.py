@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from imcsim.analytic.counts import BITS_PER_CELL, Derivation, Term
+from imcsim.analytic.counts import ONCE, Derivation, Term, name_of_share
+from imcsim.analytic.spending import BITS_PER_CELL, sent_of_steps, shares_of_actions, spending, weights_of_banks
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work
 from imcsim.mapping.plan import LayerPlan, Plan
@@ -26,6 +27,29 @@ class How:
 
 STEP = How("element operations on one sample: as many as imcsim.mapping.digital.lane_work says of the step")
 
+SHARES = {
+    "tile.access": "accesses of the blocks that its tiles hold, without those that drive no input",
+    "tile.column_read": "columns of the accesses of its tiles",
+    "tile.convert": "columns of the accesses of its tiles",
+    "tile.convert_one": "columns of the accesses of its tiles",
+    "tile.multiply_add": "columns of the accesses of its tiles",
+    "tile.write_row": "rows of the shards that its tiles hold",
+    "activation_buffer.read": "bits of what its tiles and lanes read, and of what it writes to main memory",
+    "activation_buffer.write": "bits of the output that it stores, and of what comes from main memory",
+    "psum_buffer.write": "psums that are added up there x bits a psum",
+    "psum_buffer.read": "psums that are added up there x bits a psum",
+    "reduce_unit.add": "outputs that are added up there x additions an output x words a psum",
+    "network.transfer": "bits of the weights that its tiles hold",
+    "main_memory.read": "bits of weights, of tensors that lie there, and of psums that come back",
+    "main_memory.write": "bits of tensors that lie there, and of psums that the buffers cannot keep",
+    "bank_link.transfer": "bits of psums, sums and codes whose way it is on",
+    "chip_link.transfer": "bits of psums, sums and codes whose way it is on",
+    "scheduler.issue": "instructions for weights, rounds, sums and lanes",
+}
+"""What a bank's, a link's or a shared unit's share of an action is, where there are several banks."""
+
+LANE_SHARE = "element operations, dealt out by the sums that each bank has"
+
 
 def how_of_factors(plan: Plan, layer: LayerPlan, derived: Derivation) -> dict[str, How]:
     """Return how the factors of *derived*, which are those of *layer*, follow."""
@@ -33,8 +57,23 @@ def how_of_factors(plan: Plan, layer: LayerPlan, derived: Derivation) -> dict[st
     said = dict(_of_any_layer(plan, layer))
     if layer.is_on_tiles:
         said |= dict(_of_a_product(plan, layer))
+    if plan.chip.all_banks > 1:
+        said |= dict(_of_shares(plan, layer))
     said |= {name: STEP for name in named if name.startswith("operations of ")}
     return {name: said[name] for name in said if name in named}
+
+
+def _of_shares(plan: Plan, layer: LayerPlan) -> Iterator[tuple[str, How]]:
+    """Yield how the shares of banks and links follow, as sums over their tasks."""
+    for when, everything in (
+        ("", sent_of_steps(plan, layer) if layer.n_steps else spending(plan, layer)),
+        (ONCE, weights_of_banks(plan, layer)),
+    ):
+        for action, places in shares_of_actions(plan, everything).items():
+            for place, counts in places.items():
+                equal = Counter(n for n in counts if n)
+                numbers = " + ".join(f"{times} * {n}" if times > 1 else str(n) for n, times in equal.items())
+                yield name_of_share(action, place, when), How(SHARES.get(action, LANE_SHARE), numbers or "0")
 
 
 def _of_any_layer(plan: Plan, layer: LayerPlan) -> Iterator[tuple[str, How]]:

@@ -3,17 +3,14 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from imcsim.analytic.counts import count_actions
+from imcsim.analytic.counts import count_actions, derive_recurrent
 from imcsim.analytic.recurrent import layer_time
+from imcsim.analytic.spending import UNIT_OF_ACTION, sent_of_steps, spending
 from imcsim.analytic.timing import Clock, LayerTime
 from imcsim.costs.table import CostTable
 from imcsim.mapping.instructions import is_reloaded
+from imcsim.mapping.links import unit_at, unit_of_tile
 from imcsim.mapping.plan import Plan
-
-_UNIT_OF_ACTION = {"main_memory.read": "main_memory", "main_memory.write": "main_memory",
-                   "network.transfer": "network", "reduce_unit.add": "reduce_unit",
-                   "scheduler.issue": "scheduler"}  # fmt: skip
-"""Where unit and action are named differently; what tiles do is counted tile by tile."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +80,30 @@ def _places(plan: Plan, times: dict[str, LayerTime]) -> dict[str, float]:
 def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
     """Return how long each unit works for one inference, all layers and all its servers together, in ns."""
     timings, busy = costs.timings, defaultdict[str, float](float)
-    for spent in count_actions(plan).values():
-        for action, n in spent.items():
-            if not action.startswith("tile."):
-                at_once = costs.servers.get(action, 1)  # ports; channels of main memory are in its interval
-                busy[_UNIT_OF_ACTION.get(action, action)] += n * timings[action].interval_ns / at_once
-    chip, rows_per_access = plan.chip, plan.chip.tile.rows_per_access
+    chip, counts, of_tiles = plan.chip, count_actions(plan), defaultdict[str, float](float)
+    rows_per_access, servers = chip.tile.rows_per_access, costs.servers  # channels of main memory are in its interval
     for layer in plan.layers:
+        if plan.is_on_host(layer):
+            continue
+        if chip.all_banks > 1:
+            for spent in sent_of_steps(plan, layer) if layer.n_steps else spending(plan, layer):
+                busy[spent.unit] += spent.count * timings[spent.action].interval_ns / servers.get(spent.action, 1)
+            if not layer.n_steps:
+                continue
+        for action, n in (derive_recurrent(plan, layer).counts() if layer.n_steps else counts[layer.name]).items():
+            if not action.startswith("tile."):
+                unit = unit_at(chip, layer.home, UNIT_OF_ACTION.get(action, action))
+                busy[unit] += n * timings[action].interval_ns / servers.get(action, 1)
         times = layer.n_steps if layer.n_steps and len(layer.rounds) > 1 else 1  # rounds are written in every step
         for round_ in layer.rounds:
             for shard, (_, n) in zip(round_.shards, layer.accesses_of_steps(round_, rows_per_access), strict=True):
                 written = 0 if plan.is_resident else times * shard.n_rows
-                busy[f"tile{shard.tile}.array"] += (
+                of_tiles[unit_of_tile(chip, shard.tile, "array")] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns
                 )
                 if "tile.select" in timings:
-                    busy[f"tile{shard.tile}.decoder"] += n * timings["tile.select"].interval_ns
-                busy[f"tile{shard.tile}.{chip.converter}"] += n * timings[chip.conversion].interval_ns
+                    of_tiles[unit_of_tile(chip, shard.tile, "decoder")] += n * timings["tile.select"].interval_ns
+                of_tiles[unit_of_tile(chip, shard.tile, chip.converter)] += n * timings[chip.conversion].interval_ns
+    for unit, ns in of_tiles.items():
+        busy[unit] += ns
     return dict(busy)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from imcsim.analytic.across import time_across, with_sending
 from imcsim.analytic.timing import Clock, LayerTime, Part, Stage, alone_ns, chain_ns, in_turn_ns, sampled_ns
 from imcsim.arrays import greatest
 from imcsim.graph.recurrent import PARTS
@@ -14,7 +15,9 @@ FIRST_STEPS = 6
 
 def layer_time(clock: Clock, layer: LayerPlan) -> LayerTime:
     """Return the time of *layer*, recurrent or not, which is the next one of *clock*'s plan."""
-    return recurrent_time(clock, layer) if layer.n_steps else clock.layer(layer)
+    if layer.n_steps:
+        return with_sending(clock, layer, recurrent_time(clock, layer))
+    return time_across(clock, layer) if clock.plan.chip.all_banks > 1 else clock.layer(layer)
 
 
 def recurrent_time(clock: Clock, layer: LayerPlan) -> LayerTime:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imcsim.analytic.counts import BITS_PER_CELL
+from imcsim.analytic.spending import BITS_PER_CELL
 from imcsim.arrays import greatest
 from imcsim.costs.dram import channels_of
 from imcsim.costs.table import CostTable
@@ -93,8 +93,15 @@ class Passage:
     in_turn_ns: float = 0.0
     """Time of the chain where what its stages do on one unit adds up."""
 
+    beside: tuple["Passage", ...] = ()
+    """Ways through other banks at the same time: the longest of all counts."""
+
     def parts(self) -> list[Part]:
         """Return the parts that its time is the sum of; the numbers of the cost table must not be arrays."""
+        ways = [self._parts_alone(), *(other.parts() for other in self.beside)]
+        return max(ways, key=lambda parts: sum(part.time_ns for part in parts))
+
+    def _parts_alone(self) -> list[Part]:
         waited = [Part("scheduler", "the instruction", self.issue_ns), Part("tile.write", "the weights", self.wait_ns)]
         found = [*(part for part in waited if part.time_ns), *chain_parts(self.chain)]
         more_ns = self.in_turn_ns - chain_ns(self.chain)
@@ -127,11 +134,11 @@ class LayerTime:
     """One a round, one after the other."""
 
     told: tuple[Part, ...] = ()
-    """Parts that are told at once: those of time steps."""
+    """Parts that are told at once, ahead of all passages: those of time steps."""
 
     def parts(self) -> list[Part]:
         """Return the parts that `added_ns` is the sum of; the numbers of the cost table must not be arrays."""
-        found = [*(part for passage in self.passages for part in passage.parts()), *self.told]
+        found = [*self.told, *(part for passage in self.passages for part in passage.parts())]
         return [part for part in found if part.time_ns]
 
     @property
@@ -232,7 +239,7 @@ class Clock:
     def __init__(self, plan: Plan, costs: CostTable) -> None:
         self.plan, self.costs = plan, costs
         self.now_ns = 0.0
-        self.tile_free_ns = [0.0] * plan.chip.n_tiles
+        self.tile_free_ns = [0.0] * plan.chip.all_tiles
         self.memory_free_ns = 0.0
 
     def stage(
@@ -361,8 +368,8 @@ class Clock:
         chip, tile = self.plan.chip, self.plan.chip.tile
         accesses, taken = np.zeros((2, self.plan.chip.n_tiles), dtype=np.int64)
         for shard, (n_asked, n_taken) in zip(round_.shards, layer.accesses(round_, tile.rows_per_access), strict=True):
-            accesses[shard.tile] += n_asked
-            taken[shard.tile] += n_taken
+            accesses[shard.tile % len(accesses)] += n_asked
+            taken[shard.tile % len(taken)] += n_taken
         n_items, n_tiles = int(accesses.max()), int(np.count_nonzero(accesses))
         most, total = int(taken.max()), int(taken.sum())
         inputs = {(shard.group, shard.row_start, shard.row_stop) for shard in round_.shards}
@@ -432,9 +439,9 @@ class Clock:
         rows_of_tile = np.zeros(self.plan.chip.n_tiles, dtype=np.int64)
         rows = cells = copies = 0
         for shard in round_.shards:
-            rows_of_tile[shard.tile] += shard.n_rows
+            rows_of_tile[shard.tile % len(rows_of_tile)] += shard.n_rows
             copies += shard.n_rows * shard.n_columns
-            if shard.replica == 0:
+            if layer.is_first(shard):
                 rows += shard.n_rows
                 cells += shard.n_rows * shard.n_columns
         most = int(rows_of_tile.max())

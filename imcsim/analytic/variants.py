@@ -26,17 +26,21 @@ from imcsim.mapping.instructions import n_instructions
 from imcsim.mapping.many import Choice, Indices, parts_of, spatial_choices, temporal_choices
 from imcsim.mapping.place import (
     Split,
+    as_they_are,
     begins,
     layer_of,
     least_split,
     off_chip_of,
     pack_all,
+    place,
     placed_layer,
     relative_rounds,
     require_samples,
+    spread_out,
     style_of,
 )
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Style
+from imcsim.mapping.spread import dealt_out
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
@@ -44,6 +48,10 @@ Arrays = dict[str, NDArray[Any]]
 
 SHAPE = (
     "n_tiles",
+    "n_banks",
+    "n_chips",
+    "bank_link.topology",
+    "chip_link.topology",
     "double_buffered",
     "tile.n_rows",
     "tile.n_columns",
@@ -122,7 +130,12 @@ def estimate_variants(
         )
     base = chip if isinstance(chip, Chip) else load_chip(chip)
     arrays, n = _arrays(changes)
-    vary(base, {key: values[0].item() for key, values in arrays.items()})  # there may be no such record in this chip
+    for key in arrays:
+        if getattr(base, key.partition(".")[0]) is None:
+            raise ConfigError(
+                f"{key}: must be a key of {base.name}, got one of a record that it lacks; describe it there"
+            )
+    vary(base, {key: values[0].item() for key, values in arrays.items()})  # its kind may lack it
     latency_ns, energy_pJ, area_um2, n_plans = np.zeros(n), np.zeros(n), np.zeros(n), 0
     for shaped, at in _shapes(base, arrays, n):
         rest = {key: values[at] for key, values in arrays.items() if key not in SHAPE}
@@ -243,7 +256,7 @@ class _Group:
         self.layers = [self._with_psums(layer_of(op, graph, chip, n_samples)) for op in graph.ops]
         self.on_tiles = [layer for layer in self.layers if layer.is_on_tiles]
         self.style = style_of(graph, self.on_tiles, chip, style)
-        self.off_chip = off_chip_of(graph, chip, n_samples, self.style)
+        self.off_chip = self._off_chip()
         self.splits = None if splits is None else [self._kept(layer, splits[layer.name]) for layer in self.on_tiles]
         self.n_plans = 0
         self.now_ns, self.memory_free_ns = np.zeros(n), np.zeros(n)
@@ -293,6 +306,19 @@ class _Group:
             )
         return split
 
+    def _off_chip(self) -> frozenset[str]:
+        """Return what is off chip, whatever the splits; of what is resident over several banks they decide."""
+        if self.chip.all_banks == 1:
+            return off_chip_of(self.graph, self.chip, self.n_samples, self.style)
+        if self.style == "temporal":
+            placed = place(self.graph, self.chip, n_samples=self.n_samples, style="temporal", policy=as_they_are)
+            return placed.off_chip
+        return frozenset()
+
+    def _dealt_out(self, layer: LayerPlan) -> LayerPlan:
+        """Return a *layer* that is not resident with the banks that its output goes to."""
+        return layer if self.chip.all_banks == 1 else dealt_out(layer, self.graph, self.chip, self.off_chip)
+
     # the walk through the layers
 
     def _spatial(self) -> None:
@@ -310,8 +336,10 @@ class _Group:
                 for layer, split, rounds in zip(self.on_tiles, splits, packed, strict=True)
             }
             chip = self._chip_of(at)
-            for layer in self.layers:
-                self._add(placed.get(layer.name, layer), at, chip, Clock)
+            all_layers = [placed.get(layer.name, layer) for layer in self.layers]
+            spread, self.off_chip = spread_out(all_layers, self.graph, self.chip, self.style)
+            for layer in spread:
+                self._add(layer, at, chip, Clock)
             self.n_plans += 1
 
     def _temporal(self) -> None:
@@ -331,14 +359,15 @@ class _Group:
         first, plans = np.zeros(self.n, dtype=np.int64), np.zeros(self.n, dtype=np.int64)
         for layer in self.layers:
             if not layer.is_on_tiles:
-                self._add(layer, everywhere, whole, Clock)
+                self._add(self._dealt_out(layer), everywhere, whole, Clock)
                 continue
             choice = choice_of[layer.name]
             plans = _refined(plans, choice.of_variant)
             for split, at in zip(choice.splits, parts_of(choice.of_variant, len(choice.splits)), strict=True):
                 if len(at):
                     rounds, first[at] = self._pack(layer, split, first[at])
-                    self._add(placed_layer(layer, split, rounds, self.chip), at, self._chip_of(at), _SharedClock)
+                    placed = self._dealt_out(placed_layer(layer, split, rounds, self.chip))
+                    self._add(placed, at, self._chip_of(at), _SharedClock)
         self.n_plans = int(plans.max()) + 1
 
     def _pack(self, layer: LayerPlan, split: Split, first: Indices) -> tuple[tuple[Round, ...], Indices]:

@@ -436,6 +436,37 @@ class Network(Sourced):
         return self
 
 
+class Link(Sourced):
+    """Links between equals, the banks of a chip or the chips: one for each direction between two neighbours."""
+
+    topology: Literal["chain", "ring", "all-to-all"]
+    """Who has a link to whom; what goes farther is handed on from neighbour to neighbour, the shorter way round."""
+
+    latency_ns: NotNegative
+    """From one end of a link to the other, with the handing on."""
+
+    bits_per_ns: Positive
+    """Of one link, in its one direction."""
+
+    energy_pJ_per_bit: NotNegative
+    """A bit over one link."""
+
+    silicon: Silicon
+    """One link in its one direction: what drives it and what receives."""
+
+    def n_links(self, n: int) -> int:
+        """Return how many links *n* equals have, each direction counted.
+
+        >>> link = Link.model_construct(topology="ring")
+        >>> [link.n_links(n) for n in (1, 2, 3)]
+        [0, 2, 6]
+        """
+        if n < 2:
+            return 0
+        pairs = {"chain": n - 1, "ring": n if n > 2 else 1, "all-to-all": n * (n - 1) // 2}
+        return 2 * pairs[self.topology]
+
+
 class EnergyPerBit(Sourced):
     """Energy of moving one bit."""
 
@@ -602,7 +633,12 @@ class Machine(Spec):
 
 
 class Chip(Machine):
-    """Everything on one die, with its link to main memory: what networks are placed on."""
+    """What networks are placed on: everything on one die, with its link to main memory; or several such dies.
+
+    Tiles, buffers, reduce unit, SFU and scheduler are those of one bank; a chip has `n_banks` of them, and one network
+    and one main memory, which all its banks share. `n_chips` such chips are one machine: areas, leakage, peaks and
+    energies are those of all of them.
+    """
 
     taken_by = "imcsim run"
 
@@ -611,6 +647,14 @@ class Chip(Machine):
 
     technology: Technology
     n_tiles: Count
+    """Tiles of one bank."""
+
+    n_banks: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Banks of one chip, joined by `bank_link`."""
+
+    n_chips: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Chips that work together, joined by `chip_link`, which ends at bank 0 of each."""
+
     double_buffered: bool
     """Whether weights of the next round are written into idle tiles while the current round computes."""
 
@@ -622,14 +666,23 @@ class Chip(Machine):
     scheduler: Scheduler
     network: Network
     main_memory: MainMemory
+    bank_link: Link | None = None
+    """Between the banks of a chip; None where none is described."""
+
+    chip_link: Link | None = None
+    """Between chips; None where none is described."""
+
     circuit: Circuit | None = None
     """The bitline of a tile; None where none is described."""
 
     figures: dict[str, Figure] = {}
-    """What the paper prints of the whole chip, by name: peak_TOPS, power_mW, area_um2 ..."""
+    """What the paper prints of a whole chip of one bank, by name: peak_TOPS, power_mW, area_um2 ..."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for key, what, link in (("n_banks", "bank_link", self.bank_link), ("n_chips", "chip_link", self.chip_link)):
+            if getattr(self, key) > 1 and link is None:
+                raise ValueError(f"{key}: must be 1 without {what}, got {getattr(self, key)}; describe {what}")
         if self.is_near_memory:
             _check_near_memory(self)
         elif self.tile.access.activity is None:
@@ -638,6 +691,16 @@ class Chip(Machine):
                 "discharge follows the products"
             )
         return self
+
+    @property
+    def all_banks(self) -> int:
+        """Banks of all chips."""
+        return self.n_banks * self.n_chips
+
+    @property
+    def all_tiles(self) -> int:
+        """Tiles of all banks of all chips."""
+        return self.n_tiles * self.all_banks
 
     @property
     def is_near_memory(self) -> bool:

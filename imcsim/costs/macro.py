@@ -148,7 +148,7 @@ def _of_tile(macro: Macro) -> Iterator[MacroFigure]:
         yield MacroFigure(f"tile_TOPS_per_W@{name}", n_operations / energy_pJ, "TOPS/W", "predicted", words)
     interval_ns = access_interval_ns(chip, costs) * delay_factor(own, there)
     tile_um2 = total(line.area_um2 for line in costs.areas if line.component in ("tile.array", "tile.pcu"))
-    area_mm2 = tile_um2 / chip.n_tiles * area_factor(own, there) / UM2_PER_MM2
+    area_mm2 = tile_um2 / chip.all_tiles * area_factor(own, there) / UM2_PER_MM2
     per_area = n_operations / interval_ns / 1000 / area_mm2
     yield MacroFigure("tile_TOPS_per_mm2", per_area, "TOPS/mm2", "predicted", how)
 

@@ -9,7 +9,8 @@ The operating point. Every tile starts an access as soon as array and PCUs allow
   codes, 2 bits each, go back to the activation buffer; vPE and SPE rest;
 * what the network carries beside weights goes over it, as fast as it can;
 * the scheduler issues one instruction per tile and vector, or as many as it can;
-* everything leaks; no weights are written, and main memory rests: its power at full bandwidth is a line of its own.
+* everything leaks; no weights are written, links between banks and chips rest, and so does main memory: its power at
+  full bandwidth is a line of its own.
 
 Nothing here is fitted to the paper's power or area: the differences are printed.
 """
@@ -60,21 +61,22 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
     n_operations = 2 * tile.rows_per_access * tile.n_columns
     interval_ns = access_interval_ns(chip, costs)
     tile_TOPS = n_operations / interval_ns / 1000
-    peak_TOPS = chip.n_tiles * tile_TOPS
+    peak_TOPS = chip.all_tiles * tile_TOPS
     rates = full_rates(chip, costs)
     power, power_shares = power_mW(costs, rates)
     access_pJ, access_shares = power_mW(costs, access_actions(chip), leaking=())
     tile_parts = ("tile.array", f"tile.{chip.converter}")
     tile_rates = {action: rates[action] for action in access_actions(chip)}
     tiles_mW, tiles_shares = power_mW(costs, tile_rates, leaking=tile_parts)
-    tile_mm2 = total(line.area_um2 for line in costs.areas if line.component in tile_parts) / chip.n_tiles / UM2_PER_MM2
+    tiles_um2 = total(line.area_um2 for line in costs.areas if line.component in tile_parts)
+    tile_mm2 = tiles_um2 / chip.all_tiles / UM2_PER_MM2
     tile_area_shares = shares((line.basis, line.area_um2) for line in costs.areas if line.component in tile_parts)
     area_shares = shares((line.basis, line.area_um2) for line in costs.areas)
-    memory_rates = {"main_memory.read": 1 / costs.timings["main_memory.read"].interval_ns}
+    memory_rates = {"main_memory.read": chip.n_chips / costs.timings["main_memory.read"].interval_ns}
     memory_mW, memory_shares = power_mW(costs, memory_rates, leaking=())
     of_time: Shares = {tile.access.basis: 1.0}
     found = [
-        Peak("peak_TOPS", peak_TOPS, "TOPS", "n_tiles x 2 x rows_per_access x n_columns / access interval", of_time),
+        Peak("peak_TOPS", peak_TOPS, "TOPS", "all tiles x 2 x rows_per_access x n_columns / access interval", of_time),
         Peak("power_mW", power, "mW", "all actions at full rate, and leakage; without main memory", power_shares),
         Peak("TOPS_per_W", peak_TOPS / power * 1000, "TOPS/W", "peak_TOPS / power_mW", power_shares),
         Peak("area_um2", costs.area_um2, "um2", "all components", area_shares),
@@ -109,7 +111,7 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
             "reading at full bandwidth; in no other line",
             memory_shares,
         ),
-        Peak("weight_capacity", chip.n_tiles * tile.n_rows * tile.n_columns, "ternary weights", "cells of all tiles"),
+        Peak("weight_capacity", chip.all_tiles * tile.n_rows * tile.n_columns, "ternary weights", "cells of all tiles"),
     ]
     return [beside_paper(peak, chip) for peak in found]
 
@@ -127,7 +129,12 @@ def access_actions(chip: Chip) -> dict[str, float]:
 
 
 def full_rates(chip: Chip, costs: CostTable) -> dict[str, float]:
-    """Return how many of each action happen in a nanosecond at the operating point of this module."""
+    """Return how many of each action happen in a nanosecond at the operating point of this module, in all banks."""
+    return {action: chip.all_banks * rate for action, rate in rates_of_bank(chip, costs).items()}
+
+
+def rates_of_bank(chip: Chip, costs: CostTable) -> dict[str, float]:
+    """Return the same of one bank."""
     tile = chip.tile
     accesses = chip.n_tiles / access_interval_ns(chip, costs)
     vectors = accesses / tile.n_blocks
@@ -183,8 +190,8 @@ def shares(parts: Iterable[tuple[Basis, float]]) -> Shares:
 
 
 def beside_paper(peak: Peak, chip: Chip) -> Peak:
-    """Return *peak* with what the chip's paper prints under the same name."""
+    """Return *peak* with what the chip's paper prints under the same name; of many banks only what is a tile's."""
     figure = chip.figures.get(peak.name)
-    if figure is None:
+    if figure is None or (chip.all_banks > 1 and not peak.name.startswith("tile_")):
         return peak
     return replace(peak, printed=figure.value, printed_basis=figure.basis)

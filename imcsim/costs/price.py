@@ -15,15 +15,16 @@ Actions and the unit that one of them counts:
 | `reduce_unit.add` | one addition |
 | `sfu.relu`, `sfu.vpe`, `sfu.spe`, `sfu.qu` | one element |
 | `network.transfer`, `main_memory.read`, `main_memory.write` | one bit |
+| `bank_link.transfer`, `chip_link.transfer` | one bit over one link |
 | `scheduler.issue` | one instruction |
 
-A timing is that of the whole chip's unit, so its interval is that of a lane divided by the lanes; tiles are timed one
+A timing is that of a bank's whole unit, so its interval is that of a lane divided by the lanes; tiles are timed one
 by one. Conversions are timed for all columns of an access, the rounds of the PCUs, or NMC units, one after the other.
 """
 
 import numpy as np
 
-from imcsim.arch.spec import Basis, Chip, Network, Port, Silicon, Sourced
+from imcsim.arch.spec import Basis, Chip, Link, Network, Port, Silicon, Sourced
 from imcsim.arrays import greatest
 from imcsim.costs import digital, dram, sram
 from imcsim.costs import tile as tile_costs
@@ -147,7 +148,7 @@ def tile_timings(chip: Chip) -> dict[str, Timing]:
 
 def tile_areas(chip: Chip) -> list[ComponentArea]:
     """Return area and leakage of the arrays and PCUs, or NMC units, of all tiles."""
-    tile, at, n_tiles = chip.tile, chip.tile.access.characterized_at, chip.n_tiles
+    tile, at, n_tiles = chip.tile, chip.tile.access.characterized_at, chip.all_tiles
     n_rows, n_columns = tile.n_rows / at.n_rows, tile.n_columns / at.n_columns
     n_pcus, count_max = tile.n_pcus / at.n_pcus, tile.count_max / at.count_max
     cells = n_tiles * tile_costs.array_area(1.0, n_rows, n_columns)
@@ -191,18 +192,36 @@ def memory_lines(chip: Chip) -> list[Cost]:
         line("network.transfer", "network", chip.network.energy_pJ_per_bit, chip.network, "energy_pJ_per_bit"),
         line("main_memory.read", "main_memory", read.energy_pJ_per_bit, read, "read_energy.energy_pJ_per_bit"),
         line("main_memory.write", "main_memory", write.energy_pJ_per_bit, write, "write_energy.energy_pJ_per_bit"),
+        *(
+            line(f"{name}.transfer", name, link.energy_pJ_per_bit, link, "energy_pJ_per_bit")
+            for name, link, _ in links_of(chip)
+        ),
     ]
+
+
+def links_of(chip: Chip) -> list[tuple[str, Link, int]]:
+    """Return the kinds of links in use: the component, what describes it, and how many there are of it."""
+    found = []
+    for name, link, n, times in (
+        ("bank_link", chip.bank_link, chip.n_banks, chip.n_chips),
+        ("chip_link", chip.chip_link, chip.n_chips, 1),
+    ):
+        if n > 1:
+            assert link is not None, "the chip file was checked"
+            found.append((name, link, times * link.n_links(n)))
+    return found
 
 
 def memory_timings(chip: Chip) -> dict[str, Timing]:
     """Return how long a bit takes in the buffers, on the network and in main memory."""
     memory = dram.per_bit(chip.main_memory.latency_ns, chip.main_memory.bits_per_ns)
-    ports: dict[str, Port | Network] = {
+    ports: dict[str, Port | Network | Link] = {
         "activation_buffer.read": chip.activation_buffer.read,
         "activation_buffer.write": chip.activation_buffer.write,
         "psum_buffer.read": chip.psum_buffer.read,
         "psum_buffer.write": chip.psum_buffer.write,
         "network.transfer": chip.network,
+        **{f"{name}.transfer": link for name, link, _ in links_of(chip)},
     }
     return {
         **{action: dram.per_bit(port.latency_ns, port.bits_per_ns) for action, port in ports.items()},
@@ -260,26 +279,29 @@ def digital_timings(chip: Chip) -> dict[str, Timing]:
 
 
 def other_areas(chip: Chip) -> list[ComponentArea]:
-    """Return area and leakage of what stands beside the tiles."""
-    unit = chip.reduce_unit
+    """Return area and leakage of what stands beside the tiles: in each bank, in each chip, and between them."""
+    unit, n_banks = chip.reduce_unit, chip.all_banks
     bits = unit.adder_bits / unit.characterized_at_bits
+    n_adders = n_banks * unit.n_adders
     return [
         *(
             area(
                 name,
-                1,
-                sram.per_capacity(1.0, buffer.capacity_bits, buffer.characterized_at_bits),
+                n_banks,
+                n_banks * sram.per_capacity(1.0, buffer.capacity_bits, buffer.characterized_at_bits),
                 buffer.silicon,
                 scaled=(buffer.capacity_bits / buffer.characterized_at_bits,),
             )
             for name, buffer in (("activation_buffer", chip.activation_buffer), ("psum_buffer", chip.psum_buffer))
         ),
-        area(
-            "reduce_unit", unit.n_adders, unit.n_adders * digital.per_bits(1.0, bits, 1), unit.silicon, scaled=(bits,)
+        area("reduce_unit", n_adders, n_adders * digital.per_bits(1.0, bits, 1), unit.silicon, scaled=(bits,)),
+        *(
+            area(f"sfu.{name}", n_banks * lanes.n_lanes, n_banks * lanes.n_lanes * 1.0, lanes.silicon)
+            for name, lanes in chip.sfu
         ),
-        *(area(f"sfu.{name}", lanes.n_lanes, lanes.n_lanes * 1.0, lanes.silicon) for name, lanes in chip.sfu),
-        area("scheduler", 1, 1.0, chip.scheduler.silicon),
-        area("network", 1, 1.0, chip.network.silicon),
+        area("scheduler", n_banks, n_banks * 1.0, chip.scheduler.silicon),
+        area("network", chip.n_chips, chip.n_chips * 1.0, chip.network.silicon),
+        *(area(name, n, n * 1.0, link.silicon) for name, link, n in links_of(chip)),
     ]
 
 

@@ -90,6 +90,15 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
     raise AssertionError(f"no lane for {type(step).__name__}")
 
 
+def is_elementwise(op: Op) -> bool:
+    """Whether all steps of *op* make each number from one number, and those at its place in other tensors."""
+    return all(isinstance(step, _ELEMENTWISE) for step in op.steps)
+
+
+_ELEMENTWISE = (Abs, Add, Affine, Clip, Flatten, HardSwish, Mul, PRelu, Quantize, Relu, Sigmoid, SpatialAffine, Tanh,
+                Threshold)  # fmt: skip
+
+
 def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
     """Return what the lanes do in turn for *n_hidden* hidden units of one time step: (lane, element operations).
 

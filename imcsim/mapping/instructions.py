@@ -36,8 +36,14 @@ def n_instructions(plan: Plan, layer: LayerPlan) -> int:
 
 
 def is_reloaded(plan: Plan) -> bool:
-    """Whether the program exceeds the scheduler's memory, so that every inference loads it anew."""
-    return sum(n_instructions(plan, layer) for layer in plan.layers) > plan.chip.scheduler.n_entries
+    """Whether the program exceeds the scheduler's memory, so that every inference loads it anew.
+
+    Of several banks each has a scheduler and a part of the program of its own, which is taken to fit.
+    """
+    return (
+        plan.chip.all_banks == 1
+        and sum(n_instructions(plan, layer) for layer in plan.layers) > plan.chip.scheduler.n_entries
+    )
 
 
 def pieces_of(plan: Plan, layer: LayerPlan) -> list[int]:

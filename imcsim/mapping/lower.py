@@ -7,13 +7,16 @@ that have done their part while others still compute.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 from imcsim.costs.dram import channels_of
 from imcsim.costs.price import has_decoder_stage
 from imcsim.costs.table import CostTable
+from imcsim.mapping.across import in_its_bank, write_across, write_setup_across
 from imcsim.mapping.instructions import Loader, is_reloaded
+from imcsim.mapping.links import local_unit, place_of, unit_at
 from imcsim.mapping.plan import LayerPlan, Plan, PsumFlow, Round
 from imcsim.mapping.program import Program, Task
 from imcsim.mapping.recurrent import write_recurrence
@@ -42,12 +45,13 @@ def lower(plan: Plan, costs: CostTable, *, phase: Phase = "inference") -> Progra
     if phase == "setup":
         if plan.is_resident:
             for layer in plan.layers:
-                for r, round_ in enumerate(layer.rounds):
-                    writer.write_weights(layer, r, round_)
+                writer.setup(layer)
     else:
         for layer in plan.layers:
             writer.layer(layer)
-    return Program(tuple(writer.task_of.values()), costs.servers)
+    tasks = tuple(writer.task_of.values())
+    units = {task.unit: local_unit(task.unit) for task in tasks}
+    return Program(tasks, {unit: costs.servers[local] for unit, local in units.items() if local in costs.servers})
 
 
 class _Writer:
@@ -60,7 +64,20 @@ class _Writer:
         self.frontier: tuple[str, ...] = ()  # the tasks that end the layer before, or the time step
         self.step = 0
         self.suffix = ""  # of the tasks of one time step
-        self.readers_of_tile: dict[int, str] = {}  # last accesses of each tile
+        self.bank: int | None = 0  # whose units the tasks are on; None: units that are named in full
+        self.readers_of_bank: dict[int | None, dict[int, str]] = defaultdict(dict)
+
+    @property
+    def readers_of_tile(self) -> dict[int, str]:
+        """The last accesses of each tile of the bank."""
+        return self.readers_of_bank[self.bank]
+
+    @contextmanager
+    def at(self, bank: int | None) -> Iterator[None]:
+        """Write tasks on the units of *bank*."""
+        before, self.bank = self.bank, bank
+        yield
+        self.bank = before
 
     # one task
 
@@ -81,14 +98,17 @@ class _Writer:
     ) -> str:
         """Write a task of *count* repetitions of *action*, in *n_items* items; return its name."""
         timing = self.costs.timings[action]
-        name, after = f"{layer.name}/{what}{self.suffix}", tuple(after)
-        if self.loader is not None:
-            self.loader.written(name, after)
         n_servers, spread = 1, 1.0
         if unit == "main_memory":
             memory = self.plan.chip.main_memory
             n_servers = int(channels_of(count, memory.n_channels, memory.interleave.piece_bits))
             spread = memory.n_channels / n_servers
+        place, after = "", tuple(after)
+        if self.bank is not None:
+            place, unit = place_of(self.plan.chip, self.bank), unit_at(self.plan.chip, self.bank, unit)
+        name = f"{layer.name}/{what}{place and f'.{place[:-1]}'}{self.suffix}"
+        if self.loader is not None:
+            self.loader.written(name, after)
         self.task_of[name] = Task(
             name,
             layer.name,
@@ -108,13 +128,25 @@ class _Writer:
 
     # one layer
 
+    def setup(self, layer: LayerPlan) -> None:
+        """Write the tasks that write the resident weights of *layer*."""
+        if self.plan.chip.all_banks > 1:
+            write_setup_across(self, layer)
+            return
+        for r, round_ in enumerate(layer.rounds):
+            self.write_weights(layer, r, round_)
+
     def layer(self, layer: LayerPlan) -> None:
         plan = self.plan
         op = plan.op_of[layer.name]
         if plan.is_on_host(layer):
             return
         if layer.n_steps:
-            write_recurrence(self, layer)
+            with self.at(layer.home):
+                write_recurrence(self, in_its_bank(layer, plan.chip))
+            return
+        if plan.chip.all_banks > 1:
+            write_across(self, layer)
             return
         lanes = plan.lane_work(layer)
         tensors = [plan.graph.tensors[name] for name in op.inputs]
@@ -286,8 +318,8 @@ class _Writer:
         if not self.plan.chip.double_buffered:
             free += [*self.frontier, *self.readers_of_tile.values()]
         free = list(dict.fromkeys(free))
-        rows = sum(s.n_rows for s in round_.shards if s.replica == 0)
-        bits = sum(s.n_rows * s.n_columns for s in round_.shards if s.replica == 0) * BITS_PER_CELL
+        rows = sum(s.n_rows for s in round_.shards if layer.is_first(s))
+        bits = sum(s.n_rows * s.n_columns for s in round_.shards if layer.is_first(s)) * BITS_PER_CELL
         copies = sum(s.n_rows * s.n_columns for s in round_.shards) * BITS_PER_CELL
         issue = self.issue(layer, f"issue.weights{r}", 1, after=free)
         loaded = self.task(layer, f"weights.round{r}", "main_memory", max(1, rows), "main_memory.read",

@@ -5,12 +5,14 @@ and what fits (tiles, rows, columns, blocks) is one number for all.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imcsim.arch.spec import Chip
+from imcsim.mapping.banks import evenly
 from imcsim.mapping.place import Split, compute_ns, least_split, pack_all, splits_of, time_ns
 from imcsim.mapping.plan import LayerPlan
 
@@ -41,6 +43,9 @@ def spatial_choices(layers: list[LayerPlan], chip: Chip, n: int) -> Iterator[tup
     Variants that have come to the same splits go on together, and part where the layer that takes longest, or the least
     split that is faster, is another one.
     """
+    if chip.all_banks > 1:
+        yield from _choices_across_banks(layers, chip, n)
+        return
     waiting = {tuple(least_split(layer, chip.tile) for layer in layers): np.arange(n)}
     offered = [sorted(splits_of(layer, chip), key=_size) for layer in layers]
     times = [[np.broadcast_to(compute_ns(layer, split, chip), n) for split in splits]
@@ -68,6 +73,31 @@ def spatial_choices(layers: list[LayerPlan], chip: Chip, n: int) -> Iterator[tup
                         waiting[trial] = np.concatenate([waiting[trial], at[part]]) if trial in waiting else at[part]
                         continue
                 going.append((at[part], now[:, part], others))
+
+
+def _choices_across_banks(layers: list[LayerPlan], chip: Chip, n: int) -> Iterator[tuple[list[Split], Indices]]:
+    """Yield the same where there are several banks; each variant is asked for by itself."""
+    offered = {layer.name: list(splits_of(layer, chip)) for layer in layers}
+    times = {(layer.name, split): np.broadcast_to(compute_ns(layer, split, chip), n)
+             for layer in layers for split in offered[layer.name]}  # fmt: skip
+
+    @cache
+    def fits(splits: tuple[Split, ...]) -> bool:
+        return pack_all(layers, list(splits), chip) is not None
+
+    least = [least_split(layer, chip.tile) for layer in layers]
+    answers: dict[tuple[Split, ...], list[int]] = {}
+    for i in range(n):
+
+        def time_ns(layer: LayerPlan, split: Split, i: int = i) -> float:
+            return float(times[layer.name, split][i])
+
+        found, _ = evenly(
+            layers, lambda layer: offered[layer.name], time_ns, lambda splits, _: fits(tuple(splits)), goes_on=True
+        )
+        answers.setdefault(tuple(found or least), []).append(i)
+    for splits, variants in answers.items():
+        yield list(splits), np.array(variants)
 
 
 def _size(split: Split) -> tuple[int, int]:

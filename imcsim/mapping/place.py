@@ -1,11 +1,10 @@
 """A graph and a chip to a plan: split, replicate, assign to rounds."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
-from itertools import pairwise
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -15,19 +14,28 @@ from imcsim.costs.price import price
 from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
 from imcsim.graph import Format, Graph, Op, Product
-from imcsim.mapping.digital import is_on_host, state_bits
+from imcsim.mapping.banks import (
+    evenly,
+    n_chips_needed,
+    pack_banks,
+    rate_across_banks,
+    relative_rounds_across,
+)
+from imcsim.mapping.digital import digital_work, is_elementwise, is_on_host, state_bits
 from imcsim.mapping.instructions import require_instructions_fit
+from imcsim.mapping.packing import (
+    RelativeRound,
+    Split,
+    Tiles,
+    accesses_of_block,
+    chunks,
+    n_banks_for,
+    segments,
+    shards_of,
+)
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style, places_of
+from imcsim.mapping.spread import homes_of, readers_of, with_way
 from imcsim.mapping.streams import live_tensors
-
-
-@dataclass(frozen=True)
-class Split:
-    """How a layer is cut: a policy's answer."""
-
-    n_row_chunks: int
-    n_replicas: int
-
 
 Begin = TypeVar("Begin", int, "np.ndarray")
 """A tile, or an array of one for each variant of the chip."""
@@ -60,16 +68,32 @@ def place(
         layer.name: placed_layer(layer, split, rounds, chip)
         for layer, split, rounds in zip(on_tiles, splits, packed, strict=True)
     }
-    plan = Plan(
-        graph=graph,
-        chip=chip,
-        style=style,
-        n_samples=n_samples,
-        layers=tuple(placed.get(layer.name, layer) for layer in layers),
-        off_chip=off_chip_of(graph, chip, n_samples, style),
-    )
+    spread, off_chip = spread_out([placed.get(layer.name, layer) for layer in layers], graph, chip, style)
+    plan = Plan(graph=graph, chip=chip, style=style, n_samples=n_samples, layers=spread, off_chip=off_chip)
     require_instructions_fit(plan)
     return plan
+
+
+def spread_out(
+    layers: list[LayerPlan], graph: Graph, chip: Chip, style: Style
+) -> tuple[tuple[LayerPlan, ...], frozenset[str]]:
+    """Return placed *layers* with their homes and the banks that take their outputs, and what is off chip."""
+    n_samples = layers[0].n_samples if layers else 1
+    if chip.all_banks == 1:
+        return tuple(layers), off_chip_of(graph, chip, n_samples, style)
+    homes = homes_of(layers, graph, chip, style)
+    readers = readers_of(layers, graph, chip, style, homes)
+    off_chip = frozenset[str]()
+    for bank in range(chip.all_banks):
+        held = {name for name, banks in readers.items() if bank in banks}
+        at_home = {name for name, home in homes.items() if home == bank}
+        off_chip |= off_chip_of(graph, chip, n_samples, style, held=held, at_home=at_home)
+    outputs = [op.output.name for op in graph.ops]
+    spread = [
+        with_way(layer, homes[layer.name], readers[name], chip, is_off_chip=name in off_chip)
+        for layer, name in zip(layers, outputs, strict=True)
+    ]
+    return tuple(spread), off_chip
 
 
 def require_samples(n_samples: int) -> None:
@@ -82,12 +106,13 @@ def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style |
     """Return *style*, or without one spatial where all weights fit at once; raises MappingError where it cannot be."""
     fits = pack_all(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
     if style not in (None, "temporal") and not fits:
-        needed = "; ".join(
-            f"{layer.name} {layer.n_groups * layer.n_rows * layer.n_columns} cells" for layer in on_tiles
-        )
-        capacity = chip.n_tiles * chip.tile.n_rows * chip.tile.n_columns
+        needed = "; ".join(f"{layer.name} {layer.n_cells} cells" for layer in on_tiles)
+        capacity = chip.all_tiles * chip.tile.n_rows * chip.tile.n_columns
+        n_chips = n_chips_needed(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip)
+        others = f", or {n_chips} such chips (n_chips)" if n_chips else ""
         raise MappingError(
-            f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; use temporal"
+            f"{graph.name}: must fit into the {capacity} cells of {chip.name} at once, got {needed}; "
+            f"use temporal{others}"
         )
     return style or ("spatial" if fits else "temporal")
 
@@ -109,7 +134,7 @@ def _cut_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip: 
     return replace(
         layer,
         n_row_chunks=split.n_row_chunks,
-        n_row_sums=sum(len(groups) or 1 for *_, groups in _chunks(layer, split.n_row_chunks, chip.tile)),
+        n_row_sums=sum(len(groups) or 1 for *_, groups in chunks(layer, split.n_row_chunks, chip.tile)),
         n_replicas=split.n_replicas,
         rounds=rounds,
     )
@@ -142,6 +167,8 @@ def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         sense=_sense(product, source, chip),
         bits_per_digit=source.bits_per_digit(tile.serial),
         psum_bits=_psum_bits(product, codec.factors, tile),
+        digital=tuple((lane, n * n_samples) for lane, n in digital_work(op, graph).items()),
+        is_gathered=not is_elementwise(op),
     )
 
 
@@ -176,17 +203,19 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
     """Cut and replicate so that writing and computing take the least time, by formula.
 
     Temporal: layer by layer, the split with the least time of writing plus accesses plus reduction. Spatial: tiles
-    that are left over go, one doubling after the other, to the layer that takes longest.
+    that are left over go, one doubling after the other, to the layer that takes longest; over many banks in one go.
     """
     if style == "temporal":
         return [min(splits_of(layer, chip), key=lambda s: (time_ns(layer, s, chip), s.n_replicas)) for layer in layers]
     splits = [least_split(layer, chip.tile) for layer in layers]
+    if chip.all_banks > 1:
+        return time_across_banks(layers, chip) or splits
 
     @cache
     def sizes(i: int, split: Split) -> list[tuple[int, int]]:
         """Blocks and columns of every shard of a layer."""
         tile = chip.tile
-        shards = (shard for together in _shards(layers[i], split, tile) for shard in together)
+        shards = (shard for together in shards_of(layers[i], split, tile) for shard in together)
         return [(shard.n_blocks(tile.rows_per_access), shard.n_columns) for shard in shards]
 
     while True:
@@ -203,6 +232,18 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
             return splits
 
 
+def time_across_banks(layers: list[LayerPlan], chip: Chip) -> list[Split] | None:
+    """Cut and replicate what is resident in many banks so that the layers that take longest take the least time."""
+    splits, _ = evenly(
+        layers,
+        lambda layer: splits_of(layer, chip),
+        lambda layer, split: compute_ns(layer, split, chip),
+        lambda splits, _: pack_banks(layers, splits, chip, by_work=False) is not None,
+        goes_on=True,
+    )
+    return splits
+
+
 def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]:
     """Cut and replicate so that the busiest tile works as little as can be for one inference, all layers together.
 
@@ -211,6 +252,8 @@ def greatest_rate(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Spl
     must not keep the reduce unit busier than the tiles.
     """
     splits = [least_split(layer, chip.tile) for layer in layers]
+    if chip.all_banks > 1:
+        return rate_across_banks(layers, chip, lambda layer: splits_of(layer, chip)) or splits
     packed = pack_all(layers, splits, chip, by_work=True)
     if packed is None:
         return splits
@@ -256,16 +299,9 @@ def _work_of_tiles(
     for layer, split, rounds in zip(layers, splits, packed, strict=True):
         of_tile = [0.0] * chip.n_tiles
         for shard in (s for round_ in rounds for s in round_.shards):
-            of_tile[shard.tile] += shard.n_blocks(tile.rows_per_access) * _accesses_of_block(layer, split) * interval
+            of_tile[shard.tile] += shard.n_blocks(tile.rows_per_access) * accesses_of_block(layer, split) * interval
         work.append(of_tile)
     return work
-
-
-def _accesses_of_block(layer: LayerPlan, split: Split) -> int:
-    """How often one block is accessed in one inference, in the copy that takes most vectors."""
-    n_together = max(1, layer.n_steps)
-    vectors = -(-layer.n_vectors // n_together // split.n_replicas) * n_together
-    return vectors * layer.n_passes * layer.accesses_per_pass
 
 
 def _rate_key(layers: list[LayerPlan], splits: list[Split], work: list[list[float]], chip: Chip) -> tuple[float, int]:
@@ -317,43 +353,45 @@ def least_split(layer: LayerPlan, tile: Tile) -> Split:
 
 def splits_of(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     """Yield the splits worth trying: as many chunks of rows as blocks allow, as many copies as tiles allow."""
-    tile = chip.tile
+    tile, n_tiles = chip.tile, n_banks_for(layer, chip) * chip.n_tiles
     n_blocks = layer.n_blocks(tile.rows_per_access)
     least = least_split(layer, tile).n_row_chunks
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
-        pieces = layer.n_groups * n_chunks * len(_segments(layer, tile))
+        pieces = layer.n_groups * n_chunks * len(segments(layer, tile))
         n_replicas, most = 1, layer.n_vectors // max(1, layer.n_steps)
-        while n_replicas <= most and (n_replicas == 1 or pieces * n_replicas <= chip.n_tiles):
+        while n_replicas <= most and (n_replicas == 1 or pieces * n_replicas <= n_tiles):
             yield Split(n_chunks, n_replicas)
             n_replicas *= 2
 
 
 def compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     """Return about how long accesses and reduction take; an array where numbers of the chip are arrays."""
-    tile = chip.tile
+    tile, n_banks = chip.tile, n_banks_for(layer, chip)
     interval = greatest(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
     n_blocks = layer.n_blocks(tile.rows_per_access)
-    pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile))
-    pieces_per_tile = -(-pieces * split.n_replicas // chip.n_tiles)
+    pieces = layer.n_groups * split.n_row_chunks * len(segments(layer, tile))
+    pieces_per_tile = -(-pieces * split.n_replicas // (n_banks * chip.n_tiles))
     n_together = max(1, layer.n_steps)
     n_vectors = -(-layer.n_vectors // n_together // split.n_replicas) * n_together
     accesses = n_vectors * -(-n_blocks // split.n_row_chunks) * pieces_per_tile
-    reduce = layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns / chip.reduce_unit.n_adders
+    adds = layer.n_vectors * layer.n_groups * (split.n_row_chunks - 1) * layer.n_columns
+    reduce = adds / (n_banks * chip.reduce_unit.n_adders)
     times = (accesses * layer.n_passes * layer.accesses_per_pass * interval, reduce * chip.reduce_unit.add.interval_ns)
     return sum(times) if layer.n_steps else greatest(*times)  # the next time step waits until the last sum is there
 
 
 def time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     """Return about how long writing and computing take; an array where numbers of the chip are arrays."""
-    tile = chip.tile
-    pieces = layer.n_groups * split.n_row_chunks * len(_segments(layer, tile)) * split.n_replicas
-    rows = -(-layer.n_rows // split.n_row_chunks) * -(-pieces // chip.n_tiles)
-    cells = layer.n_groups * layer.n_rows * layer.n_columns
+    tile, n_banks = chip.tile, n_banks_for(layer, chip)
+    n_chips = -(-n_banks // chip.n_banks)
+    pieces = layer.n_groups * split.n_row_chunks * len(segments(layer, tile)) * split.n_replicas
+    rows = -(-layer.n_rows // split.n_row_chunks) * -(-pieces // (n_banks * chip.n_tiles))
+    cells = layer.n_cells
     write = greatest(
         rows * tile.write_row.latency_ns,
-        2 * cells / chip.main_memory.bits_per_ns,
-        2 * cells * split.n_replicas / chip.network.bits_per_ns,
+        2 * cells / (n_chips * chip.main_memory.bits_per_ns),
+        2 * cells * split.n_replicas / (n_chips * chip.network.bits_per_ns),
     )
     return write + compute_ns(layer, split, chip)
 
@@ -361,10 +399,10 @@ def time_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
 def energy_pJ(layer: LayerPlan, split: Split, chip: Chip, costs: CostTable) -> float:
     """Return the energy of writing, accesses and reduction, without leakage."""
     cut = _cut_layer(layer, split, (), chip)
-    cells = layer.n_groups * layer.n_rows * layer.n_columns
+    cells = layer.n_cells
     accesses = layer.n_vectors * layer.n_passes * layer.accesses_per_pass * layer.n_groups
     accesses *= layer.n_blocks(chip.tile.rows_per_access)
-    n_segments = len(_segments(layer, chip.tile))
+    n_segments = len(segments(layer, chip.tile))
     psums = layer.n_vectors * layer.n_groups * layer.n_outputs * cut.psums_per_output * (cut.psums_per_output > 1)
     words = -(-layer.psum_bits // chip.reduce_unit.adder_bits)
     spent = {
@@ -392,106 +430,6 @@ POLICIES: dict[str, Policy] = {
 # --- packing ----------------------------------------------------------------------------------------------------
 
 
-class _Free(NamedTuple):
-    """A free rectangle of a tile, in blocks and columns."""
-
-    block: int
-    column: int
-    n_blocks: int
-    n_columns: int
-
-
-class _Tiles:
-    """Tiles that fill up, rectangle by rectangle."""
-
-    def __init__(self, chip: Chip) -> None:
-        tile = chip.tile
-        self.rows_per_access = tile.rows_per_access
-        self.free = [[_Free(0, 0, tile.n_blocks, tile.n_columns)] for _ in range(chip.n_tiles)]
-        self.load = [0] * chip.n_tiles
-
-    def put(self, shard: Shard, load_of_layer: dict[int, int], work: int = 1) -> Shard | None:
-        """Place *shard* in the tile that this layer burdens least; None where it fits nowhere.
-
-        *work* is what each of its blocks burdens a tile with.
-        """
-        found = self.take(shard.n_blocks(self.rows_per_access), shard.n_columns, load_of_layer, work)
-        if found is None:
-            return None
-        tile, space = found
-        return replace(shard, tile=tile, block=space.block, column=space.column)
-
-    def take(
-        self, n_blocks: int, n_columns: int, load_of_layer: dict[int, int], work: int = 1
-    ) -> tuple[int, _Free] | None:
-        """Fill a rectangle in the tile that this layer burdens least; return the tile and the space it was taken of."""
-        best: tuple[tuple[int, int], int, int] | None = None
-        for tile, rectangles in enumerate(self.free):
-            key = (load_of_layer[tile], self.load[tile])
-            if best is not None and key >= best[0]:
-                continue
-            least, found = 0, -1
-            for i, space in enumerate(rectangles):
-                if space.n_blocks >= n_blocks and space.n_columns >= n_columns:
-                    size = space.n_blocks * space.n_columns
-                    if found < 0 or size < least:
-                        least, found = size, i
-            if found >= 0:
-                best = (key, tile, found)
-        if best is None:
-            return None
-        _, tile, i = best
-        space = self.free[tile].pop(i)
-        if space.n_blocks > n_blocks:  # below
-            self.free[tile].append(
-                _Free(space.block + n_blocks, space.column, space.n_blocks - n_blocks, space.n_columns)
-            )
-        if space.n_columns > n_columns:  # beside
-            self.free[tile].append(_Free(space.block, space.column + n_columns, n_blocks, space.n_columns - n_columns))
-        self.load[tile] += n_blocks * work
-        load_of_layer[tile] += n_blocks
-        return tile, space
-
-
-def _segments(layer: LayerPlan, tile: Tile) -> list[tuple[int, int]]:
-    """Columns of each segment: all planes of as many outputs as a tile holds side by side."""
-    width = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
-    return [(start, min(start + width, layer.n_columns)) for start in range(0, layer.n_columns, width)]
-
-
-def _chunks(layer: LayerPlan, n_chunks: int, tile: Tile) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Rows of each chunk, and how they fall into input groups: whole blocks, as even as they can be."""
-    n_blocks = layer.n_blocks(tile.rows_per_access)
-    cuts = [i * n_blocks // n_chunks for i in range(n_chunks)] + [n_blocks]
-    if not layer.row_groups:
-        rows = [cut * tile.rows_per_access for cut in cuts[:-1]] + [layer.n_rows]
-        return [(start, stop, ()) for start, stop in pairwise(rows)]
-    blocks = [  # input group and rows of each
-        (group, min(tile.rows_per_access, n_rows - start))
-        for group, n_rows in enumerate(layer.row_groups)
-        for start in range(0, n_rows, tile.rows_per_access)
-    ]
-    chunks, row = [], 0
-    for first, last in pairwise(cuts):
-        sizes: Counter[int] = Counter()
-        for group, n_rows in blocks[first:last]:
-            sizes[group] += n_rows
-        chunks.append((row, row + sizes.total(), tuple(sizes.values())))
-        row += sizes.total()
-    return chunks
-
-
-def _shards(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]:
-    """Yield the shards that add up to the same outputs, all copies: they belong into one round."""
-    for group in range(layer.n_groups):
-        for column_start, column_stop in _segments(layer, tile):
-            yield [
-                Shard(layer.name, group, replica, start, stop, column_start, column_stop, -1, -1, -1, row_groups)
-                for replica in range(split.n_replicas)
-                for start, stop, row_groups in _chunks(layer, split.n_row_chunks, tile)
-            ]
-
-
 def pack_all(
     layers: list[LayerPlan], splits: list[Split], chip: Chip, *, by_work: bool = False
 ) -> list[tuple[Round, ...]] | None:
@@ -499,20 +437,19 @@ def pack_all(
 
     A shard goes where its own layer burdens a tile least; *by_work*: where all layers together do, by their accesses.
     """
-    cells = sum(
-        layer.n_groups * layer.n_rows * layer.n_columns * split.n_replicas
-        for layer, split in zip(layers, splits, strict=True)
-    )
+    if chip.all_banks > 1:
+        return pack_banks(layers, splits, chip, by_work=by_work)
+    cells = sum(layer.n_cells * split.n_replicas for layer, split in zip(layers, splits, strict=True))
     if cells > chip.n_tiles * chip.tile.n_rows * chip.tile.n_columns:
         return None
-    tiles = _Tiles(chip)
+    tiles = Tiles(chip)
     rounds: list[tuple[Round, ...]] = []
     for layer, split in zip(layers, splits, strict=True):
         load: dict[int, int] = defaultdict(int)
         placed = []
-        for shard in (shard for together in _shards(layer, split, chip.tile) for shard in together):
+        for shard in (shard for together in shards_of(layer, split, chip.tile) for shard in together):
             if by_work:
-                done = tiles.put(shard, defaultdict(int), work=_accesses_of_block(layer, split))
+                done = tiles.put(shard, defaultdict(int), work=accesses_of_block(layer, split))
             else:
                 done = tiles.put(shard, load)
             if done is None:
@@ -527,7 +464,7 @@ def _all_fit(sizes: list[list[tuple[int, int]]], chip: Chip) -> bool:
     room = chip.n_tiles * chip.tile.n_blocks * chip.tile.n_columns
     if sum(n_blocks * n_columns for layer in sizes for n_blocks, n_columns in layer) > room:
         return False
-    tiles = _Tiles(chip)
+    tiles = Tiles(chip)
     for layer in sizes:
         load: dict[int, int] = defaultdict(int)
         if any(tiles.take(n_blocks, n_columns, load) is None for n_blocks, n_columns in layer):
@@ -546,43 +483,33 @@ def _pack_rounds(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> li
     return packed
 
 
-def _begun(round_: "RelativeRound", begin: int, n_tiles: int) -> Round:
+def _begun(round_: RelativeRound, begin: int, n_tiles: int) -> Round:
     if not begin:
         return Round(round_.shards)
-    return Round(tuple(replace(shard, tile=(shard.tile + begin) % n_tiles) for shard in round_.shards))
-
-
-class RelativeRound(NamedTuple):
-    """A round wherever it may begin."""
-
-    shards: tuple[Shard, ...]
-    """Their tiles are counted from the one that the round begins at."""
-
-    tiles: tuple[int, ...]
-    """The tiles in use, counted likewise."""
-
-    goes_on: bool
-    """Whether it goes on with the outputs of the round before, beginning at the same tile, or behind its tiles."""
+    moved = [shard.tile // n_tiles * n_tiles + (shard.tile + begin) % n_tiles for shard in round_.shards]
+    return Round(tuple(replace(shard, tile=tile) for shard, tile in zip(round_.shards, moved, strict=True)))
 
 
 def relative_rounds(layer: LayerPlan, split: Split, chip: Chip) -> list[RelativeRound]:
     """Return the rounds of a layer; each holds whole outputs wherever the tiles suffice for one segment."""
+    if chip.all_banks > 1:
+        return relative_rounds_across(layer, split, chip)
     rounds: list[RelativeRound] = []
-    tiles, load, placed = _Tiles(chip), defaultdict[int, int](int), list[Shard]()
+    tiles, load, placed = Tiles(chip), defaultdict[int, int](int), list[Shard]()
     goes_on = False
 
     def end() -> None:
         rounds.append(RelativeRound(tuple(placed), tuple(sorted({shard.tile for shard in placed})), goes_on))
 
-    for together in _shards(layer, split, chip.tile):
+    for together in shards_of(layer, split, chip.tile):
         if placed and not _fit(tiles, load, together):
             end()
-            tiles, load, placed, goes_on = _Tiles(chip), defaultdict(int), [], False
+            tiles, load, placed, goes_on = Tiles(chip), defaultdict(int), [], False
         for shard in together:
             done = tiles.put(shard, load)
             if done is None:
                 end()
-                tiles, load, placed, goes_on = _Tiles(chip), defaultdict(int), [], True
+                tiles, load, placed, goes_on = Tiles(chip), defaultdict(int), [], True
                 done = tiles.put(shard, load)
                 assert done is not None, "a shard is never larger than a tile"
             placed.append(done)
@@ -604,11 +531,9 @@ def begins(rounds: list[RelativeRound], first: Begin, n_tiles: int) -> Iterator[
     yield first
 
 
-def _fit(tiles: _Tiles, load: dict[int, int], together: list[Shard]) -> bool:
+def _fit(tiles: Tiles, load: dict[int, int], together: list[Shard]) -> bool:
     """Whether *together* fit into *tiles*, tried on a copy."""
-    copy = object.__new__(_Tiles)
-    copy.rows_per_access = tiles.rows_per_access
-    copy.free, copy.load = [list(free) for free in tiles.free], list(tiles.load)
+    copy = tiles.copy()
     loads = defaultdict(int, load)
     return all(copy.put(shard, loads) is not None for shard in together)
 
@@ -616,33 +541,44 @@ def _fit(tiles: _Tiles, load: dict[int, int], together: list[Shard]) -> bool:
 # --- buffers ----------------------------------------------------------------------------------------------------
 
 
-def off_chip_of(graph: Graph, chip: Chip, n_samples: int, style: Style) -> frozenset[str]:
+def off_chip_of(
+    graph: Graph,
+    chip: Chip,
+    n_samples: int,
+    style: Style,
+    *,
+    held: Collection[str] | None = None,
+    at_home: Collection[str] | None = None,
+) -> frozenset[str]:
     """Return the tensors that the activation buffer cannot hold: the largest ones of every op that needs too much.
 
     The state of a recurrent layer lies there too. Pipelined, all layers are at work at once, so that all tensors lie
     there together, those of several inferences.
 
     The network's input always comes from main memory, as the codes that the host hands over, and its output
-    always goes there.
+    always goes there. Of several banks one has a buffer for the tensors *held* and the states of the ops *at_home*.
     """
     off_chip = {graph.output}
     if any(graph.input.name in op.inputs and not is_on_host(op, graph) for op in graph.ops):
         off_chip.add(graph.input.name)
     off_chip |= {op.output.name for op in graph.ops if is_on_host(op, graph)}
     made_at = {graph.input.name: -1} | {op.output.name: i for i, op in enumerate(graph.ops)}
+    here = {name for name in made_at if held is None or name in held}
+    states = [state_bits(op) if at_home is None or op.name in at_home else 0 for op in graph.ops]
     if style == "pipelined":
         places = places_of(graph, style)
         kept = sorted(
-            (op.output for op in graph.ops if op.output.name not in off_chip),
+            (op.output for op in graph.ops if op.output.name not in off_chip and op.output.name in here),
             key=lambda tensor: (places[tensor.name] * tensor.n_bits, made_at[tensor.name]),
         )
-        left = chip.activation_buffer.capacity_bits - sum(state_bits(op) for op in graph.ops) * n_samples
+        left = chip.activation_buffer.capacity_bits - sum(states) * n_samples
         while kept and sum(places[tensor.name] * tensor.n_bits for tensor in kept) * n_samples > left:
             off_chip.add(kept.pop().name)
         return frozenset(off_chip)
     for i in range(len(graph.ops)):
-        live = sorted(live_tensors(graph, i, off_chip), key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
-        left = chip.activation_buffer.capacity_bits - state_bits(graph.ops[i]) * n_samples
+        live = [tensor for tensor in live_tensors(graph, i, off_chip) if tensor.name in here]
+        live.sort(key=lambda tensor: (tensor.n_bits, made_at[tensor.name]))
+        left = chip.activation_buffer.capacity_bits - states[i] * n_samples
         while live and sum(tensor.n_bits for tensor in live) * n_samples > left:
             off_chip.add(live.pop().name)
     return frozenset(off_chip)

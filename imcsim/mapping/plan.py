@@ -180,10 +180,40 @@ class LayerPlan:
     skipped_share: float = 0.0
     """Share of its accesses that a chip leaves out because they drive no input; see `Plan.skipping`."""
 
+    digital: tuple[tuple[str, int], ...] = ()
+    """Element operations of its steps by lane, all samples together."""
+
+    is_gathered: bool = False
+    """Whether its steps need sums of several outputs or vectors at a time, so that one bank does them all."""
+
+    home: int = 0
+    """The bank, counted over all chips, that does what is done in one bank."""
+
+    goes_to: tuple[int, ...] = ()
+    """Where there are several banks: those that take its whole output; none: each that makes a part keeps that."""
+
     @property
     def is_on_tiles(self) -> bool:
         """Whether the op has a product."""
         return self.n_vectors > 0
+
+    @property
+    def n_cells(self) -> int:
+        """Cells of one copy, all groups together."""
+        return self.n_groups * self.n_rows * self.n_columns
+
+    @cached_property
+    def first_copy(self) -> dict[tuple[int, int, int], int]:
+        """The first copy of each part of the weights: by group, first row and first column."""
+        first: dict[tuple[int, int, int], int] = {}
+        for s in (s for round_ in self.rounds for s in round_.shards):
+            place = s.group, s.row_start, s.column_start
+            first[place] = min(s.replica, first.get(place, s.replica))
+        return first
+
+    def is_first(self, shard: Shard) -> bool:
+        """Whether *shard* is the copy that main memory is read for."""
+        return self.first_copy[shard.group, shard.row_start, shard.column_start] == shard.replica
 
     @property
     def n_outputs(self) -> int:
@@ -312,15 +342,18 @@ class Plan:
         """
         capacity = self.chip.psum_buffer.capacity_bits
         last_round: dict[tuple[int, int], int] = {}
+        copies: dict[tuple[int, int], set[int]] = {}
         for r, round_ in enumerate(layer.rounds):
             last_round.update({(s.group, s.column_start): r for s in round_.shards})
+            for s in round_.shards:
+                copies.setdefault((s.group, s.column_start), set()).add(s.replica)
         rounds_of = Counter(
             place for round_ in layer.rounds for place in {(s.group, s.column_start) for s in round_.shards}
         )
         room_bits = capacity // 2 if max(rounds_of.values()) > 1 else capacity
         flows, kept, spilt = list[PsumFlow](), 0, 0
         for r, round_ in enumerate(layer.rounds):
-            written = waiting = columns = 0
+            written = waiting = columns = 0  # columns of all vectors
             done = set()
             for s in round_.shards:
                 n = layer.psums_of(s)
@@ -329,7 +362,7 @@ class Plan:
                     waiting += n * layer.psum_bits
                 elif (s.group, s.column_start) not in done:
                     done.add((s.group, s.column_start))
-                    columns += s.n_columns
+                    columns += s.n_columns * sum(map(layer.vectors_of, copies[s.group, s.column_start]))
             fetched = spilt if columns else 0
             if columns:
                 kept = spilt = 0
@@ -337,8 +370,8 @@ class Plan:
             kept, spilt = kept + waiting - spills, spilt + spills
             per_vector = -(-written * layer.psum_bits // layer.n_vectors)
             parts = -(-2 * per_vector // room_bits)
-            flows.append(PsumFlow(written, columns * layer.n_vectors * layer.n_row_sums,
-                                  columns // layer.n_weight_planes * layer.n_vectors, spills, fetched,
+            outputs = columns // layer.n_weight_planes
+            flows.append(PsumFlow(written, columns * layer.n_row_sums, outputs, spills, fetched,
                                   parts, greatest(2, room_bits // -(-per_vector // parts))))  # fmt: skip
         return flows
 

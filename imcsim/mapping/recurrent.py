@@ -9,6 +9,7 @@ once are written again in every time step.
 from typing import TYPE_CHECKING
 
 from imcsim.graph.recurrent import PARTS
+from imcsim.mapping.across import send
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
 from imcsim.mapping.plan import LayerPlan
 
@@ -30,7 +31,10 @@ def write_recurrence(writer: "_Writer", layer: LayerPlan) -> None:
         arrived = [writer.fetch(step, "fetch", bits, n, after=ends[t])] if source.name in plan.off_chip else []
         sums = writer.product(step, arrived, is_resident=t > 0 and len(layer.rounds) == 1)
         made, state = _cell(writer, step, sums, state, is_last=t == layer.n_steps - 1)
-        stored = writer.store(step, n, [made], output.n_bits // layer.n_steps * n)
+        bits = output.n_bits // layer.n_steps * n
+        stored = writer.store(step, n, [made], bits)
+        others = [bank for bank in layer.goes_to if bank != layer.home]
+        writer.frontier += tuple(send(writer, step, n, {layer.home: ([made], bits)}, others))
         if t < layer.n_steps - 1:
             writer.frontier = (stored,)  # what goes on to main memory holds up nobody but the next layer
         ends.append(writer.frontier)

@@ -3,7 +3,8 @@
 A request does the tasks of one inference, under names that end in ``#`` and its number. It begins when it arrives.
 What holds it back, beside the units that all share:
 
-* a task waits until the same task of the request before has ended, so that requests stay in their order;
+* a task waits until the same task of the request before has ended, so that requests stay in their order; on a link
+  between banks, whose ends may be far apart, they are in order as it is;
 * a recurrent layer, whose state there is once, is left by one request before the next one enters;
 * a layer is entered when the activation buffer has a place for its output: when that of the request `places_of`
   earlier has been read;
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from imcsim.costs.table import CostTable
+from imcsim.mapping.links import is_link, local_unit
 from imcsim.mapping.lower import lower
 from imcsim.mapping.plan import Plan
 from imcsim.mapping.program import Program, Task
@@ -63,10 +65,10 @@ def _gates(plan: Plan, once: Program) -> Gates:
         output = plan.op_of[layer.name].output.name
         entrances, exits = _ends(tasks)
         for task in tasks:
-            is_from_memory = task.unit == "main_memory"
+            is_from_memory = local_unit(task.unit) == "main_memory"
             if layer.n_steps:
                 gates[task.name] += [(name, 1) for name in exits if task.name in entrances]
-            elif not is_from_memory:
+            elif not is_from_memory and not is_link(task.unit):
                 gates[task.name].append((task.name, 1))
             if task.name not in entrances:
                 continue
@@ -82,7 +84,7 @@ def _reads(tasks: list[Task]) -> list[str]:
     return [
         task.name
         for task in tasks
-        if task.unit == "activation_buffer.read" and not task.name.startswith(f"{task.layer}/spill")
+        if local_unit(task.unit) == "activation_buffer.read" and not task.name.startswith(f"{task.layer}/spill")
     ]
 
 
@@ -93,6 +95,6 @@ def _ends(tasks: list[Task]) -> tuple[set[str], list[str]]:
     """
     names = {task.name for task in tasks}
     entrances = {task.name for task in tasks if not names & {*task.after, *task.streams}}
-    on_chip = [task for task in tasks if task.unit != "main_memory"]
+    on_chip = [task for task in tasks if local_unit(task.unit) != "main_memory"]
     needed = {name for task in on_chip for name in (*task.after, *task.streams)}
     return entrances, [task.name for task in on_chip if task.name not in needed]

@@ -23,12 +23,12 @@ def room_of_streams(plan: Plan, layer: LayerPlan) -> int | None:
     """Return how many items of each of its streams *layer* has room for; None where all of them have.
 
     Pipelined, all layers are at work at once: the streams of each have as much room as those of another. Time steps of
-    recurrent layers are fetched one ahead, whatever the room.
+    recurrent layers are fetched one ahead, whatever the room; so are the streams of a chip of several banks.
     """
     graph, op = plan.graph, plan.op_of[layer.name]
     streamed = _streamed(op, plan)
     bits = layer.n_samples * sum(tensor.n_bits for tensor in streamed)
-    if not bits or layer.n_steps:
+    if not bits or layer.n_steps or plan.chip.all_banks > 1:
         return None
     if plan.style == "pipelined":
         kept = [each.output for each in graph.ops if each.output.name not in plan.off_chip]

@@ -5,6 +5,8 @@ thirty. The functions take the table of all rows of a run; where it holds rows o
 `main_engine`, unless told which.
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
@@ -13,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from imcsim.arch.spec import BASES
+from imcsim.mapping.links import component_of_unit
 from imcsim.report.load import LayerSummary
 from imcsim.report.totals import ABOUT_TIME, ENGINES, GROUPS, group_of
 
@@ -266,15 +269,19 @@ def timeline(spans: pd.DataFrame) -> Timeline:
     ``array``, ``write`` and ``pcu`` or ``nmc`` of a tile, and ``unit`` for what all tiles share.
     """
     latency_ns = float(spans.end_ns.max()) if len(spans) else 0.0
-    parts = spans.unit.str.extract(r"^tile(?P<tile>\d+)(?:\.(?P<part>.*))?$")
+    parts = spans.unit.str.extract(r"^(?P<tile>(?:chip\d+\.)?(?:bank\d+\.)?tile\d+)(?:\.(?P<part>.*))?$")
     of_tile = parts.tile.notna()
-    tile = parts.tile[of_tile].astype(int)
-    tiles = sorted(set(tile))
+    tile = parts.tile[of_tile]
+    tiles = sorted(set(tile), key=_numbers)
     per_lane = -(-len(tiles) // MOST_TILE_LANES) or 1
     lane_of_tile = {number: i // per_lane for i, number in enumerate(tiles)}
     lanes = [_tiles_name(tiles[i : i + per_lane]) for i in range(0, len(tiles), per_lane)]
-    shared = sorted(set(spans.unit[~of_tile]), key=_place_of_unit)
-    lane_of_unit = {unit: len(lanes) + i for i, unit in enumerate(shared)}
+    units = sorted(set(spans.unit[~of_tile]), key=_place_of_unit)
+    kinds = {unit: component_of_unit(unit) if len(units) > MOST_TILE_LANES else unit for unit in units}
+    of_kind = Counter(kinds.values())
+    shared = [kind if n == 1 else f"{kind} ({n})" for kind, n in of_kind.items()]
+    place_of_kind = {kind: len(lanes) + i for i, kind in enumerate(of_kind)}
+    lane_of_unit = {unit: place_of_kind[kind] for unit, kind in kinds.items()}
 
     lane = pd.Series(0, index=spans.index)
     lane[of_tile] = tile.map(lane_of_tile)
@@ -283,9 +290,7 @@ def timeline(spans: pd.DataFrame) -> Timeline:
     stage[of_tile] = parts.part[of_tile].fillna("array").where(parts.part[of_tile].isin(CONVERTERS), "array")
     stage[of_tile & spans.component.str.startswith("tile.write")] = "write"
 
-    n_units = dict.fromkeys(lane_of_unit.values(), 1)
-    for i in lane_of_tile.values():
-        n_units[i] = n_units.get(i, 0) + 1
+    n_units = Counter([*lane_of_unit.values(), *lane_of_tile.values()])
     busy = spans.busy_ns.where(~stage.isin(CONVERTERS), 0.0).groupby(lane).sum()
     utilizations = [
         float(busy.get(i, 0.0)) / (n_units[i] * latency_ns) if latency_ns else 0.0
@@ -302,12 +307,22 @@ def timeline(spans: pd.DataFrame) -> Timeline:
     )
 
 
-def _tiles_name(tiles: Sequence[int]) -> str:
-    return f"tile {tiles[0]}" if len(tiles) == 1 else f"tiles {tiles[0]}-{tiles[-1]}"
+def _tiles_name(tiles: Sequence[str]) -> str:
+    """Return the name of a lane, from the names of its first and last tile."""
+    first, last = (tiles[i].rpartition("tile") for i in (0, -1))
+    if len(tiles) == 1:
+        return f"{first[0]}tile {first[2]}"
+    return f"{first[0]}tiles {first[2]}-{last[0] if last[0] != first[0] else ''}{last[2]}"
 
 
-def _place_of_unit(unit: str) -> tuple[int, str]:
-    return GROUPS.index(group_of(unit)), unit
+def _numbers(unit: str) -> list[int]:
+    """Return the numbers in the name of a unit, to sort by."""
+    return [int(number) for number in re.findall(r"\d+", unit)]
+
+
+def _place_of_unit(unit: str) -> tuple[int, str, list[int]]:
+    component = component_of_unit(unit)
+    return GROUPS.index(group_of(component)), component, _numbers(unit)
 
 
 def _merged(spans: pd.DataFrame, gap_ns: float) -> pd.DataFrame:

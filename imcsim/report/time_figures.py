@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from imcsim.mapping.links import component_of_unit, local_unit
 from imcsim.report.figures import WIDTH_INCHES, _box, _timeline_legend
 from imcsim.report.load import RunFolder
 from imcsim.report.palette import axis_unit, layer_colours
@@ -18,7 +19,8 @@ from imcsim.report.tables import _merged, solidity
 from imcsim.units import percent
 
 MOST_TILES = 3
-"""So many arrays, and so many PCUs or NMC units, have a row of their own if there are more: those most on the path."""
+"""So many arrays, and so many PCUs, NMC units or other units of many banks, have a row of their own where there are
+more: those with most of the path."""
 
 TO_AND_FRO = 0.01
 """A stay of the path in a row that is a smaller share of the time has no line back to where the path came from."""
@@ -27,6 +29,8 @@ _FLOW = (
     "scheduler",
     "main_memory",
     "network",
+    "chip_link",
+    "bank_link",
     "activation_buffer",
     "decoder",
     "array",
@@ -63,14 +67,15 @@ def rows_of_units(spans: pd.DataFrame, path: pd.DataFrame) -> list[Row]:
     busy = spans.groupby("unit").busy_ns.sum()
     groups: dict[str, list[str]] = {}
     for unit in dict.fromkeys(spans.unit):
-        groups.setdefault(unit.partition(".")[2] if unit.startswith("tile") else unit, []).append(unit)
+        groups.setdefault(component_of_unit(unit).removeprefix("tile."), []).append(unit)
     rows = []
     for kind in sorted(groups, key=_place_in_flow):
         units = sorted(groups[kind], key=lambda unit: (-on_path.get(unit, 0.0), -busy[unit], len(unit), unit))
         n_alone = len(units) if len(units) <= MOST_TILES + 1 else MOST_TILES
         rows += [Row(unit, (unit,)) for unit in sorted(units[:n_alone], key=lambda unit: (len(unit), unit))]
         if rest := units[n_alone:]:
-            rows.append(Row(f"{len(rest)} other tiles' {kind}", tuple(rest)))
+            whose = "tiles' " if local_unit(rest[0]).startswith("tile") else ""
+            rows.append(Row(f"{len(rest)} other {whose}{kind}", tuple(rest)))
     return rows
 
 

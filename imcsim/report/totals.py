@@ -43,6 +43,8 @@ _GROUP_OF_BEGINNING = {
     "reduce_unit": "Reduce unit",
     "sfu": "SFU",
     "network": "Network",
+    "bank_link": "Network",
+    "chip_link": "Network",
     "main_memory": "Main memory",
     "scheduler": "Scheduler",
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from imcsim.mapping.links import component_of_unit
 from imcsim.sim.critical_path import Segment, critical_path
 from imcsim.sim.stalls import Use, use_of_units
 from imcsim.sim.trace import Trace
@@ -30,6 +31,8 @@ _WORDS = {
     "sfu": "the SFU",
     "network": "the network",
     "main_memory": "main memory",
+    "bank_link": "the links between banks",
+    "chip_link": "the links between chips",
     "scheduler": "the scheduler",
 }
 
@@ -113,7 +116,7 @@ class TimeExplanation:
         """The time of all units of a component together; arrays do accesses and row writes."""
         uses: dict[str, Use] = {}
         for unit, use in self.units.items():
-            name = f"tile.{unit.partition('.')[2]}" if unit.startswith("tile") else unit
+            name = component_of_unit(unit)
             uses[name] = uses.get(name, Use()) + use
         return uses
 

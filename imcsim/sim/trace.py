@@ -10,6 +10,7 @@ from pathlib import Path
 from imcsim.costs.activity import Activity
 from imcsim.costs.rows import dynamic_energy_pJ, energy_rows, leak_rows
 from imcsim.costs.table import CostTable
+from imcsim.mapping.links import component_of_unit
 from imcsim.mapping.lower import Phase
 from imcsim.mapping.plan import Plan
 from imcsim.mapping.program import Program
@@ -103,8 +104,7 @@ class Trace:
         """Return the component of the chip that a span kept busy; row writes apart from accesses."""
         if "tile.write_row" in self.program.task_of[span.task].actions:
             return "tile.write"
-        unit = span.unit
-        return f"tile.{unit.partition('.')[2]}" if unit.startswith("tile") else unit
+        return component_of_unit(span.unit)
 
     def to_rows(self) -> list[Row]:
         """Return a row for each layer, component and action: energy, leakage, time, and busy times."""

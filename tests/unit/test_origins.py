@@ -6,7 +6,7 @@ from math import ceil, floor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import STYLES, chips, graphs
+from strategies import STYLES, chips, graphs, many_banks, variant
 
 from imcsim.analytic import estimate
 from imcsim.analytic.counts import count_actions, derive_actions, derive_setup
@@ -55,8 +55,11 @@ def require_told(plan):
 
 
 @settings(max_examples=15)
-@given(graphs(), chips(), st.sampled_from([None, *STYLES]), st.integers(1, 3))
-def test_every_factor_of_a_random_plan_follows_as_it_says(graph, chip, style, n_samples):
+@given(
+    graphs(), chips(), st.sampled_from([(1, 1), (3, 1), (2, 2)]), st.sampled_from([None, *STYLES]), st.integers(1, 3)
+)
+def test_every_factor_of_a_random_plan_follows_as_it_says(graph, chip, banks, style, n_samples):
+    chip = many_banks(chip, n_banks=banks[0], n_chips=banks[1])
     try:
         plan = place(graph, chip, style=style, n_samples=n_samples)
     except ValueError:  # not all fit where they must be resident
@@ -91,6 +94,18 @@ def test_every_figure_of_a_run_answers_and_every_tree_holds(ran):
     assert {"simulate.latency_ns", "estimate.energy_pJ.conv2.tile.pcu", "setup.energy_pJ", "area_um2.tile.array",
             "basis.assumed", "accuracy.chip", "simulate.count.conv2.tile.access", "energy_interval_pJ.0", "seed",
             "layers.conv1.n_macs"} <= asked.makers.keys()  # fmt: skip
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_figure_of_a_run_on_several_banks_and_chips_answers(tmp_path, style):
+    chip = many_banks(variant(CHIP, {"n_tiles": 1}), n_banks=2, n_chips=2, topology="ring")
+    run(find_workload("digits-ternary-cnn"), chip, n_samples=2, style=style).write(tmp_path, page=False)
+    asked = Asked(read_run(tmp_path))
+    for name in asked.makers:
+        assert asked.explain(name).check() == [], name
+    count = asked.explain("estimate.count.conv3.chip_link.transfer")
+    assert count.value == sum(child.value for child in count.children) > 0
+    assert {"chip_link.transfer of chip_link.0-1"} <= {node.name for node in nodes_of(count)}
 
 
 def test_a_row_is_told_down_to_the_keys_of_the_chip_file(ran):

@@ -171,7 +171,10 @@ def test_less_than_one_sample_is_refused(tiny_chip, tiny_graph):
 
 
 def test_what_does_not_fit_spatially_is_said_layer_by_layer(tiny_chip):
-    message = r"^one: must fit into the 2048 cells of tim-dnn at once, got fc 4096 cells; use temporal$"
+    message = (
+        r"^one: must fit into the 2048 cells of tim-dnn at once, got fc 4096 cells; "
+        r"use temporal, or 2 such chips \(n_chips\)$"
+    )
     with pytest.raises(MappingError, match=message):
         place(linear_graph(64, 64), tiny_chip, style="spatial")
 
