@@ -20,7 +20,8 @@ def graph(width: int = 1) -> Graph:
 
     *width* times as many outputs in every layer but the last.
     """
-    net = Outline("alexnet" if width == 1 else f"alexnet-{width}x", (3, 224, 224), weights=Weights(zero_fraction=0.4))
+    name = "alexnet" if width == 1 else f"alexnet-{width}x"
+    net = Outline(name, (3, 224, 224), weights=Weights(zero_fraction=0.4))
     x = net.conv("conv1", net.input, 96 * width, 11, stride=4, padding=2)
     x = net.max_pool("pool1", x, 3, 2)
     x = net.conv("conv2", x, 256 * width, 5, padding=2, groups=2)

@@ -36,7 +36,8 @@ def graph(width: int = 1) -> Graph:
 
     *width* times as many outputs in every layer but the last.
     """
-    net = Outline("bn-inception" if width == 1 else f"bn-inception-{width}x", (3, 224, 224), weights=Weights(zero_fraction=0.4))
+    name = "bn-inception" if width == 1 else f"bn-inception-{width}x"
+    net = Outline(name, (3, 224, 224), weights=Weights(zero_fraction=0.4))
     x = net.conv("conv1", net.input, 64 * width, 7, stride=2, padding=3)
     x = net.max_pool("pool1", x, 3, 2, 1)
     x = net.conv("conv2.reduce", x, 64 * width, 1)
