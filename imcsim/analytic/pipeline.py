@@ -80,7 +80,7 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
         for action, n in spent.items():
             if not action.startswith("tile."):
                 busy[_UNIT_OF_ACTION.get(action, action)] += n * timings[action].interval_ns
-    rows_per_access = plan.chip.tile.rows_per_access
+    chip, rows_per_access = plan.chip, plan.chip.tile.rows_per_access
     for layer in plan.layers:
         times = layer.n_steps if layer.n_steps and len(layer.rounds) > 1 else 1  # rounds are written in every step
         for round_ in layer.rounds:
@@ -89,5 +89,5 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
                 busy[f"tile{shard.tile}.array"] += (
                     n * timings["tile.access"].interval_ns + written * timings["tile.write_row"].interval_ns
                 )
-                busy[f"tile{shard.tile}.pcu"] += n * timings["tile.convert"].interval_ns
+                busy[f"tile{shard.tile}.{chip.converter}"] += n * timings[chip.conversion].interval_ns
     return dict(busy)

@@ -188,7 +188,7 @@ class Clock:
 
     def _round(self, layer: LayerPlan, round_: Round) -> list[Stage]:
         """Read inputs, access blocks, convert."""
-        tile = self.plan.chip.tile
+        chip, tile = self.plan.chip, self.plan.chip.tile
         accesses, taken = np.zeros((2, self.plan.chip.n_tiles), dtype=np.int64)
         for shard, (n_asked, n_taken) in zip(round_.shards, layer.accesses(round_, tile.rows_per_access), strict=True):
             accesses[shard.tile] += n_asked
@@ -202,7 +202,7 @@ class Clock:
                 "activation_buffer.read", "activation_buffer.read", layer.n_vectors, digits * layer.bits_per_digit
             ),
             self.stage("tile.array", "tile.access", n_items, most, n_units=n_tiles, total=total),
-            self.stage("tile.pcu", "tile.convert", n_items, most, n_units=n_tiles, total=total),
+            self.stage(f"tile.{chip.converter}", chip.conversion, n_items, most, n_units=n_tiles, total=total),
         ]
 
     def _reduce(self, layer: LayerPlan, flow: PsumFlow) -> list[Stage]:

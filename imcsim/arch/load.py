@@ -2,7 +2,7 @@
 
 A file may name others under `include`; what it says itself wins, key by key. Where an including file or a user changes
 a number in a record without giving the record a new `basis`, the basis becomes `assumed` and the source says who set
-it: no changed number passes for a published one.
+it: no changed number passes for a published one. A record of an included file that does not hold is taken away by null.
 """
 
 import math
@@ -263,7 +263,7 @@ def nested(key: str, value: object) -> Tree:
 
 
 def lay(base: Tree, over: Tree, label: str | None, origins: Origins, who: str | None, at: Key = ()) -> Tree:
-    """Return *base* with *over* on it, key by key.
+    """Return *base* with *over* on it, key by key; null takes a record of *base* away.
 
     Args:
         base: What stands already.
@@ -279,6 +279,8 @@ def lay(base: Tree, over: Tree, label: str | None, origins: Origins, who: str | 
         under = result.get(key)
         if isinstance(value, dict) and isinstance(under, dict):
             result[key] = lay(under, value, label, origins, who, here)
+        elif value is None and isinstance(under, dict):
+            del result[key]
         else:
             result[key] = value
             if label is not None:
@@ -319,7 +321,7 @@ def told(problem: Any, origins: Origins) -> str:
     key: Key = problem["loc"]
     if problem["type"] == "value_error":  # one of our own checks, which names the field
         field, _, what = str(problem["ctx"]["error"]).partition(": ")
-        key = (*key, field)
+        key = (*key, *field.split("."))
     else:
         what = said(problem, key)
     label = next(origins[key[:n]] for n in range(len(key), -1, -1) if key[:n] in origins)

@@ -99,7 +99,8 @@ class Access(Sourced):
     bitlines: Energy
     """Precharge and discharge of all columns, at `activity`."""
 
-    activity: ActivityLevel
+    activity: ActivityLevel | None = None
+    """None where what the bitlines spend does not follow the products, as in a near-memory tile."""
 
     wordlines: Energy
     decoders: Energy
@@ -107,7 +108,10 @@ class Access(Sourced):
 
 
 class Conversion(Sourced):
-    """One PCU: sample n and k of one column, convert, scale, subtract, accumulate."""
+    """One PCU: sample n and k of one column, convert, scale, subtract, accumulate.
+
+    In a near-memory tile one NMC unit: take the word of one column, multiply it by the input, accumulate.
+    """
 
     latency_ns: Positive
     """From sampled bitlines of one column to its psum."""
@@ -219,7 +223,11 @@ class Resistive(Sourced):
 
 
 class Tile(Sourced):
-    """One crossbar array with its drivers, sample-and-holds, PCUs and control."""
+    """One crossbar array with its drivers, sample-and-holds, PCUs and control.
+
+    A near-memory tile is an SRAM array that is read row by row. A row is its block, a ternary word its column, and
+    near-memory compute (NMC) units stand where a crossbar has PCUs: keys that name PCUs mean them.
+    """
 
     n_rows: Count
     n_columns: Count
@@ -519,7 +527,9 @@ class Chip(Spec):
     """Everything on one die, with its link to main memory."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    kind: Literal["ternary-in-memory"]
+    kind: Literal["ternary-in-memory", "near-memory"]
+    """What its tiles do: count the products of a block on their bitlines, or read row by row and compute beside."""
+
     description: str
     technology: Technology
     n_tiles: Count
@@ -539,3 +549,57 @@ class Chip(Spec):
 
     figures: dict[str, Figure] = {}
     """What the paper prints of the whole chip, by name: peak_TOPS, power_mW, area_um2 ..."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.is_near_memory:
+            _check_near_memory(self)
+        elif self.tile.access.activity is None:
+            raise ValueError(
+                f"tile.access.activity: must be given for a chip of kind {self.kind}, got none; what its bitlines "
+                "discharge follows the products"
+            )
+        return self
+
+    @property
+    def is_near_memory(self) -> bool:
+        """Whether its tiles are read row by row, and computed beside: digitally, and so exactly."""
+        return self.kind == "near-memory"
+
+    @property
+    def converter(self) -> Literal["pcu", "nmc"]:
+        """What serves the columns of its tiles: PCUs, or near-memory compute units."""
+        return "nmc" if self.is_near_memory else "pcu"
+
+    @property
+    def conversion(self) -> Literal["tile.convert", "tile.multiply_add"]:
+        """The action that these are timed by: of one column, n and k read, or its word multiplied and added."""
+        return "tile.multiply_add" if self.is_near_memory else "tile.convert"
+
+
+def _check_near_memory(chip: Chip) -> None:
+    """Refuse what a near-memory chip does not have: blocks of several rows, ADCs, bitlines that count."""
+    tile, wrong = chip.tile, chip.tile.imperfections
+    reads = "a near-memory tile reads one row at a time"
+    exact = "a near-memory tile has no ADCs: it computes digitally, and so exactly"
+    for key, found, only, why in (
+        ("tile.rows_per_access", tile.rows_per_access, 1, reads),
+        ("tile.access.characterized_at.rows_per_access", tile.access.characterized_at.rows_per_access, 1, reads),
+        ("tile.count_max", tile.count_max, 1, exact),
+        ("tile.access.characterized_at.count_max", tile.access.characterized_at.count_max, 1, exact),
+        ("tile.conversion.adc_fraction", tile.conversion.adc_fraction, 0, exact),
+        ("tile.sense", tile.sense, "both", exact),
+        ("tile.misreads", tile.misreads, "none", exact),
+        ("tile.imperfections.adc_offset_counts", wrong.adc_offset_counts, 0, exact),
+        ("tile.imperfections.adc_gain_fraction", wrong.adc_gain_fraction, 0, exact),
+        ("tile.imperfections.read_noise_counts", wrong.read_noise_counts, 0, exact),
+    ):
+        if found != only:
+            raise ValueError(f"{key}: must be {only} in a near-memory chip, got {found}; {why}")
+    for key, record, why in (
+        ("tile.resistive", tile.resistive, "its cells hold bits"),
+        ("tile.access.activity", tile.access.activity, "every column of a row discharges, whatever it holds"),
+        ("circuit", chip.circuit, "it describes a bitline that counts"),
+    ):
+        if record is not None:
+            raise ValueError(f"{key}: must not be given for a near-memory chip, got a mapping; {why}")

@@ -3,7 +3,8 @@
 A chip file gives the energy of a column read at one activity: `access.activity` says how many products are not zero
 there. Where a workload was executed, its histograms of n and k say what each layer discharges in truth, and the energy
 of its column reads is that of the file times the ratio of the two means. An access is idle where no input of its block
-is driven; `tile.skips_zero_blocks` says whether the chip leaves such accesses out.
+is driven; `tile.skips_zero_blocks` says whether the chip leaves such accesses out. The columns of a near-memory chip
+discharge whatever they hold: its file gives no activity, and its energy follows none.
 """
 
 from collections.abc import Mapping
@@ -59,8 +60,11 @@ def relative_energy(chip: Chip, n: NDArray[np.int64], k: NDArray[np.int64], idle
 
     The file's activity is taken as independent products, each +1 and -1 with half of `nonzero_products`. A chip that
     skips zero blocks does not do *idle_share* of these reads; they discharge nothing, so that what the others discharge
-    is shared by fewer. Returns 1 where nothing was read.
+    is shared by fewer. Returns 1 where nothing was read, and where the file gives no activity.
     """
+    activity = chip.tile.access.activity
+    if activity is None:
+        return 1.0
     energies = bitline_energies(chip)
     n_reads = float(n.sum())
     if chip.tile.skips_zero_blocks:
@@ -68,5 +72,5 @@ def relative_energy(chip: Chip, n: NDArray[np.int64], k: NDArray[np.int64], idle
     if not n_reads:
         return 1.0
     ours = (float(energies @ n) + float(energies @ k)) / n_reads
-    half = chip.tile.access.activity.nonzero_products / 2
+    half = activity.nonzero_products / 2
     return ours / (2 * float(energies @ binomial(chip.tile.rows_per_access, half)))

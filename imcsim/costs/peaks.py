@@ -56,13 +56,13 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
     """Return the figures of *chip* at full rate, each beside what its paper prints."""
     tile = chip.tile
     n_operations = 2 * tile.rows_per_access * tile.n_columns
-    interval_ns = access_interval_ns(costs)
+    interval_ns = access_interval_ns(chip, costs)
     tile_TOPS = n_operations / interval_ns / 1000
     peak_TOPS = chip.n_tiles * tile_TOPS
     rates = full_rates(chip, costs)
     power, power_shares = power_mW(costs, rates)
     access_pJ, access_shares = power_mW(costs, access_actions(chip), leaking=())
-    tile_parts = ("tile.array", "tile.pcu")
+    tile_parts = ("tile.array", f"tile.{chip.converter}")
     tile_rates = {action: rates[action] for action in access_actions(chip)}
     tiles_mW, tiles_shares = power_mW(costs, tile_rates, leaking=tile_parts)
     tile_mm2 = total(line.area_um2 for line in costs.areas if line.component in tile_parts) / chip.n_tiles / UM2_PER_MM2
@@ -112,20 +112,20 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
     return [beside_paper(peak, chip) for peak in found]
 
 
-def access_interval_ns(costs: CostTable) -> float:
+def access_interval_ns(chip: Chip, costs: CostTable) -> float:
     """Return the time between two accesses of a tile: the array's, or the rounds of the PCUs."""
-    return max(costs.timings["tile.access"].interval_ns, costs.timings["tile.convert"].interval_ns)
+    return max(costs.timings["tile.access"].interval_ns, costs.timings[chip.conversion].interval_ns)
 
 
 def access_actions(chip: Chip) -> dict[str, float]:
     """Return the actions of one full-width access."""
-    return {"tile.access": 1, "tile.column_read": chip.tile.n_columns, "tile.convert": chip.tile.n_columns}
+    return {"tile.access": 1, "tile.column_read": chip.tile.n_columns, chip.conversion: chip.tile.n_columns}
 
 
 def full_rates(chip: Chip, costs: CostTable) -> dict[str, float]:
     """Return how many of each action happen in a nanosecond at the operating point of this module."""
     tile = chip.tile
-    accesses = chip.n_tiles / access_interval_ns(costs)
+    accesses = chip.n_tiles / access_interval_ns(chip, costs)
     vectors = accesses / tile.n_blocks
     psums = vectors * tile.n_columns
     codes = at_most("sfu.qu", psums, costs)

@@ -7,6 +7,8 @@ Actions and the unit that one of them counts:
 | `tile.access` | one block enabled: wordlines and decoders |
 | `tile.column_read` | one used column in one access: its bitlines |
 | `tile.convert` | one used column in one access: both its counts, through a PCU |
+| `tile.convert_one` | the same of one count alone |
+| `tile.multiply_add` | one used column in one access of a near-memory tile: its word, through an NMC unit |
 | `tile.write_row` | one row of weights, all columns |
 | `activation_buffer.read`, `.write`, `psum_buffer.read`, `.write` | one bit |
 | `reduce_unit.add` | one addition |
@@ -15,7 +17,7 @@ Actions and the unit that one of them counts:
 | `scheduler.issue` | one instruction |
 
 A timing is that of the whole chip's unit, so its interval is that of a lane divided by the lanes; tiles are timed one
-by one. `tile.convert` is timed for all columns of an access, the rounds of the PCUs one after the other.
+by one. Conversions are timed for all columns of an access, the rounds of the PCUs, or NMC units, one after the other.
 """
 
 import numpy as np
@@ -64,6 +66,25 @@ def tile_lines(chip: Chip) -> list[Cost]:
     bitlines = tile_costs.column_read_energy(access.bitlines.energy_pJ, at.n_columns, n_rows, rows_per_access)
     pcu = tile_costs.convert_energy(access.pcus.energy_pJ, at.n_columns, adc_fraction, count_max)
     write = tile_costs.write_row_energy(tile.write_row.energy_pJ, n_columns, n_rows)
+    column_pcu = line(
+        chip.conversion,
+        f"tile.{chip.converter}",
+        pcu,
+        access.pcus,
+        "access.pcus.energy_pJ / characterized_at.n_columns x (1 - adc_fraction + adc_fraction x count_max "
+        "relative to characterized_at)",
+        scaled=(count_max,),
+        by=tile.conversion,
+    )
+    one_count = line(
+        "tile.convert_one",
+        "tile.pcu",
+        pcu * (1 - tile_costs.adc_share(adc_fraction, count_max) / 2),
+        access.pcus,
+        "tile.convert less one of its two ADCs: n is read alone",
+        scaled=(count_max,),
+        by=tile.conversion,
+    )
     return [
         line(
             "tile.access",
@@ -83,25 +104,8 @@ def tile_lines(chip: Chip) -> list[Cost]:
             "characterized_at",
             scaled=(n_rows, rows_per_access),
         ),
-        line(
-            "tile.convert",
-            "tile.pcu",
-            pcu,
-            access.pcus,
-            "access.pcus.energy_pJ / characterized_at.n_columns x (1 - adc_fraction + adc_fraction x count_max "
-            "relative to characterized_at)",
-            scaled=(count_max,),
-            by=tile.conversion,
-        ),
-        line(
-            "tile.convert_one",
-            "tile.pcu",
-            pcu * (1 - tile_costs.adc_share(adc_fraction, count_max) / 2),
-            access.pcus,
-            "tile.convert less one of its two ADCs: n is read alone",
-            scaled=(count_max,),
-            by=tile.conversion,
-        ),
+        column_pcu,
+        *([] if chip.is_near_memory else [one_count]),
         line(
             "tile.write_row",
             "tile.write",
@@ -120,13 +124,13 @@ def tile_timings(chip: Chip) -> dict[str, Timing]:
     return {
         # the sample-and-holds keep one access, so the next begins when this one has been sampled
         "tile.access": Timing(tile.access.latency_ns, greatest(tile.access.latency_ns, tile.access.interval_ns)),
-        "tile.convert": Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),
+        chip.conversion: Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),
         "tile.write_row": Timing(tile.write_row.latency_ns, tile.write_row.latency_ns),
     }
 
 
 def tile_areas(chip: Chip) -> list[ComponentArea]:
-    """Return area and leakage of the arrays and PCUs of all tiles."""
+    """Return area and leakage of the arrays and PCUs, or NMC units, of all tiles."""
     tile, at, n_tiles = chip.tile, chip.tile.access.characterized_at, chip.n_tiles
     n_rows, n_columns = tile.n_rows / at.n_rows, tile.n_columns / at.n_columns
     n_pcus, count_max = tile.n_pcus / at.n_pcus, tile.count_max / at.count_max
@@ -134,7 +138,14 @@ def tile_areas(chip: Chip) -> list[ComponentArea]:
     pcus = n_tiles * tile_costs.pcus_area(1.0, n_pcus, tile.conversion.adc_fraction, count_max)
     return [
         area("tile.array", n_tiles, cells, tile.array, scaled=(n_rows, n_columns)),
-        area("tile.pcu", n_tiles * tile.n_pcus, pcus, tile.pcus, scaled=(n_pcus, count_max), by=tile.conversion),
+        area(
+            f"tile.{chip.converter}",
+            n_tiles * tile.n_pcus,
+            pcus,
+            tile.pcus,
+            scaled=(n_pcus, count_max),
+            by=tile.conversion,
+        ),
     ]
 
 

@@ -83,7 +83,7 @@ def _is_plain(plan: Plan, op: Op, layer: LayerPlan, codec: Codec, tiles: Reader)
     largest = max(op.product.row_groups) * (sum(abs(factor) for factor in codec.factors) + abs(codec.offset))
     is_one = op.product.n_planes == 1 and bool(np.all(op.product.weights.factors == 1))
     reads_right = tiles.table is None and not tiles.noise_counts
-    is_symmetric = layer.sense == "both" and not plan.graph.is_asymmetric(op)
+    is_symmetric = layer.sense != "n" and not plan.graph.is_asymmetric(op)
     return reads_right and is_symmetric and is_one and largest < 2**31
 
 

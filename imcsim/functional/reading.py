@@ -97,7 +97,8 @@ class Reader:
             return self.n_alone
         if not is_asymmetric:
             return self.difference
-        return self.twice if accesses_per_pass == 2 else self.both
+        # near memory one access tells the products of positive from those of negative inputs, as two do elsewhere
+        return self.twice if accesses_per_pass == 2 or sense == "words" else self.both
 
     def adds(self, w: PackedMatrix | Copies) -> bool:
         """Whether `difference` and `n_alone` can add to totals: on this machine, where no copies differ."""

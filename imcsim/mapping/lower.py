@@ -188,7 +188,7 @@ class _Writer:
         self, layer: LayerPlan, r: int, round_: Round, issue: str, arrived: list[str], written: list[str]
     ) -> list[str]:
         """Write one round's accesses and conversions, tile by tile; return the conversions."""
-        tile_spec = self.plan.chip.tile
+        chip, tile_spec = self.plan.chip, self.plan.chip.tile
         inputs = {(s.group, s.row_start, s.row_stop) for s in round_.shards}
         digits = sum(stop - start for _, start, stop in inputs) * layer.n_passes * layer.n_vectors
         read = self.task(
@@ -213,9 +213,9 @@ class _Writer:
             )  # fmt: skip
             self.readers_of_tile[tile] = array
             converted.append(
-                self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.pcu", n_accesses, "tile.convert",
-                          count=n_taken, spends=Counter({layer.conversion: n_columns}), streams=[array],
-                          rooms={array: SAMPLES_HELD})
+                self.task(layer, f"convert.round{r}.tile{tile}", f"tile{tile}.{chip.converter}", n_accesses,
+                          chip.conversion, count=n_taken, spends=Counter({layer.conversion: n_columns}),
+                          streams=[array], rooms={array: SAMPLES_HELD})
             )  # fmt: skip
         return converted
 

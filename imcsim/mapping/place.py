@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -133,11 +133,19 @@ def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         n_columns=product.n_columns * product.n_planes,
         n_weight_planes=product.n_planes,
         n_passes=codec.n_planes,
-        accesses_per_pass=2 if graph.is_asymmetric(op) and codec.is_signed else 1,
-        sense="n" if tile.sense == "n" and _is_dense(product, source) else "both",
+        # near memory the digit of the one row that is read is known, and each word is multiplied by its own level
+        accesses_per_pass=2 if graph.is_asymmetric(op) and codec.is_signed and not chip.is_near_memory else 1,
+        sense=_sense(product, source, chip),
         bits_per_digit=source.bits_per_digit(tile.serial),
         psum_bits=_psum_bits(product, codec.factors, tile),
     )
+
+
+def _sense(product: Product, source: Format, chip: Chip) -> Literal["both", "n", "words"]:
+    """What the tiles read of a column."""
+    if chip.is_near_memory:
+        return "words"
+    return "n" if chip.tile.sense == "n" and _is_dense(product, source) else "both"
 
 
 def _is_dense(product: Product, source: Format) -> bool:

@@ -158,10 +158,10 @@ class LayerPlan:
     """Activation planes, sent one after the other."""
 
     accesses_per_pass: int = 1
-    """Accesses that one pass needs of each block: 2 for asymmetric encodings with negative inputs."""
+    """Accesses that one pass needs of each block: 2 for asymmetric encodings with negative inputs on bitlines."""
 
-    sense: Literal["both", "n"] = "both"
-    """What the PCUs read: n and k, or n alone where n + k is the number of rows."""
+    sense: Literal["both", "n", "words"] = "both"
+    """What is read of a column: n and k; n alone where n + k is the number of rows; the word itself, near memory."""
 
     bits_per_digit: int = 0
     """Bits of one activation digit on its way to a row driver."""
@@ -193,7 +193,7 @@ class LayerPlan:
     @property
     def conversion(self) -> str:
         """The action that reads one column."""
-        return "tile.convert" if self.sense == "both" else "tile.convert_one"
+        return {"both": "tile.convert", "n": "tile.convert_one", "words": "tile.multiply_add"}[self.sense]
 
     @property
     def psums_per_output(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from imcsim.sim.critical_path import Segment, critical_path
 from imcsim.sim.stalls import Use, use_of_units
 from imcsim.sim.trace import Trace
-from imcsim.sim.what_if import ARRAY_AND_PCU, WhatIf, what_if
+from imcsim.sim.what_if import TOGETHER, WhatIf, what_if
 from imcsim.units import PS_PER_NS, human, percent
 
 PATH_COLUMNS = ("task", "layer", "unit", "component", "kind", "holds_up", "start_ns", "end_ns")
@@ -19,7 +19,9 @@ PATH_COLUMNS = ("task", "layer", "unit", "component", "kind", "holds_up", "start
 _WORDS = {
     "tile.array": "the tile arrays",
     "tile.pcu": "the PCUs",
-    ARRAY_AND_PCU: "the tile arrays and the PCUs together",
+    "tile.nmc": "the NMC units",
+    "tile.array+pcu": "the tile arrays and the PCUs together",
+    "tile.array+nmc": "the tile arrays and the NMC units together",
     "tile.write": "the writing of weights",
     "activation_buffer": "the activation buffer",
     "psum_buffer": "the psum buffer",
@@ -68,8 +70,7 @@ class TimeExplanation:
 
     def _path_of_ps(self, component: str) -> int:
         """Time on the critical path of one entry of `without`."""
-        parts = ("tile.array", "tile.pcu") if component == ARRAY_AND_PCU else (component,)
-        return sum(self.path_of_component_ps[part] for part in parts)
+        return sum(self.path_of_component_ps[part] for part in TOGETHER.get(component, (component,)))
 
     @cached_property
     def bound_by(self) -> dict[str, str]:

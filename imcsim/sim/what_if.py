@@ -8,10 +8,11 @@ from imcsim.errors import SimulationError
 from imcsim.sim import simulate
 from imcsim.sim.trace import Trace
 
-ARRAY_AND_PCU = "tile.array+pcu"
+TOGETHER = {"tile.array+pcu": ("tile.array", "tile.pcu"), "tile.array+nmc": ("tile.array", "tile.nmc")}
 """The two stages of a tile together: they often keep the same pace, so that to free one of them helps nobody."""
 
-_TILE_COMPONENT = {"tile.access": "tile.array", "tile.convert": "tile.pcu", "tile.write_row": "tile.write"}
+_TILE_COMPONENT = {"tile.access": "tile.array", "tile.convert": "tile.pcu", "tile.multiply_add": "tile.nmc",
+                   "tile.write_row": "tile.write"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def free(costs: CostTable, actions: Iterable[str]) -> CostTable:
 def what_if(trace: Trace, *, progress: Callable[[int, int], None] | None = None) -> dict[str, WhatIf]:
     """Play the plan of *trace* once more for each component at work in it, without that component's time.
 
-    Arrays and PCUs are tried together as well, as `ARRAY_AND_PCU`.
+    The two stages of the tiles are tried `TOGETHER` as well.
     *progress* is told how many of them are played, and how many there are.
     """
     spent = {action for actions in trace.program.actions.values() for action in actions}
@@ -62,8 +63,9 @@ def what_if(trace: Trace, *, progress: Callable[[int, int], None] | None = None)
     for action in trace.costs.timings:
         if action in spent or f"{action}_one" in spent:  # n alone is converted in the time of both
             of_component.setdefault(component_of_action(action), []).append(action)
-    if {"tile.array", "tile.pcu"} <= set(of_component):
-        of_component[ARRAY_AND_PCU] = of_component["tile.array"] + of_component["tile.pcu"]
+    for both, stages in TOGETHER.items():
+        if of_component.keys() >= set(stages):
+            of_component[both] = [action for stage in stages for action in of_component[stage]]
     found = {}
     for done, (component, actions) in enumerate(of_component.items(), start=1):
         costs = free(trace.costs, actions)

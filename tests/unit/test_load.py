@@ -272,7 +272,8 @@ def test_includes_that_go_round_in_a_circle(folder):
         (
             "kind",
             "ternary-in-memry",
-            "kind: must be one of ternary-in-memory, got 'ternary-in-memry'; did you mean 'ternary-in-memory'?",
+            "kind: must be one of ternary-in-memory, near-memory, got 'ternary-in-memry'; "
+            "did you mean 'ternary-in-memory'?",
         ),
         (
             "tile.n_pcus",
@@ -321,7 +322,7 @@ def test_several_problems_come_in_one_line(folder):
     del tree["network"]
     write("x.yaml", yaml.safe_dump(tree))
     with refused(
-        "x.yaml: kind: must be one of ternary-in-memory, got 'x' (and 2 more: n_tiles: must be at least 1, got 0 | "
+        "x.yaml: kind: must be one of ternary-in-memory, near-memory, got 'x' (and 2 more: n_tiles: must be at least 1, got 0 | "
         "network: missing; Chip needs it)"
     ):
         load_chip("x.yaml")
