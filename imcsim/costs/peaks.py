@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from imcsim.arch.spec import BASES, Basis, Chip
+from imcsim.arrays import greatest, least
 from imcsim.costs.table import CostTable, total
 from imcsim.units import UM2_PER_MM2
 
@@ -113,8 +114,8 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
 
 
 def access_interval_ns(chip: Chip, costs: CostTable) -> float:
-    """Return the time between two accesses of a tile: the array's, or the rounds of the PCUs."""
-    return max(costs.timings["tile.access"].interval_ns, costs.timings[chip.conversion].interval_ns)
+    """Return the time between two accesses of a tile: the array's, or the rounds of the PCUs; an array for variants."""
+    return greatest(costs.timings["tile.access"].interval_ns, costs.timings[chip.conversion].interval_ns)
 
 
 def access_actions(chip: Chip) -> dict[str, float]:
@@ -144,8 +145,8 @@ def full_rates(chip: Chip, costs: CostTable) -> dict[str, float]:
 
 
 def at_most(action: str, wanted: float, costs: CostTable) -> float:
-    """Return the rate that is *wanted*, or what the unit can do."""
-    return min(wanted, 1 / costs.timings[action].interval_ns)
+    """Return the rate that is *wanted*, or what the unit can do; an array for variants."""
+    return least(wanted, 1 / costs.timings[action].interval_ns)
 
 
 def power_mW(costs: CostTable, rates: dict[str, float], leaking: tuple[str, ...] | None = None) -> tuple[float, Shares]:
