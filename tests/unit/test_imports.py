@@ -19,6 +19,7 @@ ORDER = [
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
+    {"reproduce"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -34,9 +35,9 @@ HOME = {
     "yaml": {"arch/load.py"},
     "sklearn": {"data.py"},
     "pandas": {"report/"},
-    "matplotlib": {"report/"},
+    "matplotlib": {"report/", "reproduce/figures.py"},
     "plotly": {"report/"},
-    "jinja2": {"report/"},
+    "jinja2": {"report/", "reproduce/page.py"},
     "rich": {"report/", "cli.py"},
     "typer": {"cli.py"},
 }
