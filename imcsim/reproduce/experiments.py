@@ -386,11 +386,9 @@ def _both_energies(bench: Bench, results: Results, differing: list[Prediction]) 
         dear = scaled(bench.fitted, factor, "tile.access.pcus", "tile.access.bitlines", kind="energy")
         return figures(Chips(bench.fitted.tim, dear.iso_capacity, dear.iso_area), bench.suite, without=MEMORY)
 
-    low, high = 1.0, 8.0
-    for _ in range(7):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if ratios(middle)["energy_ratio.greatest"] < wanted else (low, middle)
-    factor = (low * high) ** 0.5
+    one, two = ratios(1.0), ratios(2.0)
+    names = [f"energy_ratio.{network}" for network in NETWORKS]
+    factor = min(1 + (wanted - one[name]) / (two[name] - one[name]) for name in names)  # ratios grow in a line
     found = ratios(factor)
     return Experiment(
         "both-energies",
