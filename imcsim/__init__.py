@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imcsim.analytic.variants import estimate_variants
     from imcsim.arch.load import load_chip
     from imcsim.costs.activity import Activity
+    from imcsim.costs.kernel import kernel
     from imcsim.functional.crossbar import tile_matmul
     from imcsim.functional.execute import execute
     from imcsim.functional.instance import ChipInstance
@@ -44,6 +45,7 @@ _HOME = {
     "estimate_variants": "imcsim.analytic.variants",
     "explain": "imcsim.sim.explanation",
     "for_chip": "imcsim.tuning",
+    "kernel": "imcsim.costs.kernel",
     "load_chip": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
@@ -70,6 +72,7 @@ __all__ = [
     "execute",
     "explain",
     "for_chip",
+    "kernel",
     "load_chip",
     "load_workload",
     "place",

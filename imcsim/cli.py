@@ -249,6 +249,23 @@ def chip_show(
     print_chip(load_chip(name, dict(parse_override(text) for text in changes or [])), _console())
 
 
+@chips.command("kernel", epilog="Example: imcsim chip kernel tim-dnn tim-8 near-memory-iso-capacity")
+def chip_kernel(
+    names: Annotated[list[str], typer.Argument(help="Shipped names, or paths of chip files; ratios are to the first.")],
+    rows: Annotated[int, typer.Option(help="Inputs of the vector.")] = 16,
+    columns: Annotated[int, typer.Option(help="Outputs.")] = 256,
+) -> None:
+    """Show what one vector-matrix product takes on a tile of each chip: time, and energy against zero products."""
+    import numpy as np
+
+    from imcsim.arch.load import load_chip
+    from imcsim.costs.kernel import kernel
+    from imcsim.report.listing import print_kernels
+
+    zeros = np.linspace(0, 1, 11)
+    print_kernels([kernel(load_chip(name), zeros, n_rows=rows, n_columns=columns) for name in names], _console())
+
+
 @chips.command("check", epilog="Example: imcsim chip check my-chip.yaml")
 def chip_check(file: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")]) -> None:
     """Check a chip file and say what is wrong with it."""

@@ -250,6 +250,7 @@ class Result:
             "workload": self.plan.graph.name,
             "chip": self.plan.chip.name,
             "chip_description": self.plan.chip.description,
+            "chip_kind": self.plan.chip.kind,
             "seed": self.seed,
             "version": __version__,
             "engine": self.engine,

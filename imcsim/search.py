@@ -173,12 +173,23 @@ def _splits(plan: Plan) -> Splits:
 
 
 def _neighbours(split: Split, offered: list[Split]) -> list[Split]:
-    """Return the splits of *offered* that are at most two steps of chunks and one of copies away."""
+    """Return the splits of *offered* that are at most two steps of chunks and one of copies away.
+
+    Those too that have half the chunks and twice the copies, or the other way round: they keep as many tiles busy.
+    """
     chunks = sorted({other.n_row_chunks for other in offered} | {split.n_row_chunks})
     at = chunks.index(split.n_row_chunks)
     near = chunks[max(0, at - 2) : at + 3]
     copies = (split.n_replicas // 2, split.n_replicas, split.n_replicas * 2)
-    return [other for other in offered if other.n_row_chunks in near and other.n_replicas in copies and other != split]
+    traded = [
+        Split(min(chunks, key=lambda n: abs(n - wanted)), n_copies)
+        for wanted, n_copies in ((split.n_row_chunks / 2, copies[2]), (2 * split.n_row_chunks, copies[0]))
+    ]
+    return [
+        other
+        for other in offered
+        if other != split and (other in traded or (other.n_row_chunks in near and other.n_replicas in copies))
+    ]
 
 
 def default_policy(style: Style) -> str:

@@ -1,4 +1,4 @@
-"""One home for Hypothesis strategies: ternary arrays, formats, chips, graphs and programs.
+"""One home for Hypothesis strategies: ternary arrays, formats, chips, graphs and programs; and a workload at hand.
 
 Shapes and options are drawn one by one, so that they shrink; the numbers in arrays come from a drawn seed.
 """
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imcsim.arch.load import load_chip
 from imcsim.arch.spec import Chip
+from imcsim.errors import DataError
 from imcsim.graph import (
     BINARY,
     REAL,
@@ -51,7 +52,9 @@ from imcsim.graph import (
 )
 from imcsim.graph.offsets import take_apart
 from imcsim.mapping.program import Program, Task
+from imcsim.metrics import METRICS
 from imcsim.ternary import PlaneSum, sign_magnitude, ternary
+from imcsim.workloads import Workload
 
 TIM_DNN = load_chip("tim-dnn")
 STYLES = ("spatial", "temporal")
@@ -95,9 +98,12 @@ def variant(chip: Chip, changes: dict) -> Chip:
     return Chip.model_validate(tree)
 
 
-def chips(*, ideal=False):
-    """Variants of tim-dnn with small tiles; *ideal*: no count is ever clipped."""
-    return changes_of_tim_dnn(ideal).map(tim_dnn_with)  # so that a failing test shows the changes alone
+KINDS = ("ternary-in-memory", "near-memory")
+
+
+def chips(*, ideal=False, kinds=KINDS):
+    """Variants of tim-dnn with small tiles, some of them near-memory; *ideal*: no count is ever clipped."""
+    return changes_of_tim_dnn(ideal, kinds).map(tim_dnn_with)  # so that a failing test shows the changes alone
 
 
 def tim_dnn_with(changes: dict) -> Chip:
@@ -106,9 +112,10 @@ def tim_dnn_with(changes: dict) -> Chip:
 
 
 @st.composite
-def changes_of_tim_dnn(draw, ideal):
+def changes_of_tim_dnn(draw, ideal, kinds):
     """Legal changes, dotted key to value."""
-    rows_per_access = draw(st.sampled_from([16, 4, 8, 5, 1, 2, 3, 32]))
+    is_near_memory = draw(st.sampled_from([kinds[0]] * 3 + [kinds[-1]])) == "near-memory"
+    rows_per_access = 1 if is_near_memory else draw(st.sampled_from([16, 4, 8, 5, 1, 2, 3, 32]))
     n_pcus = draw(st.sampled_from([4, 1, 2, 8]))
     least_columns = -(-4 // n_pcus)  # a tile holds all planes of an output
     latency = st.sampled_from([1.0, 0.0, 0.3, 4.7])
@@ -145,7 +152,20 @@ def changes_of_tim_dnn(draw, ideal):
         changes[f"sfu.{lane}.n_lanes"] = draw(st.sampled_from([32, 1, 3]))
         changes[f"sfu.{lane}.operation.latency_ns"] = draw(latency)
         changes[f"sfu.{lane}.operation.interval_ns"] = draw(interval)
-    return changes
+    return changes | (NEAR_MEMORY if is_near_memory else {})
+
+
+NEAR_MEMORY = {
+    "kind": "near-memory",
+    "tile.rows_per_access": 1,
+    "tile.count_max": 1,
+    "tile.conversion.adc_fraction": 0.0,
+    "tile.access.characterized_at.rows_per_access": 1,
+    "tile.access.characterized_at.count_max": 1,
+    "tile.access.activity": None,
+    "circuit": None,
+}
+"""What a chip of that kind has and has not."""
 
 
 # --- graphs ---------------------------------------------------------------------------------------------------------
@@ -450,3 +470,31 @@ def programs(draw, *, most_tasks=10, most_items=40):
 def plane_sum(codes, bits=1) -> PlaneSum:
     """Return whole-number *codes* as weights of *bits* bits."""
     return (ternary() if bits == 1 else sign_magnitude(bits)).plane_sum(np.asarray(codes))
+
+
+# --- workloads -------------------------------------------------------------------------------------------------------
+
+
+class Fixed(Workload):
+    """A workload with a graph and a test set at hand, without torch."""
+
+    def __init__(self, graph, samples=None):
+        super().__init__(graph.name, None)
+        object.__setattr__(self, "_graph", graph)
+        object.__setattr__(self, "_samples", samples)
+
+    def graph(self):
+        return self._graph
+
+    @property
+    def metric(self):
+        return METRICS["accuracy"]
+
+    @property
+    def has_data(self):
+        return self._samples is not None
+
+    def data(self, folder=None):
+        if self._samples is None:
+            raise DataError("tiny: data(): missing")
+        return self._samples

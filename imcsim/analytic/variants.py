@@ -119,6 +119,7 @@ def estimate_variants(
         )
     base = chip if isinstance(chip, Chip) else load_chip(chip)
     arrays, n = _arrays(changes)
+    vary(base, {key: values[0].item() for key, values in arrays.items()})  # there may be no such record in this chip
     latency_ns, energy_pJ, area_um2, n_plans = np.zeros(n), np.zeros(n), np.zeros(n), 0
     for shaped, at in _shapes(base, arrays, n):
         rest = {key: values[at] for key, values in arrays.items() if key not in SHAPE}
@@ -154,10 +155,12 @@ def _arrays(changes: Mapping[str, ArrayLike]) -> tuple[Arrays, int]:
 def _shapes(base: Chip, arrays: Arrays, n: int) -> Iterator[tuple[Chip, Indices]]:
     """Yield a chip for each distinct combination of the keys in `SHAPE`, with the variants that have it.
 
-    The PCUs change no plan, but must suit the columns: every combination of the two is checked.
+    Some keys change no plan, but must suit the others: PCUs the columns, and what a near-memory chip has not its kind.
+    Every combination of these is checked.
     """
     keys = [key for key in arrays if key in SHAPE]
-    suits = [key for key in (*keys, "tile.n_pcus") if key in arrays]
+    kind = ("tile.count_max", "tile.conversion.adc_fraction") if base.is_near_memory else ()
+    suits = [key for key in (*keys, "tile.n_pcus", *kind) if key in arrays]
     for at in _alike(arrays, suits, n):
         vary(base, {key: arrays[key][at[0]].item() for key in suits})
     for at in _alike(arrays, keys, n):

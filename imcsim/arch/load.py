@@ -279,10 +279,10 @@ def lay(base: Tree, over: Tree, label: str | None, origins: Origins, who: str | 
         under = result.get(key)
         if isinstance(value, dict) and isinstance(under, dict):
             result[key] = lay(under, value, label, origins, who, here)
-        elif value is None and isinstance(under, dict):
-            del result[key]
         else:
             result[key] = value
+            if value is None and isinstance(under, dict):
+                del result[key]
             if label is not None:
                 origins.update(dict.fromkeys(keys_of(value, here), label))
     if who and "basis" in base and "basis" not in over and changes(base, over):

@@ -72,5 +72,12 @@ def relative_energy(chip: Chip, n: NDArray[np.int64], k: NDArray[np.int64], idle
     if not n_reads:
         return 1.0
     ours = (float(energies @ n) + float(energies @ k)) / n_reads
-    half = activity.nonzero_products / 2
-    return ours / (2 * float(energies @ binomial(chip.tile.rows_per_access, half)))
+    return ours / mean_discharge(chip, chip.tile.rows_per_access, activity.nonzero_products)
+
+
+def mean_discharge(chip: Chip, n_rows: int, nonzero_products: float) -> float:
+    """Return what both bitlines of a column spend on average where so many rows are on, in the unit of the energies.
+
+    Products are taken as independent, each +1 and -1 with half of *nonzero_products*.
+    """
+    return 2 * float(bitline_energies(chip)[: n_rows + 1] @ binomial(n_rows, nonzero_products / 2))

@@ -106,7 +106,8 @@ def drawings(run: RunFolder) -> dict[str, Callable[[], Figure]]:
         lanes = timeline(run.spans)
         found["tile_utilization"] = lambda: tile_utilization_figure(lanes)
     if accuracy := run.summary.accuracy:
-        found["accuracy"] = lambda: accuracy_figure(accuracy, clipping_by_layer(run.summary.layers))
+        layers = run.summary.layers if run.summary.has_adcs else ()
+        found["accuracy"] = lambda: accuracy_figure(accuracy, clipping_by_layer(layers))
     return found
 
 
@@ -203,7 +204,10 @@ def basis_figure(frame: pd.DataFrame, engine: str | None = None) -> Figure:
 
 
 def accuracy_figure(accuracy: Accuracy, clipping: pd.DataFrame) -> Figure:
-    """Return reference against chip with their 95 % intervals, and below the share of clipped accesses by layer."""
+    """Return reference against chip with their 95 % intervals, and below the share of clipped accesses by layer.
+
+    Without layers in *clipping* the figure ends above.
+    """
     table = limited(clipping[["share"]], total=False) if len(clipping) else clipping
     step, font = _row_size(len(table))
     below = 0.55 + step * len(table) if len(table) else 0.0
@@ -221,7 +225,7 @@ def accuracy_figure(accuracy: Accuracy, clipping: pd.DataFrame) -> Figure:
 
 
 def tile_utilization_figure(lanes: Timeline) -> Figure:
-    """Return who works when: a lane a tile (array above, PCUs below), a lane a shared unit, coloured by layer."""
+    """Return who works when: a lane a tile (array above, PCUs or NMC units below) or shared unit, coloured by layer."""
     n_tiles, n_lanes = lanes.n_tile_lanes, len(lanes.lanes)
     tops, heights = lanes.tops, lanes.heights
     bottom = tops[-1] + heights[-1]
@@ -258,7 +262,8 @@ def tile_utilization_figure(lanes: Timeline) -> Figure:
     axes.grid(axis="x")
     axes.set_xlabel(f"Time ({unit})")
     how = (
-        "A tile: array above (thin: weights being written), PCUs below. Pale: part of the time waiting for others.\n"
+        f"A tile: array above (thin: weights being written), {lanes.converters} below. "
+        "Pale: part of the time waiting for others.\n"
         "busy: share of the time at work; of a tile: its array"
     )
     _timeline_legend(figure, axes, colour_of_layer, how)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imcsim.arch.spec import Chip
+from imcsim.costs.kernel import Kernel
 from imcsim.costs.price import price
 from imcsim.report.chip import chip_tables, peak_rows
 from imcsim.units import UM2_PER_MM2, human, percent
@@ -39,6 +40,27 @@ def print_chip(chip: Chip, console: Console) -> None:
             table.add_row(*line)
         console.print(table)
     print_peaks(chip, console)
+
+
+def print_kernels(kernels: list[Kernel], console: Console) -> None:
+    """Print the time of one product on each chip, and its energy against the share of zeros; ratios are to the first.
+
+    All *kernels* have the same shape and the same shares.
+    """
+    first = kernels[0]
+    table = Table(title=f"{first.n_rows} inputs times {first.n_rows} x {first.n_columns} weights", title_justify="left")
+    table.add_column("")
+    for each in kernels:
+        table.add_column(each.chip, justify="right")
+    table.add_row("accesses", *(str(each.n_accesses) for each in kernels))
+    table.add_row("time", *(f"{each.time_ns:.4g} ns (x {each.time_ns / first.time_ns:.3g})" for each in kernels))
+    for z, (zeros, outputs) in enumerate(zip(first.zero_products, first.zero_outputs, strict=True)):
+        energies = ((each.energy_pJ[z], each.energy_pJ[z] / first.energy_pJ[z]) for each in kernels)
+        table.add_row(
+            f"{percent(zeros, digits=0)} zero products, {percent(outputs, digits=0)} zero outputs",
+            *(f"{energy_pJ:.4g} pJ (x {ratio:.3g})" for energy_pJ, ratio in energies),
+        )
+    console.print(table)
 
 
 def print_peaks(chip: Chip, console: Console) -> None:

@@ -155,6 +155,9 @@ class Summary(Part):
     command: str = ""
     style: Literal["spatial", "temporal", "pipelined", ""] = ""
     n_tiles: Number = 0
+    chip_kind: str = ""
+    """Empty in a summary of an earlier version, which knew chips with PCUs alone."""
+
     skips_zero_blocks: bool = False
     """Whether the chip leaves accesses out that drive no input."""
 
@@ -181,6 +184,11 @@ class Summary(Part):
     layers: Annotated[tuple[LayerSummary, ...], Field(strict=False)] = ()
     chip_description: str = ""
     energy_interval_pJ: Annotated[tuple[NotNegative, NotNegative], Field(strict=False)] | None = None
+
+    @property
+    def has_adcs(self) -> bool:
+        """Whether the chip reads counts, which may clip; a near-memory chip reads words."""
+        return self.chip_kind != "near-memory"
 
     @property
     def n_macs(self) -> int:

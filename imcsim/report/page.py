@@ -19,7 +19,7 @@ from imcsim.report.account_page import account_sections
 from imcsim.report.accounts import difference_text, points
 from imcsim.report.charts import Chart
 from imcsim.report.figures import drawings, write_figures
-from imcsim.report.load import OccupancySummary, RunFolder, Summary, read_run
+from imcsim.report.load import Accuracy, OccupancySummary, RunFolder, Summary, read_run
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.request_figures import request_drawings, request_sections
 from imcsim.report.tables import (
@@ -275,8 +275,8 @@ def tiles(run: RunFolder) -> Section:
     assert run.spans is not None
     lanes = timeline(run.spans)
     paragraphs = [
-        "A tile has its array in the upper half of its lane and its PCUs in the lower; a thin bar is the writing of "
-        "weights. A pale bar spends part of its time waiting for those that feed it."
+        f"A tile has its array in the upper half of its lane and its {lanes.converters} in the lower; a thin bar is "
+        "the writing of weights. A pale bar spends part of its time waiting for those that feed it."
     ]
     tile_lanes = lanes.utilizations[: lanes.n_tile_lanes]
     if tile_lanes:
@@ -314,60 +314,59 @@ def accuracy(summary: Summary) -> Section:
         drawn.append(charts.accuracy(told))
         if told.difference:
             paragraphs.append(f"Chip less reference: {difference_text(told.difference)}.")
-        paragraphs.append(
-            f"{told.n_clipped_accesses} of {told.n_accesses} accesses "
-            f"({percent(told.n_clipped_accesses / (told.n_accesses or 1), digits=2)}) had a column that an ADC clipped"
-            + (
-                f"; of {told.n_conversions} conversions "
-                f"{percent(told.n_clipped_conversions / told.n_conversions, digits=3)} clipped."
-                if told.n_conversions
-                else "."
-            )
-        )
-    clipping = clipping_by_layer(summary.layers)
-    idle = "Skipped" if summary.skips_zero_blocks else "Idle"
-    held = {layer.name: layer.occupancy for layer in summary.layers}
-    if len(clipping):
-        drawn.append(charts.clipping(clipping))
-        tables.append(
-            TableView(
-                "Clipping by layer, all samples executed",
-                (
-                    "Layer",
-                    "Accesses",
-                    "Clipped",
-                    "Share",
-                    "Conversions",
-                    "Clipped",
-                    idle,
-                    "Zero products",
-                    "Bitline energy",
-                ),
-                [
-                    (
-                        str(name),
-                        f"{row.n_accesses:.0f}",
-                        f"{row.n_clipped_accesses:.0f}",
-                        percent(row.share, digits=2),
-                        f"{row.n_conversions:.0f}",
-                        f"{row.n_clipped_conversions:.0f}",
-                        NOTHING if pd.isna(row.idle_share) else percent(row.idle_share, digits=2),
-                        *_held(held.get(str(name))),
-                    )
-                    for name, row in clipping.iterrows()
-                ],
-                frozenset(range(1, 9)),
-            )
-        )
-        if clipping.idle_share.notna().any():
+        paragraphs.append(_clipped(told) if summary.has_adcs else
+                          "Words are read, multiplied and added digitally, without ADCs: nothing clips.")  # fmt: skip
+    accesses = clipping_by_layer(summary.layers)
+    if len(accesses):
+        idle = "Skipped" if summary.skips_zero_blocks else "Idle"
+        if summary.has_adcs:
+            drawn.append(charts.clipping(accesses))
+        tables.append(_accesses(summary, accesses, idle))
+        if accesses.idle_share.notna().any():
             done = "leaves them out, in no time" if summary.skips_zero_blocks else "takes them all the same"
             paragraphs.append(f"{idle} accesses drive no input of their block; this chip {done}.")
-        if any(held.values()):
+        if any(layer.occupancy for layer in summary.layers):
             paragraphs.append(
                 "Zero products discharge no bitline; bitline energy is that of a column read relative to the chip "
                 "file's, by the counts that a sample of the reads held."
+                if summary.has_adcs
+                else "What a row read spends does not follow the products: every column discharges."
             )
-    return Section("accuracy", "Accuracy and clipping", paragraphs, drawn, tables)
+    title = "Accuracy and clipping" if summary.has_adcs else "Accuracy and rows read"
+    return Section("accuracy", title, paragraphs, drawn, tables)
+
+
+def _clipped(told: Accuracy) -> str:
+    """Return how often ADCs clipped, in words."""
+    share = percent(told.n_clipped_accesses / (told.n_accesses or 1), digits=2)
+    said = f"{told.n_clipped_accesses} of {told.n_accesses} accesses ({share}) had a column that an ADC clipped"
+    if not told.n_conversions:
+        return f"{said}."
+    share = percent(told.n_clipped_conversions / told.n_conversions, digits=3)
+    return f"{said}; of {told.n_conversions} conversions {share} clipped."
+
+
+def _accesses(summary: Summary, accesses: pd.DataFrame, idle: str) -> TableView:
+    """Return the accesses of each layer: those that clipped, or the rows that were read, and those that were *idle*."""
+    occupancy = {layer.name: layer.occupancy for layer in summary.layers}
+    if summary.has_adcs:
+        caption = "Clipping by layer, all samples executed"
+        head: tuple[str, ...] = ("Layer", "Accesses", "Clipped", "Share", "Conversions", "Clipped", idle,
+                                 "Zero products", "Bitline energy")  # fmt: skip
+    else:
+        caption, head = "Rows read by layer, all samples executed", ("Layer", "Rows", "Words", idle, "Zero products")
+    lines: list[tuple[str, ...]] = []
+    for name, row in accesses.iterrows():
+        n_accesses, n_conversions = f"{row.n_accesses:.0f}", f"{row.n_conversions:.0f}"
+        n_idle = NOTHING if pd.isna(row.idle_share) else percent(row.idle_share, digits=2)
+        zeros, energy = _held(occupancy.get(str(name)))
+        if summary.has_adcs:
+            clipped = (f"{row.n_clipped_accesses:.0f}", percent(row.share, digits=2))
+            counted = (*clipped, n_conversions, f"{row.n_clipped_conversions:.0f}")
+            lines.append((str(name), n_accesses, *counted, n_idle, zeros, energy))
+        else:
+            lines.append((str(name), n_accesses, n_conversions, n_idle, zeros))
+    return TableView(caption, head, lines, frozenset(range(1, len(head))))
 
 
 def mapping(summary: Summary) -> Section:

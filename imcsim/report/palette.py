@@ -8,6 +8,7 @@ from imcsim.units import human
 COLOUR_OF_GROUP = {
     "Tile array": "#4A3EB2",
     "PCUs": "#99B5FF",
+    "NMC units": "#4080C8",
     "Tile writes": "#EE4D91",
     "Activation buffer": "#0E6B17",
     "Psum buffer": "#74E79A",

@@ -218,6 +218,11 @@ class Timeline:
     latency_ns: float
 
     @property
+    def converters(self) -> str:
+        """What serves the columns of the tiles, for captions."""
+        return "NMC units" if "nmc" in set(self.bars.stage) else "PCUs"
+
+    @property
     def heights(self) -> list[float]:
         """Height of each lane: many tiles are drawn low, as they mostly do the same."""
         tile = 1.0 if self.n_tile_lanes > 12 else 2.0
@@ -234,13 +239,18 @@ class Timeline:
         return tops
 
 
-EXTENT_OF_STAGE = {"array": (0.06, 0.54), "write": (0.22, 0.38), "pcu": (0.54, 0.94), "unit": (0.1, 0.9)}
+CONVERTERS = ("pcu", "nmc")
+"""Stages of the units that serve the columns of a tile."""
+
+EXTENT_OF_STAGE = {"array": (0.06, 0.54), "write": (0.22, 0.38), "unit": (0.1, 0.9)} | dict.fromkeys(
+    CONVERTERS, (0.54, 0.94)
+)
 """From where to where, of the height of its lane, a bar of a timeline reaches."""
 
 
 def solidity(stage: str, busy: float) -> float:
     """Return the opacity of a bar that works for a share *busy* of its time; what hardly works can still be seen."""
-    return (0.3 + 0.7 * busy) * (0.65 if stage == "pcu" else 1.0)
+    return (0.3 + 0.7 * busy) * (0.65 if stage in CONVERTERS else 1.0)
 
 
 _FINEST = 2500
@@ -253,7 +263,7 @@ def timeline(spans: pd.DataFrame) -> Timeline:
     """Return *spans* as lanes of bars.
 
     Bars of one lane, stage and layer that touch, or that lie closer than anyone can see, become one. Stages are
-    ``array``, ``write`` and ``pcu`` of a tile, and ``unit`` for what all tiles share.
+    ``array``, ``write`` and ``pcu`` or ``nmc`` of a tile, and ``unit`` for what all tiles share.
     """
     latency_ns = float(spans.end_ns.max()) if len(spans) else 0.0
     parts = spans.unit.str.extract(r"^tile(?P<tile>\d+)(?:\.(?P<part>.*))?$")
@@ -270,13 +280,13 @@ def timeline(spans: pd.DataFrame) -> Timeline:
     lane[of_tile] = tile.map(lane_of_tile)
     lane[~of_tile] = spans.unit[~of_tile].map(lane_of_unit)
     stage = pd.Series("unit", index=spans.index, dtype=object)
-    stage[of_tile] = parts.part[of_tile].fillna("array").where(parts.part[of_tile] == "pcu", "array")
+    stage[of_tile] = parts.part[of_tile].fillna("array").where(parts.part[of_tile].isin(CONVERTERS), "array")
     stage[of_tile & spans.component.str.startswith("tile.write")] = "write"
 
     n_units = dict.fromkeys(lane_of_unit.values(), 1)
     for i in lane_of_tile.values():
         n_units[i] = n_units.get(i, 0) + 1
-    busy = spans.busy_ns.where(stage != "pcu", 0.0).groupby(lane).sum()
+    busy = spans.busy_ns.where(~stage.isin(CONVERTERS), 0.0).groupby(lane).sum()
     utilizations = [
         float(busy.get(i, 0.0)) / (n_units[i] * latency_ns) if latency_ns else 0.0
         for i in range(len(lanes) + len(shared))

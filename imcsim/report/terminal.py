@@ -76,10 +76,10 @@ def headlines(summary: Summary) -> list[str]:
     if summary.area_um2 is not None:
         lines.append(f"area       {area_text(summary.area_um2)}")
     if accuracy := summary.accuracy:
-        clipped = _share(accuracy.n_clipped_accesses, accuracy.n_accesses)
+        clipped = f"{_share(accuracy.n_clipped_accesses, accuracy.n_accesses)} of accesses clipped"
         lines.append(
             f"accuracy   reference {percent(accuracy.reference, digits=2)}, chip {percent(accuracy.chip, digits=2)} "
-            f"({accuracy.n_samples} samples; {clipped} of accesses clipped)"
+            f"({accuracy.n_samples} samples; {clipped if summary.has_adcs else 'nothing clips, there are no ADCs'})"
         )
         spans = [
             f"{who} {percent(low, digits=2)} to {percent(high, digits=2)}"
@@ -127,10 +127,11 @@ def not_run(summary: Summary) -> list[str]:
 
 def layers_table(summary: Summary, rows: Sequence[Row]) -> Table:
     """Return a line for each layer: MACs, latency, what bounds it, energy, accesses, clipped ones, those that drive no
-    input, zero products.
+    input, zero products. Accesses of a near-memory chip are rows read, and none clips.
     """
     idle = "skipped" if summary.skips_zero_blocks else "idle"
-    columns = ("MACs", "latency", "share", "bound by", "energy", "share", "accesses", "clipped", idle, "zero products")
+    accesses_of_chip = ("accesses", "clipped") if summary.has_adcs else ("rows read",)
+    columns = ("MACs", "latency", "share", "bound by", "energy", "share", *accesses_of_chip, idle, "zero products")
     table = _table("Layers", "layer", columns)
     totals = by_layer(rows)
     total_pJ = sum(total.energy_pJ for total in totals.values())
@@ -141,6 +142,8 @@ def layers_table(summary: Summary, rows: Sequence[Row]) -> Table:
         total = totals.get(name, LayerTotal())
         latency_ns, spent_pJ = total.latency_ns, total.energy_pJ
         accesses = layer.n_accesses if layer.n_accesses is not None else layer.n_accesses_per_inference
+        n_clipped = layer.n_clipped_accesses
+        clipped = NOTHING if n_clipped is None else _share(n_clipped, layer.n_accesses or 0)
         table.add_row(
             escape(name),
             human(layer.n_macs, "", digits=3) if layer.n_macs else NOTHING,
@@ -150,7 +153,7 @@ def layers_table(summary: Summary, rows: Sequence[Row]) -> Table:
             human(spent_pJ, "pJ", digits=3) if spent_pJ else NOTHING,
             percent(spent_pJ / total_pJ) if spent_pJ else NOTHING,
             human(accesses, "", digits=3) if accesses else NOTHING,
-            NOTHING if layer.n_clipped_accesses is None else _share(layer.n_clipped_accesses, layer.n_accesses or 0),
+            *([clipped] if summary.has_adcs else []),
             NOTHING if layer.n_idle_accesses is None else _share(layer.n_idle_accesses, layer.n_accesses or 0),
             NOTHING if layer.occupancy is None else percent(layer.occupancy.zero_products),
         )

@@ -18,7 +18,7 @@ from imcsim.report.tables import _merged, solidity
 from imcsim.units import percent
 
 MOST_TILES = 3
-"""So many arrays, and so many PCUs, have a row of their own where there are more: those with most of the path."""
+"""So many arrays, and so many PCUs or NMC units, have a row of their own if there are more: those most on the path."""
 
 TO_AND_FRO = 0.01
 """A stay of the path in a row that is a smaller share of the time has no line back to where the path came from."""
@@ -30,6 +30,7 @@ _FLOW = (
     "activation_buffer",
     "array",
     "pcu",
+    "nmc",
     "psum_buffer",
     "reduce_unit",
     "sfu",

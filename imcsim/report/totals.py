@@ -19,6 +19,7 @@ ABOUT_TIME = ("time", "busy")
 GROUPS = (
     "Tile array",
     "PCUs",
+    "NMC units",
     "Tile writes",
     "Activation buffer",
     "Psum buffer",
@@ -34,6 +35,7 @@ GROUPS = (
 
 _GROUP_OF_BEGINNING = {
     "tile.pcu": "PCUs",
+    "tile.nmc": "NMC units",
     "tile.write": "Tile writes",
     "tile": "Tile array",
     "activation_buffer": "Activation buffer",

@@ -1,6 +1,7 @@
 """Every encoding of a tile against loops that share no code with the engines."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -69,6 +70,11 @@ def chip(**tile):
     return load_chip("tim-dnn", {f"tile.{name}": value for name, value in tile.items()})
 
 
+@cache
+def near_memory(serial="bit"):
+    return load_chip("near-memory-iso-capacity", {"tile.serial": serial})
+
+
 def by_table(codes, matrix, fmt, minus, rows_per_access, count_max, serial="bit"):
     """Add up the table of design.md section 2 block by block: codes (b r), matrix (r c) in {-1, 0, 1}, minus (c)."""
     codec = fmt.codec(serial)
@@ -122,15 +128,17 @@ def test_every_encoding_is_what_the_table_says(fmt, kind, serial, rows, rows_per
     serial=st.sampled_from(["bit", "trit"]),
     groups=st.sampled_from([1, 2]),
     pad=st.sampled_from([0, 1]),
+    is_near_memory=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_an_ideal_tile_gives_the_reference_bit_for_bit(fmt, kind, serial, groups, pad, seed):
+def test_an_ideal_tile_gives_the_reference_bit_for_bit(fmt, kind, serial, groups, pad, is_near_memory, seed):
     rng = np.random.default_rng(seed)
     weights = weights_of(kind, (4, 6 // groups, 3, 3), rng)
     product = Product(kind="conv2d", weights=weights, padding=(1, 1), groups=groups, attrs=LayerAttrs(pad_value=pad))
     graph = network(fmt, product, (6, 5, 4))
     x = codes_of(fmt, (2, 6, 5, 4), rng)
-    plan = place(graph, chip(count_max=16, serial=serial))
+    ideal = near_memory(serial) if is_near_memory else chip(count_max=16, serial=serial)
+    plan = place(graph, ideal)
     assert np.array_equal(run(plan, x).outputs, reference(graph, x))
 
 
@@ -151,6 +159,20 @@ def test_asymmetric_encodings_take_a_second_access_where_inputs_may_be_negative(
     assert estimate(plan).counts["layer"]["tile.access"] == accesses
     assert simulate(plan).counts["layer"] == estimate(plan).counts["layer"]
     assert run(plan, np.zeros((1, 16))).total.n_accesses == accesses
+
+
+@pytest.mark.parametrize(("fmt", "reads"), [(TERNARY, 16), (Format("ternary", 2, minus=0.5), 16), (signed(3), 32)])
+def test_near_memory_every_row_is_read_once_a_pass_whatever_the_encoding(fmt, reads):
+    rng = np.random.default_rng(0)
+    product = Product(kind="linear", weights=weights_of("each", (4, 16), rng))
+    plan = place(network(fmt, product, (16,)), near_memory())
+    codes = codes_of(fmt, (1, 16), rng)
+    codes[0, :5] = 0
+    assert estimate(plan).counts["layer"]["tile.access"] == reads
+    assert simulate(plan).counts["layer"] == estimate(plan).counts["layer"]
+    total = run(plan, codes).total
+    assert (total.n_accesses, total.n_conversions) == (reads, 4 * reads)
+    assert total.n_idle_accesses >= 5 * reads // 16
 
 
 @pytest.mark.parametrize(("bits", "passes"), [(2, 2), (3, 2), (4, 3), (5, 4), (6, 4), (7, 5), (8, 6)])

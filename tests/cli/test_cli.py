@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,16 @@ def test_a_tile_that_cannot_clip_is_exact(tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["check"] == {"exact": True, "n_outputs": 120, "n_different": 0, "n_different_classes": 0}
+
+
+def test_kernels_of_chips_are_compared(tmp_path):
+    done = imcsim(tmp_path, "chip", "kernel", "tim-dnn", "tim-8", "near-memory-iso-capacity")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "ns" in line]
+    assert re.findall(r"x ([\d.]+)", line) == ["1", "2", "11.8"]
+    wrong = imcsim(tmp_path, "chip", "kernel", "tim-dnn", "--rows", "300")
+    assert wrong.returncode == 1
+    assert wrong.stderr.strip() == "imcsim: kernel: n_rows must be from 1 to 256, those of a tile of tim-dnn, got 300"
 
 
 @pytest.mark.parametrize("engine", ["simulate", "estimate", "execute"])

@@ -222,7 +222,8 @@ def test_other_names_change_nothing_else(plan, seed):
 def test_accesses_and_element_operations_of_a_batch_are_those_of_its_samples(plan, times):
     batch = place(plan.graph, plan.chip, style=plan.style, n_samples=plan.n_samples * times)
     for layer, counts in count_actions(plan).items():
-        for action in ("tile.access", "tile.convert", "tile.column_read", "sfu.relu", "sfu.vpe", "sfu.spe", "sfu.qu"):
+        on_tiles = ("tile.access", plan.chip.conversion, "tile.column_read")
+        for action in (*on_tiles, "sfu.relu", "sfu.vpe", "sfu.spe", "sfu.qu"):
             assert count_actions(batch)[layer][action] == times * counts[action]
 
 
@@ -240,7 +241,7 @@ def test_twice_the_activation_planes_are_twice_the_accesses(chip, n_inputs, n_ou
         return count_actions(place(graph, chip, style="temporal" if style == "temporal" else None))["fc"]
 
     once, twice = counts(unsigned(bits)), counts(unsigned(2 * bits))
-    for action in ("tile.access", "tile.convert", "tile.column_read"):
+    for action in ("tile.access", chip.conversion, "tile.column_read"):
         assert twice[action] == 2 * once[action] > 0
     if style == "temporal":
         assert twice["tile.write_row"] >= once["tile.write_row"] > 0

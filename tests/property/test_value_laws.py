@@ -127,7 +127,7 @@ def test_the_accesses_executed_are_those_counted_by_formula(graph, chip, n_sampl
     counts = estimate(plan).counts
     for layer, clips in clipping.items():
         assert clips.n_accesses == counts[layer]["tile.access"]
-        assert clips.n_conversions == counts[layer]["tile.convert"]
+        assert clips.n_conversions == counts[layer][chip.conversion]
 
 
 @laws

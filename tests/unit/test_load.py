@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from imcsim.arch.load import chip_schema, dump_chip, load_chip, parse_override, shipped_chips
+from imcsim.arch.spec import Imperfections
 from imcsim.errors import ConfigError
 
 TIM_DNN = yaml.safe_load(dump_chip(load_chip("tim-dnn")))
@@ -317,13 +318,23 @@ def test_an_override_without_key_or_value(text):
         parse_override(text)
 
 
+def test_null_takes_a_record_of_an_included_file_away(folder):
+    write("x.yaml", "include: tim-dnn\nname: x\nfigures: null\ncircuit: null\ntile: {imperfections: null}\n")
+    chip = load_chip("x.yaml")
+    assert (chip.figures, chip.circuit) == ({}, None)
+    assert chip.tile.imperfections == Imperfections()
+    write("x.yaml", "include: tim-dnn\ntile: {pcus: null}\n")
+    with refused("x.yaml: tile.pcus: missing; Tile needs it"):
+        load_chip("x.yaml")
+
+
 def test_several_problems_come_in_one_line(folder):
     tree = TIM_DNN | {"n_tiles": 0, "kind": "x"}
     del tree["network"]
     write("x.yaml", yaml.safe_dump(tree))
     with refused(
-        "x.yaml: kind: must be one of ternary-in-memory, near-memory, got 'x' (and 2 more: n_tiles: must be at least 1, got 0 | "
-        "network: missing; Chip needs it)"
+        "x.yaml: kind: must be one of ternary-in-memory, near-memory, got 'x' (and 2 more: "
+        "n_tiles: must be at least 1, got 0 | network: missing; Chip needs it)"
     ):
         load_chip("x.yaml")
 

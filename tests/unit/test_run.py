@@ -3,38 +3,11 @@ import json
 
 import numpy as np
 import pytest
-from strategies import variant
+from strategies import Fixed, variant
 
 from imcsim.errors import ConfigError, DataError, OutputError
-from imcsim.metrics import METRICS
 from imcsim.results import area_of, energy_of, from_csv, latency_of
 from imcsim.run import Result, require_writable, run, shares
-from imcsim.workloads import Workload
-
-
-class Fixed(Workload):
-    """A workload with a graph and a test set at hand, without torch."""
-
-    def __init__(self, graph, samples=None):
-        super().__init__(graph.name, None)
-        object.__setattr__(self, "_graph", graph)
-        object.__setattr__(self, "_samples", samples)
-
-    def graph(self):
-        return self._graph
-
-    @property
-    def metric(self):
-        return METRICS["accuracy"]
-
-    @property
-    def has_data(self):
-        return self._samples is not None
-
-    def data(self, folder=None):
-        if self._samples is None:
-            raise DataError("tiny: data(): missing")
-        return self._samples
 
 
 @pytest.fixture(scope="module")

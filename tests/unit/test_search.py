@@ -5,8 +5,8 @@ from strategies import variant
 
 from imcsim.analytic import estimate
 from imcsim.errors import ConfigError, MappingError
-from imcsim.mapping.place import POLICIES, place, splits_of
-from imcsim.search import place_by, search
+from imcsim.mapping.place import POLICIES, Split, place, splits_of
+from imcsim.search import _neighbours, place_by, search
 from imcsim.sim import simulate
 
 
@@ -92,3 +92,10 @@ def test_what_cannot_be_searched_is_said(tiny_chip, tiny_graph):
         search(tiny_graph, tiny_chip, n_trials=2)
     with pytest.raises(MappingError, match="use temporal"):
         search(tiny_graph, variant(tiny_chip, {"n_tiles": 1, "tile.n_rows": 4, "tile.n_columns": 4}), style="spatial")
+
+
+def test_copies_may_take_the_place_of_cuts_in_one_step():
+    offered = [Split(n_chunks, n_copies) for n_chunks in range(1, 33) for n_copies in (1, 2, 4)]
+    assert Split(16, 2) in _neighbours(Split(32, 1), offered)
+    assert Split(8, 2) in _neighbours(Split(4, 4), offered)
+    assert Split(32, 1) not in _neighbours(Split(32, 1), offered)
