@@ -211,6 +211,7 @@ def reproduce(
     ] = None,
     draws: Annotated[int, typer.Option(help="Chips drawn from the stated ranges, for the intervals.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Draw report.html and figures.")] = True,
 ) -> None:
     """Hold everything that is printed of a paper's chip against ours: table, figures, and why they differ."""
     from imcsim.arch.load import parse_override
@@ -221,12 +222,23 @@ def reproduce(
     overrides = dict(parse_override(text) for text in changes or [])
     require_writable(out)
     with _progress() as progress:
-        report = made(paper, out, changes=overrides, engine=engine, width=width, batch=batch, n_draws=draws, seed=seed,
-                      command=" ".join(["imcsim", *sys.argv[1:]]), progress=progress)  # fmt: skip
+        report = made(
+            paper,
+            out,
+            changes=overrides,
+            engine=engine,
+            width=width,
+            batch=batch,
+            n_draws=draws,
+            seed=seed,
+            page=page,
+            command=" ".join(["imcsim", *sys.argv[1:]]),
+            progress=progress,
+        )
     view = table_view(report.results)
     _print_table(view.caption, list(view.head[:7]), [list(row[:7]) for row in view.rows])
     print("\n".join(summary(report)))
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {out / ('report.html' if page else 'README.md')}")
 
 
 @chips.command("list", epilog="Example: imcsim chip list")

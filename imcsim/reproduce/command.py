@@ -25,6 +25,7 @@ def reproduce(
     batch: int | None = None,
     n_draws: int = 400,
     seed: int = 0,
+    page: bool = True,
     command: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
@@ -40,6 +41,7 @@ def reproduce(
         batch: Samples that an inference takes together; by default what the fit chose.
         n_draws: Chips that are drawn for the intervals.
         seed: Of the draws.
+        page: Whether to draw the figures and the HTML page.
         command: Named in the report as what made it.
         progress: Told what is done.
 
@@ -72,5 +74,5 @@ def reproduce(
         accelerators=read_records(ACCELERATORS, Accelerator),
         command=command or f"imcsim reproduce {paper} --out DIR",
     )
-    write_report(report, Path(folder))
+    write_report(report, Path(folder), page=page)
     return report

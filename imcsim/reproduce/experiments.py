@@ -5,7 +5,7 @@ arithmetic: how much of the gap between ours and the printed figure it closes. N
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from imcsim.analytic import estimate
@@ -133,7 +133,7 @@ def scaled(chips: Chips, factor: float, *records: str, kind: str = "time") -> Ch
         keys = [f"{record}.{field}" for record in records for field in KINDS[kind]]
         return vary(chip, {key: value_of(chip, key) * factor for key in keys if _has(chip, key)})
 
-    return Chips(*(one(chip) for chip in chips.of_name.values()))
+    return chips.each(lambda name, chip: one(chip))
 
 
 def _has(chip: Chip, key: str) -> bool:
@@ -360,7 +360,7 @@ def _dear_baseline(bench: Bench, results: Results, differing: list[Prediction]) 
     records = ("tile.access.pcus", "tile.access.bitlines")
     factor = min(getattr(bench.fitted.iso_area.tile.access, part).within_factor or 1.0 for part in ("pcus", "bitlines"))
     dear = scaled(bench.fitted, factor, *records, kind="energy")
-    chips = Chips(bench.fitted.tim, dear.iso_capacity, dear.iso_area)
+    chips = replace(dear, tim=bench.fitted.tim)
     found = figures(chips, bench.suite)
     bare = figures(chips, bench.suite, without=MEMORY)
     return Experiment(
@@ -384,7 +384,7 @@ def _both_energies(bench: Bench, results: Results, differing: list[Prediction]) 
 
     def ratios(factor: float) -> Figures:
         dear = scaled(bench.fitted, factor, "tile.access.pcus", "tile.access.bitlines", kind="energy")
-        return figures(Chips(bench.fitted.tim, dear.iso_capacity, dear.iso_area), bench.suite, without=MEMORY)
+        return figures(replace(dear, tim=bench.fitted.tim), bench.suite, without=MEMORY)
 
     one, two = ratios(1.0), ratios(2.0)
     names = [f"energy_ratio.{network}" for network in NETWORKS]

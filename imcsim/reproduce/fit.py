@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ COMMAND = "python -m imcsim.reproduce.fit --write"
 RECORD = FOLDER / "fit.json"
 MOST = 20.0
 """A factor is looked for from 1 / MOST to MOST."""
+
+_TIMED = (*KINDS["time"], *KINDS["bandwidth"])
 
 KERNEL_ROWS = 16
 """The kernel of the paper's comparison: 16 inputs by 256 columns."""
@@ -141,7 +143,8 @@ class Fit:
 
 def rate_per_s(suite: Suite, network: str, chip: Chip, changes: Changes) -> Floats:
     """Return inferences a second of every variant, by formula."""
-    found = estimate_variants(suite.graph(network), chip, changes, n_samples=suite.batch)
+    timed = {key: values for key, values in changes.items() if key.rpartition(".")[2] in _TIMED}  # the others are slow
+    found = estimate_variants(suite.graph(network), chip, timed, n_samples=suite.batch)
     return suite.inferences(network) * 1e9 / found.latency_ns
 
 
@@ -260,8 +263,8 @@ def fit(
                 played = _simulated_rate(suite, network, fitted.tim)
                 wanted[f"rate.{network}"] = printed[f"rate.{network}"] * ours[f"rate.{network}"] / played
                 ours[f"rate.{network}"] = played
-    tim_8 = load_chip(TIM_8)
-    ours["kernel_speedup.tim8"] = ours["kernel_speedup.tim16"] * float(kernel_ns(chips.tim, {}) / kernel_ns(tim_8, {}))
+    times_8 = float(kernel_ns(chips.tim, {}) / kernel_ns(chips.tim_8, {}))
+    ours["kernel_speedup.tim8"] = ours["kernel_speedup.tim16"] * times_8
     residuals = tuple(
         Residual(quantity, target.printed, ours[quantity])
         for quantity, target in calibration.items()
@@ -338,15 +341,23 @@ def best_choice(choices: Sequence[Choice]) -> Suite:
 
 def stated_chips(changes: Mapping[str, object] | None = None) -> Chips:
     """Return the chips as their files state them; *changes* as in `with_changes`."""
-    return with_changes(Chips(*(load_chip(name) for name in CHIPS)), changes or {})
+    tim, iso_capacity, iso_area, tim_8 = map(load_chip, (*CHIPS, TIM_8))
+    return with_changes(Chips(tim, iso_capacity, iso_area, tim_8), changes or {})
+
+
+def load_fitted(changes: Mapping[str, object] | None = None) -> Chips:
+    """Return the fitted chips that come with imcsim; *changes* as in `with_changes`."""
+    tim, iso_capacity, iso_area, tim_8 = map(load_chip, (*(f"{name}-fitted" for name in CHIPS), TIM_8))
+    return with_changes(Chips(tim, iso_capacity, iso_area, tim_8), changes or {})
 
 
 def with_changes(chips: Chips, changes: Mapping[str, object]) -> Chips:
-    """Return *chips* with a user's *changes*: those of a tile in TiM-DNN alone, all others in the baselines too."""
-    shared = {key: value for key, value in changes.items() if not key.startswith("tile.") and key != "n_tiles"}
+    """Return *chips* with a user's *changes*: those of a tile in TiM-DNN and TiM-8, all others in the baselines too."""
     if not changes:
         return chips
-    return Chips(*(vary(chip, changes if name == TIM else shared) for name, chip in chips.of_name.items()))
+    shared = {key: value for key, value in changes.items() if not key.startswith("tile.") and key != "n_tiles"}
+    changed = chips.each(lambda name, chip: vary(chip, changes if name == TIM else shared))
+    return replace(changed, tim_8=vary(chips.tim_8, changes))
 
 
 def fitted_values(chips: Chips, factors: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -360,7 +371,7 @@ def fitted_values(chips: Chips, factors: Mapping[str, float]) -> dict[str, dict[
 def fitted_chips(chips: Chips, factors: Mapping[str, float]) -> Chips:
     """Return *chips* with the fitted numbers."""
     values = fitted_values(chips, factors)
-    return Chips(*(vary(chip, values[name]) for name, chip in chips.of_name.items()))
+    return chips.each(lambda name, chip: vary(chip, values[name]))
 
 
 def chip_file(chip: Chip, values: Mapping[str, float], found: Fit) -> str:
@@ -400,20 +411,17 @@ def _yaml_lines(tree: Mapping[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-def load_fitted(changes: Mapping[str, object] | None = None) -> Chips:
-    """Return the fitted chips that come with imcsim; *changes* as in `with_changes`."""
-    return with_changes(Chips(*(load_chip(f"{name}-fitted") for name in CHIPS)), changes or {})
-
-
 # --- the command ------------------------------------------------------------------------------------------------
 
 
 def run(calibration_file: str | Path = CALIBRATION, *, seed: int = 0, suite: Suite | None = None) -> Fit:
-    """Read the calibration, choose width and batch if no *suite* does, and fit."""
+    """Read the calibration, compare widths and batches if no *suite* is given, and fit."""
     calibration = read_targets(calibration_file)
     chips = stated_chips()
+    if suite is not None:
+        return fit(chips, calibration, suite)
     choices = compare_choices(chips, calibration, seed=seed)
-    return fit(chips, calibration, suite or best_choice(choices), choices)
+    return fit(chips, calibration, best_choice(choices), choices)
 
 
 def lines_of(found: Fit) -> list[str]:

@@ -8,16 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imcsim.arch.load import load_chip
-from imcsim.arch.spec import Chip
-from imcsim.circuit.bitline import binomial
-from imcsim.costs.activity import FOLLOWS, bitline_energies
-from imcsim.costs.peaks import access_actions
-from imcsim.costs.price import price
-from imcsim.reproduce.fit import KERNEL_ROWS
+from imcsim.costs.kernel import kernel
 from imcsim.reproduce.predict import SPAN
 from imcsim.reproduce.ranges import Floats, ranges_of
-from imcsim.reproduce.suite import CHIPS, TIM_8, Chips
+from imcsim.reproduce.suite import CHIPS, Chips
 from imcsim.reproduce.targets import Target
 
 N_POINTS = 21
@@ -30,6 +24,9 @@ class KernelCurve:
 
     zero_share: Floats
     """Shares of products that are zero (n)."""
+
+    zero_outputs: Floats
+    """Shares of the sums that are zero then, where products are independent (n)."""
 
     energy_pJ: dict[str, Floats]
     """Tile to the energy of the kernel (n)."""
@@ -44,8 +41,9 @@ class KernelCurve:
 def kernel_curve(chips: Chips, calibration: dict[str, Target], *, seed: int = 0) -> KernelCurve:
     """Return the energy of the kernel on TiM-16, TiM-8 and the baseline, whose own may be off as far as stated."""
     zeros = np.linspace(0, 1, N_POINTS)
-    tiles = {"TiM-16": chips.tim, "TiM-8": load_chip(TIM_8), "Near-memory": chips.iso_capacity}
-    energy = {name: np.array([kernel_pJ(chip, 1 - zero) for zero in zeros]) for name, chip in tiles.items()}
+    tiles = {"TiM-16": chips.tim, "TiM-8": chips.tim_8, "Near-memory": chips.iso_capacity}
+    made = {name: kernel(chip, zeros) for name, chip in tiles.items()}
+    energy = {name: each.energy_pJ for name, each in made.items()}
     relative = _relative_draws(chips, calibration, np.random.default_rng(seed))
     low, high = np.quantile(relative, SPAN)
     gain = {}
@@ -54,30 +52,7 @@ def kernel_curve(chips: Chips, calibration: dict[str, Target], *, seed: int = 0)
         gain[name] = (low * middle, middle, high * middle)
     activity = chips.tim.tile.access.activity
     assert activity is not None, "TiM-DNN's file says at which activity its energies hold"
-    return KernelCurve(zeros, energy, gain, 1 - activity.nonzero_products)
-
-
-def kernel_pJ(chip: Chip, nonzero: float) -> float:
-    """Return the energy of one product of 16 inputs by all columns; a share *nonzero* of the products is not 0."""
-    costs, tile = price(chip), chip.tile
-    n_accesses = -(-KERNEL_ROWS // tile.rows_per_access)
-    return n_accesses * sum(
-        n * costs.energy_pJ(action) * (_discharge(chip, nonzero) if action == FOLLOWS else 1.0)
-        for action, n in access_actions(chip).items()
-    )
-
-
-def _discharge(chip: Chip, nonzero: float) -> float:
-    """Return what a column discharges relative to what the chip file's energy holds for; products are independent."""
-    activity = chip.tile.access.activity
-    if activity is None:
-        return 1.0
-    energies, n_rows = bitline_energies(chip), chip.tile.rows_per_access
-
-    def mean(share: float) -> float:
-        return float(energies @ binomial(n_rows, share / 2))
-
-    return mean(nonzero) / mean(activity.nonzero_products)
+    return KernelCurve(zeros, made["TiM-16"].zero_outputs, energy, gain, 1 - activity.nonzero_products)
 
 
 def _relative_draws(chips: Chips, calibration: dict[str, Target], rng: np.random.Generator) -> Floats:

@@ -46,8 +46,8 @@ class Report:
     command: str
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write every file of the report into *folder* and return the paths."""
+def write_report(report: Report, folder: Path, *, page: bool = True) -> list[Path]:
+    """Write the report into *folder* and return the paths; without *page* no figures and no HTML page."""
     texts = {
         "table.csv": table_csv(report.results.predictions),
         "splits.csv": splits_csv(report.results),
@@ -58,8 +58,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         write_whole(folder / name, text)
+    if not page:
+        return [folder / name for name in texts]
     drawn = write_figures(folder, drawings(report.results, report.kernel, report.accelerators))
-    write_whole(folder / "report.html", page(report, folder))
+    write_whole(folder / "report.html", page_of(report, folder))
     return [*(folder / name for name in texts), *drawn, folder / "report.html"]
 
 
@@ -100,9 +102,10 @@ def kernel_csv(curve: KernelCurve) -> str:
     """Return the energy of the kernel against the share of zeros."""
     names = list(curve.energy_pJ)
     rows = [
-        (f"{zero:g}", *(f"{curve.energy_pJ[name][i]:.6g}" for name in names)) for i, zero in enumerate(curve.zero_share)
+        tuple(f"{values[i]:.6g}" for values in (curve.zero_share, curve.zero_outputs, *curve.energy_pJ.values()))
+        for i in range(len(curve.zero_share))
     ]
-    return _csv(("zero_share", *(f"{name.lower().replace('-', '_')}_pJ" for name in names)), rows)
+    return _csv(("zero_products", "zero_outputs", *(f"{name.lower().replace('-', '_')}_pJ" for name in names)), rows)
 
 
 def _csv(head: tuple[str, ...], rows: list[tuple]) -> str:
@@ -332,7 +335,7 @@ class _Card:
     note: str
 
 
-def page(report: Report, folder: Path) -> str:
+def page_of(report: Report, folder: Path) -> str:
     """Return the HTML page; the figures are those in *folder*."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

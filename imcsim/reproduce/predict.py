@@ -15,13 +15,21 @@ import numpy as np
 
 from imcsim.analytic import estimate
 from imcsim.analytic.variants import estimate_variants
-from imcsim.arch.load import load_chip
 from imcsim.arch.spec import Basis, Chip
 from imcsim.errors import ConfigError
 from imcsim.mapping.place import place
-from imcsim.reproduce.fit import PARAMETERS, area_mm2, calibrate, kernel_ns, nothing_changed, power_w, rate_per_s
+from imcsim.reproduce.fit import (
+    KERNEL_ROWS,
+    PARAMETERS,
+    area_mm2,
+    calibrate,
+    kernel_ns,
+    nothing_changed,
+    power_w,
+    rate_per_s,
+)
 from imcsim.reproduce.ranges import Changes, Floats, draw, moved, ranges_of
-from imcsim.reproduce.suite import CHIPS, ISO_AREA, ISO_CAPACITY, NETWORKS, TIM, TIM_8, Chips, Suite
+from imcsim.reproduce.suite import CHIPS, ISO_AREA, ISO_CAPACITY, NETWORKS, TIM, Chips, Suite
 from imcsim.reproduce.targets import Target
 from imcsim.results import Row
 
@@ -209,7 +217,7 @@ def figures_at_full_rate(chips: Chips, changes: Mapping[str, Changes]) -> dict[s
     """Return what follows without a network: peaks, power, area, kernel speed-ups."""
     chip, own = chips.tim, changes[TIM]
     n_operations = 2 * chip.tile.rows_per_access * chip.tile.n_columns * chip.n_tiles
-    accesses = -(-16 // chip.tile.rows_per_access)
+    accesses = -(-KERNEL_ROWS // chip.tile.rows_per_access)
     tops = n_operations * accesses / kernel_ns(chip, own) / 1000
     power, area = power_w(chip, own), area_mm2(chip, own)
     near = kernel_ns(chips.iso_capacity, changes[ISO_CAPACITY])
@@ -221,7 +229,7 @@ def figures_at_full_rate(chips: Chips, changes: Mapping[str, Changes]) -> dict[s
         "power_w": power,
         "area_mm2": area,
         "kernel_speedup.tim16": near / kernel_ns(chip, own),
-        "kernel_speedup.tim8": near / kernel_ns(load_chip(TIM_8), tim_8),
+        "kernel_speedup.tim8": near / kernel_ns(chips.tim_8, tim_8),
     }
 
 

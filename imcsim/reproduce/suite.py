@@ -4,7 +4,8 @@ Five networks (tim-dnn.md, section 8). Whether the paper's CNNs are those of WRP
 images it loads weights for is not known: *width* and *batch* are one choice for all networks, never one each.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from imcsim.arch.spec import Chip
@@ -64,18 +65,19 @@ class Suite:
 
 @dataclass(frozen=True)
 class Chips:
-    """TiM-DNN and its two baselines."""
+    """TiM-DNN, its two baselines, and its variant TiM-8, which the kernel alone is compared on."""
 
     tim: Chip
     iso_capacity: Chip
     iso_area: Chip
+    tim_8: Chip
 
     @cached_property
     def of_name(self) -> dict[str, Chip]:
-        """The chips by what they are, in the order of `CHIPS`."""
+        """The chips that networks run on, by what they are, in the order of `CHIPS`."""
         return {TIM: self.tim, ISO_CAPACITY: self.iso_capacity, ISO_AREA: self.iso_area}
 
-    def but(self, name: str, chip: Chip) -> "Chips":
-        """Return the chips with another one in the place of *name*."""
-        places = {TIM: "tim", ISO_CAPACITY: "iso_capacity", ISO_AREA: "iso_area"}
-        return replace(self, **{places[name]: chip})
+    def each(self, change: Callable[[str, Chip], Chip]) -> "Chips":
+        """Return the chips with *change* done to each of those that networks run on, by its name."""
+        tim, iso_capacity, iso_area = (change(name, chip) for name, chip in self.of_name.items())
+        return Chips(tim, iso_capacity, iso_area, self.tim_8)
