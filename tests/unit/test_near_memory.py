@@ -10,6 +10,7 @@ from strategies import Fixed
 
 import imcsim
 from imcsim.arch.load import load_chip, vary
+from imcsim.costs import digital, sram
 from imcsim.costs.activity import relative_energy
 from imcsim.costs.peaks import peaks
 from imcsim.costs.price import price
@@ -99,6 +100,29 @@ def test_costs_are_those_of_the_file_and_scale_from_one_row():
     longer = price(load_chip(CHIP.name, {"tile.n_rows": 512}))
     assert longer.energy_pJ("tile.column_read") == 2 * COSTS.energy_pJ("tile.column_read")
     assert longer.energy_pJ("tile.multiply_add") == COSTS.energy_pJ("tile.multiply_add")
+
+
+def test_the_arithmetic_of_the_sources_gives_the_numbers():
+    tim, tile, volts = load_chip("tim-dnn"), CHIP.tile, CHIP.technology.supply_V
+    cell_um2 = 146 * 0.032**2
+    height_um, width_um = (cell_um2 / 1.46) ** 0.5, (cell_um2 * 1.46) ** 0.5
+    bitline_pF = 256 * (height_um * 0.3e-3 + 1.31 * 0.032 * 1e-3)
+    assert tile.access.bitlines.energy_pJ == pytest.approx(512 * bitline_pF * volts * 2 * 0.08, rel=0.02)
+    decoded_pJ = tile.access.wordlines.energy_pJ + tile.access.decoders.energy_pJ
+    assert tile.write_row.energy_pJ == pytest.approx(512 * bitline_pF * volts**2 + decoded_pJ, rel=0.02)
+    digital_pJ = (1 - tim.tile.conversion.adc_fraction) * tim.tile.access.pcus.energy_pJ
+    assert tile.access.pcus.energy_pJ == pytest.approx(digital_pJ + 512 * 2.16e-3, rel=0.01)
+    assert tile.access.wordlines.energy_pJ == pytest.approx(
+        4 * tim.tile.access.wordlines.energy_pJ / (16 * 0.6), rel=0.01
+    )
+    wordline_pF = 512 * (2 * 0.1e-3 + width_um * 0.3e-3)
+    assert wordline_pF * volts**2 == pytest.approx(0.14, abs=0.005)
+    assert tile.access.interval_ns == pytest.approx(11.8 * tim.tile.access.interval_ns / 16, rel=0.005)
+    assert tile.array.area_um2 == pytest.approx(256 * 512 * sram.CELL_UM2, abs=1)
+    tile_um2 = (tim.tile.array.area_um2 + tim.tile.pcus.area_um2) / 1.89
+    assert tile.array.area_um2 + tile.pcus.area_um2 == pytest.approx(tile_um2, abs=1)
+    for silicon in (tile.array, tile.pcus):
+        assert silicon.leakage_mW == pytest.approx(digital.LOGIC_LEAKAGE_MW_PER_UM2 * silicon.area_um2, rel=0.01)
 
 
 def test_peaks_count_the_words_of_one_row():
