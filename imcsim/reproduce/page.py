@@ -201,6 +201,8 @@ def summary(report: Report) -> list[str]:
     inside = [each for each in known if each.low <= (each.printed or 0.0) <= each.high]
     far = [each.quantity for each in known if each not in met]
     suite = results.suite
+    kept = results.n_kept or "none"
+    beside = "" if results.n_kept else ", so that the intervals are those of all draws"
     width = "as wide as published" if suite.width == 1 else f"{suite.width} times as wide as published"
     chosen = "a choice of whoever ran this, not that of the fit"
     if suite == report.fit.suite:
@@ -214,8 +216,8 @@ def summary(report: Report) -> list[str]:
         f"The CNNs are {width}, and all networks take {suite.batch} at once: {chosen}. No network has a constant of "
         "its own.",
         f"Times and energies are {'simulated' if results.engine == 'simulate' else 'those of the formulas'}. Intervals "
-        f"hold nine of ten chips drawn from the ranges that the chip files state, each calibrated anew to the fitted "
-        f"figures as closely as those are known; {results.n_kept} of {results.n_draws} draws could be.",
+        "hold nine of ten chips drawn from the ranges that the chip files state, each calibrated anew to the fitted "
+        f"figures as closely as those are known; {kept} of {results.n_draws} draws could be{beside}.",
     ]
 
 

@@ -256,7 +256,10 @@ def at_hand(chips: Chips, suite: Suite) -> dict[str, float]:
 def spreads(
     chips: Chips, suite: Suite, calibration: Mapping[str, Target], central: Mapping[str, float], *, seed: int, n: int
 ) -> tuple[dict[str, tuple[float, float]], int]:
-    """Return the quantiles of every figure relative to *central*, and how many of *n* draws could be calibrated."""
+    """Return the quantiles of every figure relative to *central*, and how many of *n* draws could be calibrated.
+
+    Where none could be, the quantiles are those of all draws.
+    """
     rng = np.random.default_rng(seed)
     changes = draw(ranges_of(chips, calibration), chips, rng, n)
     quantities = [parameter.quantity for parameter in PARAMETERS]
@@ -269,9 +272,8 @@ def spreads(
     for quantity, ours in figures_at_full_rate(chips, fitted).items():
         if quantity in wanted:
             met &= np.abs(ours / wanted[quantity] - 1) < MET_WITHIN
-    if not met.any():
-        return {}, 0
-    kept = {name: {key: values[met] for key, values in own.items()} for name, own in fitted.items()}
+    used = met if met.any() else ~met  # an interval that is too wide says more than none
+    kept = {name: {key: values[used] for key, values in own.items()} for name, own in fitted.items()}
     found = {}
     for quantity, ours in formulas(chips, suite, kept).items():
         low, high = np.quantile(ours / central[quantity], SPAN)
@@ -326,7 +328,7 @@ def predict(
     lines = []
     for quantity, value in ours.items():
         known = calibration.get(quantity) or validation.get(quantity)
-        low, high = spread.get(quantity, (1.0, 1.0))
+        low, high = spread[quantity]
         lines.append(
             Prediction(
                 quantity,
