@@ -14,7 +14,7 @@ from imcsim.arch.load import vary
 from imcsim.arch.spec import Chip
 from imcsim.costs.peaks import access_interval_ns
 from imcsim.costs.price import price
-from imcsim.mapping.place import Policy, as_they_are, place
+from imcsim.mapping.place import Policy, as_they_are, least_energy_delay, place
 from imcsim.reproduce.fit import fitted_chips
 from imcsim.reproduce.predict import MEMORY, RATIOS, Prediction, Results, energy_by_part, figures_of
 from imcsim.reproduce.ranges import KINDS, value_of
@@ -91,7 +91,7 @@ def experiments(bench: Bench, results: Results) -> list[Experiment]:
     differing = [each for each in results.predictions
                  if each.difference is not None and abs(each.difference) > WORTH_A_WORD]  # fmt: skip
     tests = (_phases_in_turn, _wide, _stated_clock, _pooling, _shares, _uncut, _tiles_in_turn, _all_in_turn, _memory,
-             _dear_baseline, _both_energies)  # fmt: skip
+             _dear_baseline, _both_energies, _splits_for_energy)  # fmt: skip
     return [test(bench, results, differing) for test in tests]
 
 
@@ -397,5 +397,18 @@ def _both_energies(bench: Bench, results: Results, differing: list[Prediction]) 
         f"ratio, {factor:.2f} times; whether the least printed one follows is the test.",
         found,
         _outcomes(differing, found, "energy_ratio"),
+        ", ".join(f"{network} {found[f'energy_ratio.{network}']:.2f}" for network in NETWORKS),
+    )
+
+
+def _splits_for_energy(bench: Bench, results: Results, differing: list[Prediction]) -> Experiment:
+    found = figures(bench.fitted, bench.suite, policy=least_energy_delay)
+    return Experiment(
+        "splits-for-energy",
+        "Layers are cut for time alone here, which costs psums, near memory more than in TiM-DNN: ratios of energies "
+        "lean on how layers are cut.",
+        "Layers cut for the least energy times delay on all chips (policy least_energy_delay).",
+        found,
+        _outcomes(differing, found, "energy_ratio", "speedup"),
         ", ".join(f"{network} {found[f'energy_ratio.{network}']:.2f}" for network in NETWORKS),
     )

@@ -248,15 +248,14 @@ def differences(report: Report) -> str:
         "| --- | ---: | ---: | ---: | --- |",
     ]
     for each in far:
-        by = [
-            test.name
-            for test in report.experiments
-            for outcome in test.outcomes
-            if outcome.quantity == each.quantity and outcome.verdict.startswith(("met", "explained for"))
-        ]
+        tried = {test.name: outcome for test in report.experiments for outcome in test.outcomes
+                 if outcome.quantity == each.quantity}  # fmt: skip
+        by = [name for name, outcome in tried.items() if outcome.verdict.startswith(("met", "explained for"))]
+        most = max(tried, key=lambda name: tried[name].closed, default="")  # noqa: B023  # used at once
+        other = f"no single hypothesis; most by {most}, {tried[most].closed:.0%}" if most else "nothing that was tried"
         text.append(
             f"| `{each.quantity}` | {number(each.printed or 0)} | {number(each.ours)} | {each.difference:+.0%} | "
-            f"{', '.join(by) or 'no single hypothesis'} |"
+            f"{', '.join(by) or other} |"
         )
     text.append("\nBy network, where only the range over all five is printed:\n")
     text += _by_network(results)
