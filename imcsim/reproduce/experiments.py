@@ -17,7 +17,7 @@ from imcsim.costs.price import price
 from imcsim.mapping.place import Policy, as_they_are, least_energy_delay, place
 from imcsim.reproduce.fit import fitted_chips
 from imcsim.reproduce.predict import MEMORY, RATIOS, Prediction, Results, energy_by_part, figures_of
-from imcsim.reproduce.ranges import KINDS, value_of
+from imcsim.reproduce.ranges import KINDS, has_value, value_of
 from imcsim.reproduce.suite import NETWORKS, RECURRENT, TIM, Chips, Suite
 
 WORTH_A_WORD = 0.1
@@ -131,17 +131,9 @@ def scaled(chips: Chips, factor: float, *records: str, kind: str = "time") -> Ch
 
     def one(chip: Chip) -> Chip:
         keys = [f"{record}.{field}" for record in records for field in KINDS[kind]]
-        return vary(chip, {key: value_of(chip, key) * factor for key in keys if _has(chip, key)})
+        return vary(chip, {key: value_of(chip, key) * factor for key in keys if has_value(chip, key)})
 
     return chips.each(lambda name, chip: one(chip))
-
-
-def _has(chip: Chip, key: str) -> bool:
-    try:
-        value_of(chip, key)
-    except AttributeError:
-        return False
-    return True
 
 
 def _outcomes(differing: list[Prediction], after: Figures, *prefixes: str) -> tuple[Outcome, ...]:
@@ -396,7 +388,7 @@ def _both_energies(bench: Bench, results: Results, differing: list[Prediction]) 
         "Main memory left out, and the baselines' row reads and units as much dearer as meets the greatest printed "
         f"ratio, {factor:.2f} times; whether the least printed one follows is the test.",
         found,
-        _outcomes(differing, found, "energy_ratio"),
+        _outcomes(differing, found, "energy_ratio.least"),
         ", ".join(f"{network} {found[f'energy_ratio.{network}']:.2f}" for network in NETWORKS),
     )
 

@@ -32,7 +32,7 @@ from imcsim.costs.peaks import access_interval_ns, full_rates
 from imcsim.costs.price import price
 from imcsim.errors import ConfigError, ImcsimError
 from imcsim.mapping.place import place
-from imcsim.reproduce.ranges import KINDS, Changes, Floats, draw, ranges_of, value_of
+from imcsim.reproduce.ranges import KINDS, Changes, Floats, draw, has_value, ranges_of, value_of
 from imcsim.reproduce.suite import BATCHES, CHIPS, ISO_AREA, ISO_CAPACITY, TIM, TIM_8, WIDTHS, Chips, Suite
 from imcsim.reproduce.targets import CALIBRATION, FOLDER, Target, read_targets
 from imcsim.results import write_whole
@@ -177,7 +177,7 @@ def times(parameter: Parameter, chips: Chips, changes: Mapping[str, Changes], fa
         chip = chips.of_name[name]
         own = dict(changes[name])
         for key in parameter.keys:
-            if _has(chip, key):
+            if has_value(chip, key):
                 own[key] = own.get(key, value_of(chip, key)) * factor
         found[name] = own
     return found
@@ -285,15 +285,6 @@ def _simulated_rate(suite: Suite, network: str, chip: Chip) -> float:
 
     plan = place(suite.graph(network), chip, n_samples=suite.batch)
     return suite.inferences(network) * 1e9 / simulate(plan).latency_ns
-
-
-def _has(chip: Chip, key: str) -> bool:
-    record: Any = chip
-    for name in key.split("."):
-        if name not in type(record).model_fields:
-            return False
-        record = getattr(record, name)
-    return True
 
 
 def _stated_within(parameter: Parameter, chips: Chips) -> float:

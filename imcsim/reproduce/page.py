@@ -99,13 +99,17 @@ def levers_csv(results: Results) -> str:
 
 
 def kernel_csv(curve: KernelCurve) -> str:
-    """Return the energy of the kernel against the share of zeros."""
-    names = list(curve.energy_pJ)
-    rows = [
-        tuple(f"{values[i]:.6g}" for values in (curve.zero_share, curve.zero_outputs, *curve.energy_pJ.values()))
-        for i in range(len(curve.zero_share))
-    ]
-    return _csv(("zero_products", "zero_outputs", *(f"{name.lower().replace('-', '_')}_pJ" for name in names)), rows)
+    """Return the energy of the kernel against the share of zeros, and what the baseline's is relative to it."""
+    columns = {"zero_products": curve.zero_share, "zero_outputs": curve.zero_outputs}
+    columns |= {f"{_key(name)}_pJ": values for name, values in curve.energy_pJ.items()}
+    for name, ends in curve.gain.items():
+        columns |= {f"{_key(name)}_gain{end}": values for end, values in zip(("_low", "", "_high"), ends, strict=True)}
+    rows = [tuple(f"{values[i]:.6g}" for values in columns.values()) for i in range(len(curve.zero_share))]
+    return _csv(tuple(columns), rows)
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _csv(head: tuple[str, ...], rows: list[tuple]) -> str:
@@ -209,10 +213,13 @@ def summary(report: Report) -> list[str]:
         chosen = (
             "of all widths and batches the one with which most chips within the stated ranges meet both printed rates"
         )
+    why = "; ".join(f"{quantity}: {explained_by(report, quantity)}" for quantity in far)
+    said = [f"Why, as far as experiments tell (the differences say what each of them is): {why}."] if far else []
     return [
         f"Of {len(known)} predicted figures that something printed is known of, {len(met)} are within 10 % "
         f"({', '.join(each.quantity for each in met)}), and of {len(inside)} the interval holds the printed figure. "
-        + (f"Further off are {', '.join(far)}: see the differences." if far else ""),
+        + (f"Further off are {', '.join(far)}." if far else ""),
+        *said,
         f"The CNNs are {width}, and all networks take {suite.batch} at once: {chosen}. No network has a constant of "
         "its own.",
         f"Times and energies are {'simulated' if results.engine == 'simulate' else 'those of the formulas'}. Intervals "
@@ -235,6 +242,16 @@ def about_fit(found: Fit) -> list[str]:
     ]
 
 
+def explained_by(report: Report, quantity: str) -> str:
+    """Return the experiments that explain a difference, or the one that closes most of the gap."""
+    tried = {test.name: it for test in report.experiments for it in test.outcomes if it.quantity == quantity}
+    by = [name for name, it in tried.items() if it.verdict.startswith(("met", "explained for"))]
+    if by or not tried:
+        return ", ".join(by) or "nothing that was tried"
+    most = max(tried, key=lambda name: tried[name].closed)
+    return f"no single hypothesis; most by {most}, {tried[most].closed:.0%}"
+
+
 def differences(report: Report) -> str:
     """Return the page on every difference over 10 %: hypothesis, experiment, outcome."""
     results = report.results
@@ -247,16 +264,11 @@ def differences(report: Report) -> str:
         "| figure | printed | ours | difference | explained for the most part, or met, by |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
-    for each in far:
-        tried = {test.name: outcome for test in report.experiments for outcome in test.outcomes
-                 if outcome.quantity == each.quantity}  # fmt: skip
-        by = [name for name, outcome in tried.items() if outcome.verdict.startswith(("met", "explained for"))]
-        most = max(tried, key=lambda name: tried[name].closed, default="")  # noqa: B023  # used at once
-        other = f"no single hypothesis; most by {most}, {tried[most].closed:.0%}" if most else "nothing that was tried"
-        text.append(
-            f"| `{each.quantity}` | {number(each.printed or 0)} | {number(each.ours)} | {each.difference:+.0%} | "
-            f"{', '.join(by) or other} |"
-        )
+    text += [
+        f"| `{each.quantity}` | {number(each.printed or 0)} | {number(each.ours)} | {each.difference:+.0%} | "
+        f"{explained_by(report, each.quantity)} |"
+        for each in far
+    ]
     text.append("\nBy network, where only the range over all five is printed:\n")
     text += _by_network(results)
     for test in report.experiments:

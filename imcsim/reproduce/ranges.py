@@ -56,6 +56,16 @@ def value_of(chip: Chip, key: str) -> float:
     return float(record)
 
 
+def has_value(chip: Chip, key: str) -> bool:
+    """Whether *chip* has a number at a dotted key."""
+    record: Any = chip
+    for name in key.split("."):
+        if name not in getattr(type(record), "model_fields", ()):
+            return False
+        record = getattr(record, name)
+    return True
+
+
 def ranges_of(chips: Chips, calibration: Mapping[str, Target]) -> list[Range]:
     """Return everything uncertain about *chips*.
 

@@ -40,6 +40,7 @@ from imcsim.reproduce.predict import energy_by_part, figures_of
 from imcsim.reproduce.ranges import draw, ranges_of, value_of
 from imcsim.reproduce.suite import CHIPS, ISO_AREA, ISO_CAPACITY, NETWORKS, TIM, Suite
 from imcsim.reproduce.targets import CALIBRATION, VALIDATION, read_targets
+from imcsim.workloads import shipped_workloads
 
 
 def small(network, *_):
@@ -120,6 +121,14 @@ def test_draws_stay_within_what_is_stated(chips, calibration):
     ratio = drawn / chips.tim.network.bits_per_ns
     assert 1 / 3 <= ratio.min() < 0.5
     assert 2 < ratio.max() <= 3
+
+
+def test_wide_networks_are_workloads_of_their_own_and_time_steps_are_inferences():
+    assert [Suite(2).workload(network) for network in NETWORKS] == [
+        "alexnet-2x", "resnet34-2x", "bn-inception-2x", "lstm-ptb", "gru-ptb"
+    ]  # fmt: skip
+    assert Suite(batch=4).inferences("gru") == 4 * 35
+    assert set(NETWORKS.values()) <= set(shipped_workloads())
 
 
 # --- the fit ----------------------------------------------------------------------------------------------------
