@@ -36,7 +36,7 @@ from imcsim.reproduce.fit import (
     stated_chips,
     times,
 )
-from imcsim.reproduce.predict import energy_by_part, figures_of
+from imcsim.reproduce.predict import at_hand, energy_by_part, figures_of
 from imcsim.reproduce.ranges import draw, ranges_of, value_of
 from imcsim.reproduce.suite import CHIPS, ISO_AREA, ISO_CAPACITY, NETWORKS, TIM, Suite
 from imcsim.reproduce.targets import CALIBRATION, VALIDATION, read_targets
@@ -221,6 +221,16 @@ def test_a_change_of_one_number_shows_in_all_chips_or_in_tim_dnn_alone():
     assert {chip.main_memory.bits_per_ns for chip in changed.of_name.values()} == {1024}
     assert changed.tim.tile.access.latency_ns == 4.6
     assert changed.iso_area.tile.access.latency_ns < 2
+
+
+def test_a_changed_number_changes_what_follows_from_it_and_nothing_else(small_suite):
+    before = at_hand(load_fitted(), small_suite)
+    after = at_hand(load_fitted({"main_memory.bits_per_ns": 256}), small_suite)
+    assert after["rate.alexnet"] < 0.8 * before["rate.alexnet"]
+    assert after["speedup_iso_area.alexnet"] < before["speedup_iso_area.alexnet"]
+    assert {name: after[name] for name in ("peak_tops", "area_mm2")} == {
+        name: before[name] for name in ("peak_tops", "area_mm2")
+    }
 
 
 def test_the_parts_of_the_energy_add_up():
