@@ -285,7 +285,9 @@ def _tornado(axes: Axes, quantity: str, results: Results) -> list:
         low, high = sorted((each.low / centre - 1, each.high / centre - 1))
         axes.barh(place, high - low, left=low, height=0.7, color=COLOUR_OF_BASIS[each.basis])
     axes.axvline(0, color="#555555", linewidth=0.7)
-    axes.use_sticky_edges = False  # room on both sides of the longest bar
+    ends = [value / centre - 1 for each in levers for value in (each.low, each.high)]
+    room = 0.05 * (max(ends) - min(ends))
+    axes.set_xlim(min(ends) - room, max(ends) + room)
     axes.set_yticks(range(len(levers)), [f"{short_range(each.range)} (×÷{each.factor:.3g})" for each in levers])
     axes.tick_params(axis="y", length=0, labelsize=6)
     axes.invert_yaxis()
