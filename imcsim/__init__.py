@@ -21,7 +21,8 @@ from imcsim.version import __version__
 if TYPE_CHECKING:
     from imcsim.analytic import estimate
     from imcsim.analytic.variants import estimate_variants
-    from imcsim.arch.load import load_chip
+    from imcsim.arch.load import load_chip, load_machine
+    from imcsim.comparison import compare
     from imcsim.costs.activity import Activity
     from imcsim.costs.kernel import kernel
     from imcsim.functional.crossbar import tile_matmul
@@ -40,6 +41,7 @@ _HOME = {
     "ChipInstance": "imcsim.functional.instance",
     "build_report": "imcsim.report.page",
     "capture": "imcsim.graph.capture",
+    "compare": "imcsim.comparison",
     "execute": "imcsim.functional.execute",
     "estimate": "imcsim.analytic",
     "estimate_variants": "imcsim.analytic.variants",
@@ -47,6 +49,7 @@ _HOME = {
     "for_chip": "imcsim.tuning",
     "kernel": "imcsim.costs.kernel",
     "load_chip": "imcsim.arch.load",
+    "load_machine": "imcsim.arch.load",
     "load_workload": "imcsim.workloads",
     "place": "imcsim.mapping.place",
     "serve": "imcsim.sim",
@@ -67,6 +70,7 @@ __all__ = [
     "__version__",
     "build_report",
     "capture",
+    "compare",
     "estimate",
     "estimate_variants",
     "execute",
@@ -74,6 +78,7 @@ __all__ = [
     "for_chip",
     "kernel",
     "load_chip",
+    "load_machine",
     "load_workload",
     "place",
     "serve",

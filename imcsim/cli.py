@@ -1,4 +1,4 @@
-"""The command line: imcsim run | chip | workload | circuit | report | reproduce.
+"""The command line: imcsim run | explain | compare | chip | workload | circuit | report | reproduce.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -189,6 +189,47 @@ def run(
     print(f"report: {written}" if draws else f"summary: {written}; imcsim report {out} draws the page")
 
 
+@app.command(
+    epilog="Example: imcsim compare resnet18 --chip tim-dnn --chip v100 --chip cutie --technology 32nm --out out/beside"
+)
+def compare(
+    workload: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+    chip: Annotated[list[str], typer.Option(help="Shipped name, or path of a chip file of any kind. Repeatable.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[CHIP:]KEY=VALUE",
+            help="Change a number of every chip that has the key, or of one: v100:memory.batch=16. Repeatable.",
+        ),
+    ] = None,
+    technology: Annotated[
+        str | None,
+        typer.Option(help="Bring all figures to one process: 32nm, 22nm-LP, 22nm@0.8V."),
+    ] = None,
+    engine: Annotated[
+        Literal["estimate", "simulate"],
+        typer.Option(help="For chips that networks are placed on: time by formula, or by events."),
+    ] = "estimate",
+    out: Annotated[Path | None, typer.Option(help="Folder for tables, figure and page; none by default.")] = None,
+) -> None:
+    """Put machines side by side: latency, energy, rate and area, with the basis of every figure."""
+    from imcsim.comparison import compare as put_side_by_side
+    from imcsim.comparison import load_changed, write
+    from imcsim.report.comparison_tables import print_comparison
+    from imcsim.run import require_writable
+    from imcsim.workloads import load_workload
+
+    machines = load_changed(chip, changes or [])
+    graph = load_workload(workload)
+    if out is not None:
+        require_writable(out)
+    found = put_side_by_side(graph, machines, engine=engine, technology=technology)
+    print_comparison(found, _console())
+    if out is not None:
+        print(f"page: {write(found, out)}")
+
+
 @app.command(epilog="Example: imcsim report out/demo")
 def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")]) -> None:
     """Draw the page and the figures of a run folder anew."""
@@ -241,24 +282,40 @@ def reproduce(
     print(f"report: {out / ('report.html' if page else 'README.md')}")
 
 
+@app.command(epilog="Example: imcsim explain out/demo estimate.energy_pJ")
+def explain(
+    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")],
+    quantity: Annotated[
+        str | None,
+        typer.Argument(help="Name of a figure, as estimate.energy_pJ.conv1; without one, what can be asked for."),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="Steps down the tree; 2, with the greatest parts.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The tree as JSON.")] = False,
+) -> None:
+    """Say where a figure of a run comes from: what is added and multiplied, by which formula, from which source."""
+    from imcsim.report.origins import explained
+
+    print(explained(folder, quantity, depth, as_json=as_json))
+
+
 @chips.command("list", epilog="Example: imcsim chip list")
 def chip_list() -> None:
     """List the chips that come with imcsim."""
-    from imcsim.arch.load import load_chip, shipped_chips
+    from imcsim.arch.load import load_machine, shipped_chips
 
     _print_table("Chips", ["name", "kind", "description"],
-                 [[name, (c := load_chip(name)).kind, c.description] for name in shipped_chips()])  # fmt: skip
+                 [[name, (c := load_machine(name)).kind, c.description] for name in shipped_chips()])  # fmt: skip
 
 
 @chips.command("show", epilog="Example: imcsim chip show tim-dnn --set n_tiles=16")
 def chip_show(
     name: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")], changes: Set = None
 ) -> None:
-    """Show every number of a chip with its source, and its peaks beside what its paper prints."""
-    from imcsim.arch.load import load_chip, parse_override
-    from imcsim.report.listing import print_chip
+    """Show every number of a chip with its source, and what it reaches beside what its paper prints."""
+    from imcsim.arch.load import load_machine, parse_override
+    from imcsim.report.listing import print_machine
 
-    print_chip(load_chip(name, dict(parse_override(text) for text in changes or [])), _console())
+    print_machine(load_machine(name, dict(parse_override(text) for text in changes or [])), _console())
 
 
 @chips.command("kernel", epilog="Example: imcsim chip kernel tim-dnn tim-8 near-memory-iso-capacity")
@@ -281,9 +338,9 @@ def chip_kernel(
 @chips.command("check", epilog="Example: imcsim chip check my-chip.yaml")
 def chip_check(file: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")]) -> None:
     """Check a chip file and say what is wrong with it."""
-    from imcsim.arch.load import load_chip
+    from imcsim.arch.load import load_machine
 
-    chip = load_chip(file)
+    chip = load_machine(file)
     print(f"{file}: {chip.name} is well formed")
 
 

@@ -24,6 +24,7 @@ from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
+from imcsim.origins import origins
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
 from imcsim.search import default_policy, place_by
 from imcsim.ternary import no_values
@@ -285,6 +286,12 @@ class Result:
             summary["energy_interval_pJ"] = list(interval)
         return summary
 
+    @property
+    def origins(self) -> dict[str, Any]:
+        """Where the numbers come from."""
+        activity = self.outcome.activity(self.plan.chip) if self.outcome is not None else Activity()
+        return origins(self.plan, self.costs, self.estimate, activity)
+
     def write(self, folder: str | Path, *, command: str = "", trace: bool = False, page: bool = True) -> Path:
         """Write every file of the run into *folder* and return the page; each file appears when it is whole.
 
@@ -296,7 +303,7 @@ class Result:
         asked = ("trials", "layer_errors", "ablation", "critical_path", "loads")
         drawn = [f"figures/{name}.{form}" for name in asked for form in ("png", "svg")]
         tables = ("rows.csv", "spans.csv", "trials.csv", "critical_path.csv", "requests.csv")
-        for stale in ("summary.json", "trace.json", "report.html", *tables, *drawn):
+        for stale in ("summary.json", "origins.json", "trace.json", "report.html", *tables, *drawn):
             (folder / stale).unlink(missing_ok=True)  # of an earlier run; nothing of it may stand beside this one
         for figure in [] if page else [*folder.glob("figures/*.png"), *folder.glob("figures/*.svg")]:
             figure.unlink()
@@ -311,6 +318,7 @@ class Result:
                 write_whole(folder / "critical_path.csv", self.time.to_csv())
             if trace:
                 self.trace.to_perfetto(folder / "trace.json")
+        write_whole(folder / "origins.json", json.dumps(self.origins, ensure_ascii=False, separators=(",", ":")) + "\n")
         summary = self.summary | {"command": command}
         write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         if not page:

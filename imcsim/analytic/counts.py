@@ -4,39 +4,88 @@ quantizers.md B.2: accesses = vectors x activation planes x ceil(rows / L) x cei
 """
 
 from collections import Counter
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from imcsim.graph.recurrent import PARTS
-from imcsim.mapping.digital import cell_of, cell_work, state_bits
+from imcsim.mapping.digital import cell_of, cell_work, state_bits, work_of_steps
 from imcsim.mapping.plan import LayerPlan, Plan
 
 BITS_PER_CELL = 2
 """A ternary weight on its way from main memory takes 2 bits."""
 
+Factor = tuple[str, int]
+"""What is multiplied, in a word or two, and how much it is; `imcsim.analytic.factors` says how each follows."""
+
+
+class Term(NamedTuple):
+    """A product that is part of a count."""
+
+    factors: tuple[Factor, ...]
+
+    sign: int = 1
+    """-1 for what is left out."""
+
+    @property
+    def n(self) -> int:
+        """What it adds to the count."""
+        return self.sign * prod(n for _, n in self.factors)
+
+
+class Derivation(dict[str, list[Term]]):
+    """The actions of a layer, each with the terms that its count is the sum of."""
+
+    def add(self, action: str, *factors: Factor, sign: int = 1) -> None:
+        """Add the product of *factors* to the count of *action*."""
+        self.setdefault(action, []).append(Term(factors, sign))
+
+    def counts(self) -> Counter[str]:
+        """Return how often each action is done."""
+        return Counter({action: sum(term.n for term in terms) for action, terms in self.items()})
+
 
 def count_actions(plan: Plan) -> dict[str, Counter[str]]:
     """Return the actions that one inference spends, by layer; layers that the host does spend none."""
-    counts = {}
-    for layer in plan.layers:
-        if plan.is_on_host(layer):
-            continue
-        spent = _recurrent(plan, layer) if layer.n_steps else _digital(plan, layer)
-        if layer.is_on_tiles and not layer.n_steps:
-            spent.update(_accesses(plan, layer))
-            spent.update(_reduction(plan, layer))
-            spent["scheduler.issue"] += len(layer.rounds) + (layer.psums_per_output > 1)
-            if plan.style == "temporal":
-                spent.update(_weights(plan, layer))
-        counts[layer.name] = spent
-    return counts
+    return {layer: derived.counts() for layer, derived in derive_actions(plan).items()}
 
 
 def count_setup(plan: Plan) -> dict[str, Counter[str]]:
     """Return the actions that writing resident weights once spends, by layer; none for a temporal plan."""
-    if plan.style == "temporal":
-        return {}
-    return {layer.name: _weights(plan, layer) for layer in plan.layers if layer.is_on_tiles}
+    return {layer: derived.counts() for layer, derived in derive_setup(plan).items()}
+
+
+def derive_actions(plan: Plan) -> dict[str, Derivation]:
+    """Return how the counts of `count_actions` follow, by layer."""
+    return {layer.name: _derive(plan, layer) for layer in plan.layers if not plan.is_on_host(layer)}
+
+
+def derive_setup(plan: Plan) -> dict[str, Derivation]:
+    """Return how the counts of `count_setup` follow, by layer."""
+    found: dict[str, Derivation] = {}
+    if plan.style != "temporal":
+        for layer in plan.layers:
+            if layer.is_on_tiles:
+                _weights(plan, layer, found.setdefault(layer.name, Derivation()))
+    return found
+
+
+def _derive(plan: Plan, layer: LayerPlan) -> Derivation:
+    spent = Derivation()
+    if layer.n_steps:
+        _recurrent(plan, layer, spent)
+        return spent
+    _digital(plan, layer, spent)
+    if layer.is_on_tiles:
+        _accesses(plan, layer, spent)
+        _reduction(plan, layer, spent)
+        spent.add("scheduler.issue", ("rounds", len(layer.rounds)))
+        if layer.psums_per_output > 1:
+            spent.add("scheduler.issue", ("instructions of the reduce unit", 1))
+        if plan.style == "temporal":
+            _weights(plan, layer, spent)
+    return spent
 
 
 def n_blocks(plan: Plan, layer: LayerPlan) -> int:
@@ -64,18 +113,29 @@ def reads_of_inputs(plan: Plan, layer: LayerPlan) -> int:
     )
 
 
-def _accesses(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    passes = layer.n_vectors * layer.n_passes
-    blocks = passes * layer.accesses_per_pass * layer.n_groups * n_blocks(plan, layer)
+def _accesses(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
+    vectors, passes = ("input vectors", layer.n_vectors), ("passes", layer.n_passes)
+    blocks = (
+        vectors,
+        passes,
+        ("accesses a pass", layer.accesses_per_pass),
+        ("groups", layer.n_groups),
+        ("blocks", n_blocks(plan, layer)),
+    )
     skipped, skipped_columns = _skipped(plan, layer)
-    columns = blocks * layer.n_columns - skipped_columns
-    return Counter(
-        {
-            "tile.access": blocks * n_segments(plan, layer) - skipped,
-            "tile.column_read": columns,
-            layer.conversion: columns,
-            "activation_buffer.read": passes * reads_of_inputs(plan, layer) * layer.bits_per_digit,
-        }
+    spent.add("tile.access", *blocks, ("column segments", n_segments(plan, layer)))
+    if layer.skipped_share:
+        spent.add("tile.access", ("accesses left out", skipped), sign=-1)
+    for action in ("tile.column_read", layer.conversion):
+        spent.add(action, *blocks, ("columns of a group", layer.n_columns))
+        if layer.skipped_share:
+            spent.add(action, ("columns of accesses left out", skipped_columns), sign=-1)
+    spent.add(
+        "activation_buffer.read",
+        vectors,
+        passes,
+        ("digits read for a vector and pass", reads_of_inputs(plan, layer)),
+        ("bits a digit", layer.bits_per_digit),
     )
 
 
@@ -93,82 +153,80 @@ def _skipped(plan: Plan, layer: LayerPlan) -> tuple[int, int]:
     return accesses, columns
 
 
-def _reduction(plan: Plan, layer: LayerPlan) -> Counter[str]:
+def _reduction(plan: Plan, layer: LayerPlan, spent: Derivation, *times: Factor) -> None:
     if layer.psums_per_output == 1:
-        return Counter()
-    outputs = layer.n_vectors * layer.n_groups * layer.n_outputs
+        return
+    outputs = (
+        *times,
+        ("input vectors", layer.n_vectors) if not times else ("input vectors of a time step", layer.n_vectors),
+        ("groups", layer.n_groups),
+        ("outputs of a group", layer.n_outputs),
+    )
     words = -(-layer.psum_bits // plan.chip.reduce_unit.adder_bits)
-    bits = outputs * layer.psums_per_output * layer.psum_bits
     spilt_bits = sum(flow.spilt_bits for flow in plan.psum_flows(layer))
-    spilt = {"main_memory.write": spilt_bits, "main_memory.read": spilt_bits} if np.any(spilt_bits) else {}
-    return Counter(
-        {
-            **spilt,
-            "psum_buffer.write": bits,
-            "psum_buffer.read": bits,
-            "reduce_unit.add": outputs * layer.adds_per_output * words,
-        }
-    )
+    if np.any(spilt_bits):
+        for action in ("main_memory.write", "main_memory.read"):
+            spent.add(action, *times, ("psum bits that the buffer cannot keep", spilt_bits))
+    for action in ("psum_buffer.write", "psum_buffer.read"):
+        spent.add(action, *outputs, ("psums an output", layer.psums_per_output), ("bits a psum", layer.psum_bits))
+    spent.add("reduce_unit.add", *outputs, ("additions an output", layer.adds_per_output), ("words a psum", words))
 
 
-def _weights(plan: Plan, layer: LayerPlan) -> Counter[str]:
-    bits = layer.n_groups * layer.n_rows * layer.n_columns * BITS_PER_CELL
-    return Counter(
-        {
-            "main_memory.read": bits,
-            "network.transfer": bits * layer.n_replicas,
-            "tile.write_row": layer.n_groups * layer.n_rows * n_segments(plan, layer) * layer.n_replicas,
-            "scheduler.issue": len(layer.rounds),
-        }
-    )
+def _weights(plan: Plan, layer: LayerPlan, spent: Derivation, *times: Factor) -> None:
+    rows = (*times, ("groups", layer.n_groups), ("rows of a group", layer.n_rows))
+    bits = (*rows, ("columns of a group", layer.n_columns), ("bits a weight", BITS_PER_CELL))
+    replicas = ("replicas", layer.n_replicas)
+    spent.add("main_memory.read", *bits)
+    spent.add("network.transfer", *bits, replicas)
+    spent.add("tile.write_row", *rows, ("column segments", n_segments(plan, layer)), replicas)
+    spent.add("scheduler.issue", *times, ("rounds of writing", len(layer.rounds)))
 
 
-def _recurrent(plan: Plan, layer: LayerPlan) -> Counter[str]:
+def _recurrent(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
     """Everything that a recurrent layer spends: each time step issues anew, and reads and stores the state."""
-    op, n = plan.op_of[layer.name], layer.n_samples
+    op, samples, steps = plan.op_of[layer.name], ("samples", layer.n_samples), ("time steps", layer.n_steps)
     n_turns = len(cell_work(cell_of(op), layer.n_outputs // PARTS))
-    spent = _accesses(plan, layer)
-    for action, count in _reduction(plan, layer.one_step).items():
-        spent[action] += layer.n_steps * count
-    spent.update({f"sfu.{lane}": work for lane, work in plan.lane_work(layer).items()})
-    spent["scheduler.issue"] += layer.n_steps * (len(layer.rounds) + (layer.psums_per_output > 1) + n_turns)
-    state = (layer.n_steps - 1) * state_bits(op) * n
-    spent.update({"activation_buffer.read": state, "activation_buffer.write": state})
-    spent.update(_to_and_from_memory(plan, layer))
+    _accesses(plan, layer, spent)
+    _reduction(plan, layer.one_step, spent, steps)
+    _lanes(plan, layer, spent)
+    n_issues = len(layer.rounds) + (layer.psums_per_output > 1) + n_turns
+    spent.add("scheduler.issue", steps, ("instructions a time step", n_issues))
+    for action in ("activation_buffer.read", "activation_buffer.write"):
+        between = ("time steps but one", layer.n_steps - 1)
+        spent.add(action, between, ("bits of the state", state_bits(op)), samples)
+    _to_and_from_memory(plan, layer, spent)
     if plan.style == "temporal":  # once where the weights of all rounds stay in the tiles
-        for _ in range(1 if len(layer.rounds) == 1 else layer.n_steps):
-            spent.update(_weights(plan, layer))
-    return spent
+        _weights(plan, layer, spent, *([] if len(layer.rounds) == 1 else [steps]))
 
 
-def _digital(plan: Plan, layer: LayerPlan) -> Counter[str]:
+def _digital(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
     op = plan.op_of[layer.name]
-    spent: Counter[str] = Counter()
-    lanes = plan.lane_work(layer)
-    for lane, n in lanes.items():
-        spent[f"sfu.{lane}"] += n
-    spent["scheduler.issue"] += len(lanes)
-    sources = [plan.graph.tensors[name] for name in op.inputs]
+    _lanes(plan, layer, spent)
+    spent.add("scheduler.issue", ("lanes in use", len(plan.lane_work(layer))))
     if not layer.is_on_tiles:
-        spent["scheduler.issue"] += 1
-    for i, tensor in enumerate(sources):
+        spent.add("scheduler.issue", ("instructions without a product", 1))
+    for i, tensor in enumerate(plan.graph.tensors[name] for name in op.inputs):
         if i > 0 or not layer.is_on_tiles:
-            spent["activation_buffer.read"] += tensor.n_bits * layer.n_samples
-    spent.update(_to_and_from_memory(plan, layer))
-    return spent
+            bits = (f"bits of {tensor.name}", tensor.n_bits)
+            spent.add("activation_buffer.read", bits, ("samples", layer.n_samples))
+    _to_and_from_memory(plan, layer, spent)
 
 
-def _to_and_from_memory(plan: Plan, layer: LayerPlan) -> Counter[str]:
+def _lanes(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
+    for step, lane, n in work_of_steps(plan.op_of[layer.name], plan.graph):
+        spent.add(f"sfu.{lane}", (f"operations of {step}", n), ("samples", layer.n_samples))
+
+
+def _to_and_from_memory(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
     """What brings inputs from main memory, stores the output, and takes it to main memory."""
-    op = plan.op_of[layer.name]
-    spent: Counter[str] = Counter()
+    op, samples = plan.op_of[layer.name], ("samples", layer.n_samples)
     for tensor in dict.fromkeys(plan.graph.tensors[name] for name in op.inputs):
         if tensor.name in plan.off_chip:
-            spent["main_memory.read"] += tensor.n_bits * layer.n_samples
-            spent["activation_buffer.write"] += tensor.n_bits * layer.n_samples
-    bits = op.output.n_bits * layer.n_samples
-    spent["activation_buffer.write"] += bits
+            bits = (f"bits of {tensor.name}", tensor.n_bits)
+            spent.add("main_memory.read", bits, samples)
+            spent.add("activation_buffer.write", bits, samples)
+    bits = (f"bits of {op.output.name}", op.output.n_bits)
+    spent.add("activation_buffer.write", bits, samples)
     if op.output.name in plan.off_chip:
-        spent["activation_buffer.read"] += bits
-        spent["main_memory.write"] += bits
-    return spent
+        spent.add("activation_buffer.read", bits, samples)
+        spent.add("main_memory.write", bits, samples)

@@ -1,8 +1,9 @@
 """How long a recurrent layer takes, by formula: the first time steps one by one, the others like the last two."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from imcsim.analytic.timing import Clock, LayerTime, Stage, alone_ns, chain_ns, sampled_ns
+from imcsim.analytic.timing import Clock, LayerTime, Part, Stage, alone_ns, chain_ns, sampled_ns
 from imcsim.arrays import greatest
 from imcsim.graph.recurrent import PARTS
 from imcsim.mapping.digital import cell_of, cell_work, state_bits, turn_of_state
@@ -70,6 +71,7 @@ class _Steps:
                 at_rate = arrived + greatest(*(s.work_ns for s in self.arrive))
                 arrived = greatest(ends[t] + chain_ns(self.arrive), at_rate if t else 0.0)
             ends.append(self._step(t, arrived))
+        told = [Part("", f"the first {min(n_steps, FIRST_STEPS)} time steps, each worked out", ends[-1] - start)]
         more = n_steps - FIRST_STEPS
         if more > 0:
             # In pairs: where a step waits for main memory, which goes on when the step before the last has ended, long
@@ -80,10 +82,13 @@ class _Steps:
             if len(self.written) > 1:
                 clock.memory_free_ns = clock.memory_free_ns + passed
             clock.delay(self.layer.rounds, passed)
+            told.append(Part("", f"the other {more} time steps, like the last two of these", passed))
         if self.spill:
             spilt = start + n_steps * self.spill[1].work_ns
+            stepped = clock.now_ns
             clock.now_ns = greatest(clock.now_ns, spilt) + chain_ns(self.spill)
-        return self._sum_up(clock.now_ns - start)
+            told.append(Part("main_memory", "the last codes on their way to main memory", clock.now_ns - stepped))
+        return replace(self._sum_up(clock.now_ns - start), told=tuple(told))
 
     def _step(self, t: int, arrived: float) -> float:
         """Advance the clock by one time step; return its end."""

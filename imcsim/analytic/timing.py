@@ -30,6 +30,39 @@ class Stage:
     """Work of all units together."""
 
     n_units: int = 1
+    action: str = ""
+    """What the unit does."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the time that a layer adds."""
+
+    component: str
+    words: str
+    time_ns: float
+    stage: Stage | None = None
+    """Whose time it is; None where something is waited for."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a round of a layer waits for, and the chain that its vectors then stream through."""
+
+    issue_ns: float
+    wait_ns: float
+    """Until its weights are in their tiles, beyond its instruction."""
+
+    chain: tuple[Stage, ...]
+    arrive: tuple[Stage, ...] = ()
+    """What brings the layer's inputs meanwhile, ahead of the chain."""
+
+    def parts(self) -> list[Part]:
+        """Return the parts that its time is the sum of; the numbers of the cost table must not be arrays."""
+        waited = [Part("scheduler", "the instruction", self.issue_ns), Part("tile.write", "the weights", self.wait_ns)]
+        found = [*(part for part in waited if part.time_ns), *chain_parts(self.chain)]
+        arriving = chain_parts((*self.arrive, *self.chain)) if self.arrive else []
+        return max(arriving, found, key=lambda parts: sum(part.time_ns for part in parts))
 
 
 @dataclass(frozen=True)
@@ -51,6 +84,16 @@ class LayerTime:
     greatest_ns: float
     """All work of all units, one after the other."""
 
+    passages: tuple[Passage, ...] = ()
+    """One a round, one after the other."""
+
+    told: tuple[Part, ...] = ()
+    """Parts that are told at once: those of time steps."""
+
+    def parts(self) -> list[Part]:
+        """Return the parts that `added_ns` is the sum of; the numbers of the cost table must not be arrays."""
+        return [*(part for passage in self.passages for part in passage.parts()), *self.told]
+
     @property
     def bound_by(self) -> str:
         """The component whose busiest unit, with the time its results take to come out, holds the layer longest."""
@@ -64,14 +107,45 @@ def chain_ns(stages: Sequence[Stage]) -> float:
     """
     if not stages:
         return 0.0
-    fills, drains = [], []
-    for stage, behind in zip(stages, [*stages[1:], None], strict=True):
-        item = stage.work_ns / stage.n_items
-        n_first = -(-stage.n_items // behind.n_items) if behind is not None else 1
-        fills.append(n_first * item)
-        drains.append(item)
+    fills, drains = _fills_and_drains(stages)
     slowest = greatest(*(sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)))
     return slowest + sum(stage.lag_ns for stage in stages)
+
+
+def chain_parts(stages: Sequence[Stage]) -> list[Part]:
+    """Return the parts that `chain_ns` is the sum of, in the order of the *stages*."""
+    if not stages:
+        return []
+    fills, drains = _fills_and_drains(stages)
+    times = [sum(fills[:i]) + stage.work_ns + sum(drains[i + 1 :]) for i, stage in enumerate(stages)]
+    slowest = times.index(max(times))
+    found = []
+    for i, stage in enumerate(stages):
+        if i < slowest:
+            words = f"{_n_first(stage, stages[i + 1])} of {stage.n_items} items, until {stages[i + 1].component} begins"
+            found.append(Part(stage.component, words, fills[i], stage))
+        elif i == slowest:
+            found.append(
+                Part(stage.component, f"all {stage.n_items} items: the slowest of the chain", stage.work_ns, stage)
+            )
+        else:
+            found.append(Part(stage.component, f"the last of {stage.n_items} items", drains[i], stage))
+        if stage.lag_ns:
+            found.append(Part(stage.component, "results on their way", stage.lag_ns, stage))
+    return found
+
+
+def _fills_and_drains(stages: Sequence[Stage]) -> tuple[list[float], list[float]]:
+    """Return what each stage takes until the one behind it can begin, and what it takes for its last item."""
+    items = [stage.work_ns / stage.n_items for stage in stages]
+    behind = [*stages[1:], None]
+    firsts = [_n_first(stage, next_) if next_ is not None else 1 for stage, next_ in zip(stages, behind, strict=True)]
+    return [n * item for n, item in zip(firsts, items, strict=True)], items
+
+
+def _n_first(stage: Stage, behind: Stage) -> int:
+    """Return how many items of *stage* the first item of the one *behind* it is made of."""
+    return -(-stage.n_items // behind.n_items)
 
 
 def sampled_ns(chain: Sequence[Stage]) -> float:
@@ -106,6 +180,7 @@ class Clock:
             greatest(0.0, timing.latency_ns - timing.interval_ns),
             total * timing.interval_ns,
             n_units,
+            action,
         )
 
     def free_ns(self, round_: Round) -> float:
@@ -130,6 +205,7 @@ class Clock:
         n_items = max(layer.n_vectors, layer.n_samples)
         tensors = [plan.graph.tensors[name] for name in op.inputs]
         stages: list[list[Stage]] = []  # chains, one after the other
+        passages: list[Passage] = []
         arrive: list[Stage] = []
         for tensor in dict.fromkeys(tensors):
             if tensor.name in plan.off_chip:
@@ -159,6 +235,8 @@ class Clock:
             if written:
                 begin = greatest(begin, self._written_ns(layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
+            waited = begin - self.now_ns - alone_ns(issue)
+            passages.append(Passage(alone_ns(issue), waited, tuple(full), tuple(arrive if r == 0 else [])))
             self.now_ns = greatest(begin + chain_ns(full), arrived)
             drain = chain_ns(full) - sampled_ns(chain)
             self.hold(layer.rounds[r], self.now_ns - drain)
@@ -166,10 +244,11 @@ class Clock:
         if not chains:
             full = [*arrive, *side, *tail]
             self.now_ns = self.now_ns + alone_ns(issue) + chain_ns(full)
+            passages.append(Passage(alone_ns(issue), 0.0, tuple(full)))
             stages.append(full)
         else:
             stages.append(side)
-        return self._sum_up(layer, start, stages, written, issue)
+        return replace(self._sum_up(layer, start, stages, written, issue), passages=tuple(passages))
 
     def _sum_up(
         self, layer: LayerPlan, start: float, chains: list[list[Stage]], written: list[list[Stage]], issue: Stage

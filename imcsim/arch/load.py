@@ -1,4 +1,7 @@
-"""Chip files: YAML to `Chip` and back, strictly; includes; dotted overrides (``tile.count_max=10``).
+"""Chip files: YAML to the model of their kind and back, strictly; includes; overrides (``tile.count_max=10``).
+
+`kind` in a file says which model it becomes (`imcsim.arch.kinds`): a `Chip`, which networks are placed on, or another
+`Machine`.
 
 A file may name others under `include`; what it says itself wins, key by key. Where an including file or a user changes
 a number in a record without giving the record a new `basis`, the basis becomes `assumed` and the source says who set
@@ -11,17 +14,19 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from imcsim.arch.spec import Chip
+from imcsim.arch.kinds import KINDS, MODEL_OF_KIND, MODELS, kinds_of
+from imcsim.arch.spec import Chip, Machine
 from imcsim.errors import ConfigError
 from imcsim.shipped import shipped_folder
 
 Tree = dict[str, Any]
 Key = tuple[str | int, ...]
+M = TypeVar("M", bound=Machine)
 Origins = dict[Key, str]
 """For every key, the label of the file that set it; an empty label is the user's."""
 
@@ -33,34 +38,62 @@ def load_chip(name_or_path: str | Path, overrides: Mapping[str, object] | None =
     """Return the chip of a shipped name or of a file, with *overrides* (dotted key to value) laid over it.
 
     A value given as text is read as YAML reads it. Raises `ConfigError`, one line, for whatever the file or an override
-    does not hold.
+    does not hold, and for a machine that no network can be placed on; `load_machine` returns those too.
     """
+    machine, label = loaded(name_or_path, overrides)
+    if not isinstance(machine, Chip):
+        raise ConfigError(
+            f"{label}: kind: must be {' or '.join(kinds_of(Chip))} to place a network on, got {machine.kind}; "
+            f"{machine.taken_by} takes it"
+        )
+    return machine
+
+
+def load_machine(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Machine:
+    """Return what a chip file of any kind describes, as `load_chip` does for chips that networks are placed on."""
+    return loaded(name_or_path, overrides)[0]
+
+
+def loaded(name_or_path: str | Path, overrides: Mapping[str, object] | None) -> tuple[Machine, str]:
+    """Return what a chip file describes, and what to call the file in messages."""
     path, label = find(name_or_path)
     origins: Origins = {(): label}
     tree = gather(path, label, origins, ())
     read_values = {
         key: scalar(key, value) if isinstance(value, str) else value for key, value in (overrides or {}).items()
     }
-    return changed(tree, read_values, origins, label)
+    return changed(tree, read_values, origins, label), label
 
 
-def vary(chip: Chip, changes: Mapping[str, object]) -> Chip:
-    """Return *chip* with *changes* (dotted key to value) laid over it, checked like the overrides of `load_chip`."""
-    return changed(chip.model_dump(), changes, {(): chip.name}, chip.name)
+def vary(machine: M, changes: Mapping[str, object]) -> M:
+    """Return *machine* with *changes* (dotted key to value) laid over it, checked like the overrides of `load_chip`."""
+    kinds = kinds_of(type(machine))
+    if changes.get("kind", machine.kind) not in kinds:
+        raise ConfigError(f"{machine.name}: kind: must stay {' or '.join(kinds)}, got {shown(changes['kind'])}")
+    varied = changed(machine.model_dump(), changes, {(): machine.name}, machine.name)
+    assert isinstance(varied, type(machine)), "a kind stands for one model"
+    return varied
 
 
-def changed(tree: Tree, changes: Mapping[str, object], origins: Origins, label: str) -> Chip:
-    """Return the chip of *tree* with the user's *changes* laid over it."""
+def changed(tree: Tree, changes: Mapping[str, object], origins: Origins, label: str) -> Machine:
+    """Return the machine of *tree* with the user's *changes* laid over it."""
     for key, value in changes.items():
         tree = lay(tree, nested(key, value), "", origins, "set by the user")
+    kind = tree.get("kind")
+    model = MODEL_OF_KIND.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        where = origins.get(("kind",), label)
+        hint = near(kind, KINDS) if isinstance(kind, str) else ""
+        what = f"kind: must be one of {', '.join(KINDS)}, got {shown(kind)}{hint}"
+        raise ConfigError(f"{where}: {what}" if where else what)
     try:
-        return Chip.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(one_line([told(problem, origins) for problem in error.errors()], label)) from None
+        raise ConfigError(one_line([told(problem, origins, model) for problem in error.errors()], label)) from None
 
 
 def checked_values(key: str, values: list[Any]) -> list[Any]:
-    """Return *values* as the field at the dotted *key* takes them; raises ConfigError for the first that it does not.
+    """Return *values* as the field of a `Chip` at the dotted *key* takes them; raises ConfigError for a bad one.
 
     What holds between several fields is not checked.
     """
@@ -68,7 +101,7 @@ def checked_values(key: str, values: list[Any]) -> list[Any]:
         return list(_adapter(key).validate_python(values))
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigError(f"{key}: variant {problem['loc'][0]}: {said(problem, tuple(key.split('.')))}") from None
+        raise ConfigError(f"{key}: variant {problem['loc'][0]}: {said(problem, tuple(key.split('.')), Chip)}") from None
 
 
 @cache
@@ -76,7 +109,7 @@ def _adapter(key: str) -> TypeAdapter[list[Any]]:
     """Return what checks a list of values of the field at the dotted *key*; kept, as it takes milliseconds to make."""
     path = tuple(key.split("."))
     for n, step in enumerate(path):
-        record = record_at(path[:n])
+        record = record_at(path[:n], Chip)
         if step not in record.model_fields:
             raise ConfigError(f"{key}: no such field in {record.__name__}{near(step, tuple(record.model_fields))}")
     field = record.model_fields[path[-1]]
@@ -85,13 +118,13 @@ def _adapter(key: str) -> TypeAdapter[list[Any]]:
 
 
 def shipped_chips() -> tuple[str, ...]:
-    """Return the names of the chips that come with imcsim."""
+    """Return the names of the chips, of all kinds, that come with imcsim."""
     return tuple(sorted(path.stem for path in shipped_folder("arch").glob("*.yaml")))
 
 
-def dump_chip(chip: Chip) -> str:
-    """Return *chip* as the text of a chip file; loading it gives an equal chip."""
-    return yaml.dump(chip.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def dump_chip(machine: Machine) -> str:
+    """Return *machine* as the text of a chip file; loading it gives an equal one."""
+    return yaml.dump(machine.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -106,16 +139,27 @@ _Dumper.add_representer(str, _text)
 
 
 def chip_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a chip file, for editors; descriptions say the units."""
-    schema = Chip.model_json_schema()
-    for record in [schema, *schema["$defs"].values()]:
+    """Return the JSON Schema of a chip file of any kind, for editors; descriptions say the units.
+
+    A union that `kind` discriminates. It is written as anyOf: a file that includes another may leave `kind` to it.
+    """
+    union: Any = MODELS[0]
+    for model in MODELS[1:]:
+        union |= model
+    schema = TypeAdapter(Annotated[union, Field(discriminator="kind")]).json_schema()
+    records = schema["$defs"]
+    for record in records.values():
         for name, field in record.get("properties", {}).items():
             if unit := unit_of(name):
                 field["description"] = f"{field.get('description', '')} Unit: {unit}.".strip()
     names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-    schema["properties"]["include"] = names | {"description": "Files or shipped chips that this file changes."}
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
-    return schema
+    include = names | {"description": "Files or shipped chips that this file changes."}
+    for model in MODELS:
+        record = records[model.__name__]
+        record["properties"]["include"] = include
+        record["anyOf"] = [{"required": record.pop("required")}, {"required": ["include"]}]
+    schema["anyOf"] = schema.pop("oneOf")
+    return schema | {"properties": {"kind": {"enum": list(KINDS)}, "include": include}}
 
 
 def parse_override(text: str) -> tuple[str, object]:
@@ -184,7 +228,9 @@ def included(name: str, folder: Path, label: str) -> tuple[Path, str]:
     """Return the file that an `include` names: beside the including file, or shipped."""
     beside = folder / name
     if beside.is_file():
-        return beside, str(beside)
+        home = shipped_folder("arch").resolve()
+        inside = beside.resolve().is_relative_to(home)
+        return beside, f"arch/{beside.resolve().relative_to(home).as_posix()}" if inside else str(beside)
     stem = name.removesuffix(".yaml")
     if stem in shipped_chips():
         return shipped(stem)
@@ -323,23 +369,23 @@ def keys_of(value: object, at: Key) -> Iterator[Key]:
 # Messages
 
 
-def told(problem: Any, origins: Origins) -> str:
-    """Return one of Pydantic's errors in imcsim's form."""
+def told(problem: Any, origins: Origins, root: type[Machine]) -> str:
+    """Return one of Pydantic's errors about a *root* in imcsim's form."""
     key: Key = problem["loc"]
     if problem["type"] == "value_error":  # one of our own checks, which names the field
         field, _, what = str(problem["ctx"]["error"]).partition(": ")
         key = (*key, *field.split("."))
     else:
-        what = said(problem, key)
+        what = said(problem, key, root)
     label = next(origins[key[:n]] for n in range(len(key), -1, -1) if key[:n] in origins)
     dotted = ".".join(map(str, key))
     return ": ".join(part for part in (label, dotted, what) if part)
 
 
-def said(problem: Any, key: Key) -> str:
+def said(problem: Any, key: Key, root: type[Machine]) -> str:
     """Return what must hold and what was found."""
     kind, value, limits = problem["type"], problem["input"], problem.get("ctx", {})
-    record = record_at(key[:-1])
+    record = record_at(key[:-1], root)
     got = f"got {shown(value)}"
     match kind:
         case "extra_forbidden":
@@ -354,6 +400,10 @@ def said(problem: Any, key: Key) -> str:
             return f"must be true or false, {got}"
         case "string_type":
             return f"must be text, {got}"
+        case "tuple_type":
+            return f"must be a list, {got}"
+        case "too_short":
+            return f"must hold at least {limits['min_length']}, got {limits['actual_length']}"
         case "string_too_short":
             return f"must not be empty, {got}"
         case "string_pattern_mismatch":
@@ -367,7 +417,7 @@ def said(problem: Any, key: Key) -> str:
         case "less_than_equal":
             return f"must be at most {limits['le']:.0f}, {got}"
         case "literal_error":
-            allowed = literals(record, str(key[-1]))
+            allowed = literals(record, key)
             return f"must be one of {', '.join(allowed)}, {got}{near(str(value), allowed)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be a mapping, {got}"
@@ -375,9 +425,9 @@ def said(problem: Any, key: Key) -> str:
             return f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, {got}"
 
 
-def record_at(key: Key) -> type[BaseModel]:
-    """Return the record that stands at *key*, as far as the key leads."""
-    record: type[BaseModel] = Chip
+def record_at(key: Key, root: type[Machine]) -> type[BaseModel]:
+    """Return the record that stands at *key* of a *root*, as far as the key leads."""
+    record: type[BaseModel] = root
     for step in key:
         field = record.model_fields.get(str(step))
         below = field.annotation if field else None
@@ -385,14 +435,18 @@ def record_at(key: Key) -> type[BaseModel]:
             below = next(part for part in get_args(below) if part is not NoneType)
         if get_origin(below) is dict:
             below = get_args(below)[1]
+        if get_origin(below) is tuple:
+            below = get_args(below)[0]
         if isinstance(below, type) and issubclass(below, BaseModel):
             record = below
     return record
 
 
-def literals(record: type[BaseModel], field: str) -> tuple[str, ...]:
-    """Return the values that a field of few values takes."""
-    return tuple(map(str, get_args(record.model_fields[field].annotation)))
+def literals(record: type[BaseModel], key: Key) -> tuple[str, ...]:
+    """Return the values that a field of few values takes, or each of a list of them, at the end of *key*."""
+    field = next(str(step) for step in reversed(key) if not isinstance(step, int))
+    kind = record.model_fields[field].annotation
+    return tuple(map(str, get_args(get_args(kind)[0] if get_origin(kind) is tuple else kind)))
 
 
 def number_help(value: object) -> str:
@@ -445,6 +499,13 @@ def one_line(problems: list[str], label: str) -> str:
 UNITS = {
     "_pJ_per_bit": "pJ/bit",
     "bits_per_ns": "bits/ns",
+    "_pJ_per_mac": "pJ/MAC",
+    "_pJ_per_core_tick": "pJ",
+    "per_s": "1/s",
+    "_cycles": "cycles",
+    "_per_cycle": "1/cycle",
+    "macs_per_ns": "MACs/ns",
+    "_GHz": "GHz",
     "_ns": "ns",
     "_pJ": "pJ",
     "_mW": "mW",

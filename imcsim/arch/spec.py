@@ -5,7 +5,7 @@ well they are known (`basis`); `within_factor` states a range, as the factor tha
 whose sources differ from its neighbours' lives in a record of its own.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -523,14 +523,25 @@ class Figure(Sourced):
     unit: str
 
 
-class Chip(Spec):
-    """Everything on one die, with its link to main memory."""
+class Machine(Spec):
+    """What a chip file describes, whatever its kind; `imcsim.arch.kinds` lists the kinds."""
+
+    taken_by: ClassVar[str]
+    """The commands that take it, for messages."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    kind: str
+    description: str
+
+
+class Chip(Machine):
+    """Everything on one die, with its link to main memory: what networks are placed on."""
+
+    taken_by = "imcsim run"
+
     kind: Literal["ternary-in-memory", "near-memory"]
     """What its tiles do: count the products of a block on their bitlines, or read row by row and compute beside."""
 
-    description: str
     technology: Technology
     n_tiles: Count
     double_buffered: bool

@@ -5,7 +5,12 @@ Energies and areas at 45 nm and 0.9 V: Horowitz, "Computing's energy problem", I
 Aladdin's 40 nm figures (9 fJ, 5.98 um2), read in ashleyswang/pm-tech-lib, py-script/test.c.
 """
 
-from imcsim.costs.technology import area_45_to_32_nm, energy_45_to_32_nm
+from imcsim.costs.technology import Process, area_factor, energy_factor
+
+AT_45_NM, AT_32_NM = Process(45, 0.9), Process(32, 0.9)
+
+ADDER_PJ_AT_45_NM = {8: 0.03, 32: 0.1}
+"""Energy of an addition by its bits, at 45 nm and 0.9 V."""
 
 REGISTER_BIT_PJ = 0.009 * (32 / 40)
 """A register bit at 32 nm: energy falls with the length."""
@@ -24,12 +29,13 @@ def adder_energy_pJ(n_bits: float) -> float:
     >>> round(adder_energy_pJ(12), 3)
     0.027
     """
-    return energy_45_to_32_nm(0.03 + (0.1 - 0.03) * (n_bits - 8) / 24)
+    at_8, at_32 = ADDER_PJ_AT_45_NM[8], ADDER_PJ_AT_45_NM[32]
+    return energy_factor(AT_45_NM, AT_32_NM) * (at_8 + (at_32 - at_8) * (n_bits - 8) / 24)
 
 
 def adder_area_um2(n_bits: float) -> float:
     """Return the area of an adder at 32 nm, on the line through 8 and 32 bits."""
-    return area_45_to_32_nm(36 + (137 - 36) * (n_bits - 8) / 24)
+    return area_factor(AT_45_NM, AT_32_NM) * (36 + (137 - 36) * (n_bits - 8) / 24)
 
 
 def multiplier_energy_pJ(n_bits: float) -> float:
@@ -38,12 +44,12 @@ def multiplier_energy_pJ(n_bits: float) -> float:
     >>> round(multiplier_energy_pJ(16), 3)
     0.515
     """
-    return energy_45_to_32_nm(between(n_bits, 0.2, 3.1))
+    return energy_factor(AT_45_NM, AT_32_NM) * between(n_bits, 0.2, 3.1)
 
 
 def multiplier_area_um2(n_bits: float) -> float:
     """Return the area of a multiplier at 32 nm, on the power law through 8 and 32 bits."""
-    return area_45_to_32_nm(between(n_bits, 282, 3495))
+    return area_factor(AT_45_NM, AT_32_NM) * between(n_bits, 282, 3495)
 
 
 def between(n_bits: float, at_8: float, at_32: float) -> float:

@@ -22,14 +22,6 @@ def _bits(key, place):
 
 
 @compiled
-def two_below(key, place, n, m):
-    """Return whole numbers from 0 up to below *n* and *m*, which are far below 2^32."""
-    bits = _bits(key, place)
-    high, low = bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)
-    return np.int64((high * np.uint64(n)) >> np.uint64(32)), np.int64((low * np.uint64(m)) >> np.uint64(32))
-
-
-@compiled
 def uniform(key, place):
     """Return a number between 0 and 1, both excluded."""
     bits = _bits(key, place)

@@ -2,10 +2,14 @@
 
 Where that is rare it is drawn by thinning (Lewis and Shedler, Naval Research Logistics Quarterly 26, 1979): a read that
 is wrong with probability p is hit at least once by a Poisson process of rate -ln(1 - p). So candidates are drawn at the
-greatest rate of all reads, wherever they fall, and each is kept with the rate of its own count relative to that. Only
-candidates are ever counted anew. The result is the same as drawing every read, and depends on the generator alone:
-tasks of a size that no thread knows of have numbers of their own.
+greatest rate that n and k of a column can have together, given how many weights of the block are not zero, and each is
+kept with the rate of its own counts relative to that. Only candidates are ever counted anew. The result is the same as
+drawing every read, and depends on the generator alone: tasks of a size that no thread knows of have numbers of their
+own.
 """
+
+import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -14,8 +18,8 @@ from imcsim.circuit.misreads import ErrorTable, read_table
 from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
-from imcsim.functional.conversions import Sums, as_read, is_idle
-from imcsim.functional.drawing import mixed, normal, two_below, uniform
+from imcsim.functional.conversions import Sums, as_read
+from imcsim.functional.drawing import mixed, normal, uniform
 from imcsim.functional.kernels import compiled, popcount, run_tasks
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
@@ -24,11 +28,14 @@ Array = np.ndarray
 TABLE_SEED = 0
 """Seed of the Monte Carlo behind a table that the chip's circuit gives: a property of the chip, not of a run."""
 
-CANDIDATES_PER_TASK = 8192
-"""Candidates that a thread looks at in one go, on average."""
+BLOCKS_PER_TASK = 1 << 16
+"""Blocks of vectors that a thread goes through in one go."""
+
+CANDIDATES_OF_A_RUN = 4096
+"""Candidates that take as long as starting another run of them."""
 
 AT_A_TIME = 128
-"""Candidates that are drawn before the first of them is looked at."""
+"""Candidates that are found before the first of them is looked at."""
 
 
 def error_table(chip: Chip) -> ErrorTable | None:
@@ -75,107 +82,183 @@ def draw_misreads(
         sums: Changed in place.
         skips: Whether nothing is read where no input of a block is driven.
     """
-    row = column if adcs.gain.shape[1] > 1 else np.zeros_like(column)  # where all columns are read alike
     rates = -np.log1p(-np.minimum(adcs.wrong, 1 - 2.0**-53))
-    greatest = float(rates[side, row].max(initial=0))
-    reads_of_vector = x.n_blocks * len(column)
-    if not (x.n_vectors and reads_of_vector and greatest):
+    cells, starts = _cells_of(w)
+    classes = _classes(_bounds(rates, np.unique(side), len(starts) - 2), starts, x.n_vectors)
+    if not (x.n_vectors and classes):
         return 0
-    chunk = int(max(1, min(x.n_vectors, CANDIDATES_PER_TASK / (reads_of_vector * greatest))))
-    ends = np.append(np.arange(0, x.n_vectors, chunk), x.n_vectors)
-    n_candidates = rng.poisson(np.diff(ends) * (reads_of_vector * greatest))
+    rows = np.full((2, w.n_columns), rates.shape[1], np.uint32)  # where nothing is drawn: one more row, of zeros
+    rows[side, column] = column if rates.shape[1] > 1 else 0
+    rates = np.append(rates, np.zeros((2, 1, rates.shape[2])), axis=1)
+    reads = adcs.wrong, *adcs.noise, *adcs.misreads, adcs.middles, adcs.noise_counts, adcs.count_max
+    chunk = max(1, BLOCKS_PER_TASK // x.n_blocks)
+    n_wrong = np.zeros(-(-x.n_vectors // chunk), np.int64)
     key = np.uint64(rng.integers(1 << 63))
-    n_wrong = np.zeros(len(n_candidates), np.int64)
-    words = x.words()
-    pairs = column, side, row, sums.of(side)
-    probabilities = rates, greatest, adcs.wrong, *adcs.noise, *adcs.misreads
+    words, signs = x.words(), sums.of(np.arange(2))
 
     def draw(task: int) -> None:
-        vectors = slice(ends[task], ends[task + 1])
-        own_key = np.uint64(mixed(key + np.uint64(task)))
-        found = _hit(n_candidates[task], words[vectors], skips, w.words, *pairs[:3], *probabilities[:2], own_key)
-        n_wrong[task] = _move(
-            *found, *pairs, *probabilities[2:], adcs.middles, adcs.noise_counts, adcs.count_max,
-            sums.n[vectors], sums.k[vectors],
-        )  # fmt: skip
+        vectors = slice(task * chunk, (task + 1) * chunk)
+        parts = signs, sums.n[vectors], sums.k[vectors]
+        for number, (first, last, bound) in enumerate(classes):
+            own_key = np.uint64(mixed(key + np.uint64(task * len(starts) + number)))
+            n_wrong[task] += _move(words[vectors], skips, cells[first:last], rows, rates, bound, reads, *parts, own_key)
 
     run_tasks(draw, len(n_wrong))
     return int(n_wrong.sum())
 
 
-@compiled
-def _hit(n_drawn, x, skips, w, column, side, row, rates, greatest, key):
-    """Return (place, vector, pair, count) of the reads of *x* that are hit, and two numbers between 0 and 1 of each.
+_CELLS: "WeakKeyDictionary[PackedMatrix, tuple[Array, Array]]" = WeakKeyDictionary()
 
-    The loops over candidates are apart and do not branch, so that no candidate waits for the memory of another.
+
+def _cells_of(w: PackedMatrix) -> tuple[Array, Array]:
+    """Return the columns of all blocks, those with the fewest nonzero weights first, and where each number begins.
+
+    One line (block, column, words of weights) each; kept as long as the weights live.
     """
-    n_vectors, n_blocks, n_words = x.shape
-    n_pairs = column.size
-    found, draws, again, n_found = np.empty((n_drawn, 4), np.int64), np.empty(n_drawn), np.empty(n_drawn), 0
-    vector, block, pair, count = np.empty((4, AT_A_TIME), np.int64)
-    draw, hit = np.empty(AT_A_TIME), np.empty(AT_A_TIME, np.int64)
-    for start in range(0, n_drawn, AT_A_TIME):
-        n_here, n_hit = min(n_drawn - start, AT_A_TIME), 0
-        for i in range(n_here):
-            place = 4 * (start + i)
-            vector[i], block[i] = two_below(key, place, n_vectors, n_blocks)
-            pair[i], _ = two_below(key, place + 1, n_pairs, 1)
-            draw[i] = uniform(key, place + 2)
-        for i in range(n_here):
-            driven, held = x[vector[i], block[i]], w[side[pair[i]], column[pair[i]], block[i]]
-            bits = np.uint32(0)
-            for word in range(n_words):
-                bits += popcount(driven[word] & held[word])
-            count[i] = bits
-            hit[n_hit] = i
-            is_read = not (skips and is_idle(driven))
-            n_hit += is_read and draw[i] * greatest < rates[side[pair[i]], row[pair[i]], count[i]]
-        for i in hit[:n_hit]:
-            place = (vector[i] * n_blocks + block[i]) * n_pairs + pair[i]
-            found[n_found] = place, vector[i], pair[i], count[i]
-            draws[n_found] = draw[i] * greatest / rates[side[pair[i]], row[pair[i]], count[i]]
-            again[n_found] = uniform(key, 4 * (start + i) + 3)
-            n_found += 1
-    return found[:n_found], draws[:n_found], again[:n_found]
+    if w not in _CELLS:
+        words = w.words[0]
+        starts = np.zeros(32 * words.shape[2] + 2, np.int64)
+        cells = np.empty((words.shape[0] * words.shape[1], 2 + words.shape[2]), np.uint32)
+        _sort_cells(words, starts, cells)
+        _CELLS[w] = cells, starts
+    return _CELLS[w]
+
+
+def _bounds(rates: Array, sides: Array, most_weights: int) -> Array:
+    """Return the greatest rate of n and k of a column together, for each number of nonzero weights from 0.
+
+    n + k is at most that number. *rates* (side row count) are those of each count; *sides* are what is drawn of them.
+    """
+    most = np.maximum.accumulate(rates.max(axis=1), axis=1)[sides]  # of any count up to here
+    weights, last = np.arange(most_weights + 1)[:, None], rates.shape[2] - 1
+    n = np.minimum(np.arange(last + 1), weights)
+    return (most[0, n] + (most[1, np.minimum(weights - n, last)] if len(sides) == 2 else 0)).max(axis=1)
+
+
+def _classes(bounds: Array, starts: Array, n_vectors: int) -> list[tuple[int, int, float]]:
+    """Return runs of cells (from, up to) and the greatest rate of each.
+
+    A run ends where going on with it would make more candidates than another run is worth.
+    """
+    classes, first = [], 0
+    for number in np.flatnonzero(np.diff(starts)).tolist():
+        last, next_bound = int(starts[number + 1]), bounds[min(number + 1, len(bounds) - 1)]
+        more = (last - first) * n_vectors * (next_bound - bounds[number])
+        if last == starts[-1] or more > CANDIDATES_OF_A_RUN:
+            if bounds[number] > 0:
+                classes.append((first, last, float(bounds[number])))
+            first = last
+    return classes
 
 
 @compiled
-def _move(
-    found, draws, again, column, side, row, sign, wrong, below, above, lower, higher, middles, noise_counts, count_max,
-    n_sums, k_sums,
-):  # fmt: skip
-    """Move the reads that are hit, each once, and return how many are not their level."""
-    n_wrong = 0
-    room = 16
-    while room < 2 * len(found):
-        room *= 2
-    seen = np.full(room, -1, np.int64)  # a read of hash h is noted at h, or where there is room after it
-    for i in range(len(found)):
-        place, vector, pair, count = found[i]
-        slot = np.int64(mixed(np.uint64(place)) & np.uint64(room - 1))
-        while seen[slot] >= 0 and found[seen[slot], 0] != place:
-            slot = (slot + 1) % room
-        if seen[slot] >= 0:  # hit before
-            continue
-        seen[slot] = i
-        where = side[pair], row[pair], count
-        low, noisy = below[where], below[where] + above[where]
-        middle = middles[where]
-        level = as_read(middle, count_max)
-        draw = draws[i] * wrong[where]
-        if draw < noisy:
-            read = level + _step_of_noise(draw, low, noisy - low, middle, level, noise_counts, count_max)
-            if again[i] < lower[count]:
-                read -= 1
-            elif again[i] < lower[count] + higher[count]:
-                read += 1
-        else:
-            read = level - 1 if draw - noisy < (1 - noisy) * lower[count] else level + 1
-        step = min(max(read, 0), count_max) - level
-        n_wrong += step != 0
-        sums = k_sums if side[pair] == 1 else n_sums
-        sums[vector, column[pair]] += sign[pair] * np.int32(step)
+def _sort_cells(words, starts, cells):
+    n_columns, n_blocks, n_words = words.shape
+    for column in range(n_columns):
+        for block in range(n_blocks):
+            starts[_bits_of(words[column, block]) + 1] += 1
+    for number in range(1, starts.size):
+        starts[number] += starts[number - 1]
+    place = starts.copy()
+    for block in range(n_blocks):
+        for column in range(n_columns):
+            number = _bits_of(words[column, block])
+            line = cells[place[number]]
+            line[0], line[1] = block, column
+            for word in range(n_words):
+                line[2 + word] = words[column, block, word]
+            place[number] += 1
+
+
+@compiled
+def _bits_of(words):
+    bits = 0
+    for word in words:
+        bits += popcount(word)
+    return bits
+
+
+@compiled
+def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, key):
+    """Go from candidate to candidate and move the reads that they hit, each once; return how many are not their level.
+
+    The *cells*, and for each the vectors, lie one after the other, all as long as the greatest rate; the distances
+    between candidates are exponential. How far into its vector a candidate lies says whether it hits n, k, or nothing.
+    The loops over some candidates are apart and hardly branch, so that none waits for the memory of another.
+    """
+    n_vectors, _, n_words = x.shape
+    end = float(cells.shape[0] * n_vectors)
+    per_vector, per_candidate = 1 / n_vectors, 1 / greatest
+    low = np.uint32(0x0F0F0F0F)
+    depth, of_n, of_both, gaps = np.empty((4, AT_A_TIME))
+    vector, cell, block, column, n, k, hit, side = np.empty((8, AT_A_TIME), np.uint32)
+    step = np.empty(AT_A_TIME, np.int32)
+    last = (np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(2))  # none: there are two sides
+    n_wrong, n_drawn, position = 0, 0, 0.0
+    while position < end:
+        for i in range(AT_A_TIME):
+            gaps[i] = -math.log(uniform(key, n_drawn + i)) * per_candidate
+        n_drawn += AT_A_TIME
+        n_here = 0
+        for i in range(AT_A_TIME):
+            position += gaps[i]
+            depth[i] = position
+            n_here += position < end
+        for i in range(n_here):
+            place = np.int64(depth[i])
+            first = np.int64((place + 0.5) * per_vector)  # the half keeps rounding away from whole numbers
+            depth[i] = (depth[i] - place) * greatest
+            cell[i], vector[i] = first, place - first * n_vectors
+        for i in range(n_here):
+            n_bits = k_bits = n_driven = np.uint32(0)
+            block[i], column[i] = cells[cell[i], 0], cells[cell[i], 1]
+            for word in range(n_words):
+                bits, held = x[vector[i], block[i], word], cells[cell[i], 2 + word]
+                n_bits += popcount(bits & held)
+                k_bits += popcount(bits & (((held >> np.uint32(4)) & low) | ((held & low) << np.uint32(4))))
+                n_driven |= bits
+            n[i], k[i] = n_bits, k_bits
+            is_read = not skips or n_driven != 0
+            of_n[i] = rates[0, rows[0, column[i]], n_bits] * is_read
+            of_both[i] = of_n[i] + rates[1, rows[1, column[i]], k_bits] * is_read
+        n_hit = 0
+        for i in range(n_here):
+            hit[n_hit] = i
+            n_hit += depth[i] < of_both[i]
+        for h in range(n_hit):
+            i = hit[h]
+            side[h] = depth[i] >= of_n[i]
+            here = vector[i], block[i], column[i], side[h]
+            row, count = rows[side[h], column[i]], k[i] if side[h] == 1 else n[i]
+            draws = 2 * (n_drawn - AT_A_TIME + i)  # numbers of the candidate, whatever was hit before
+            step[h] = 0 if here == last else _step(side[h], row, count, reads, ~key, draws)  # a read moves once
+            last = here
+            n_wrong += step[h] != 0
+        for h in range(n_hit):
+            i, sums = hit[h], k_sums if side[h] == 1 else n_sums
+            sums[vector[i], column[i]] += signs[side[h]] * np.int32(step[h])
     return n_wrong
+
+
+@compiled
+def _step(side, row, count, reads, key, place):
+    """Return by how much a read that is hit comes out other than its level."""
+    wrong, below, above, lower, higher, middles, noise_counts, count_max = reads
+    at = side, row, count
+    low, noisy = below[at], below[at] + above[at]
+    middle = middles[at]
+    level = as_read(middle, count_max)
+    draw = uniform(key, place) * wrong[at]
+    if draw < noisy:
+        read = level + _step_of_noise(draw, low, noisy - low, middle, level, noise_counts, count_max)
+        again = uniform(key, place + 1)
+        if again < lower[count]:
+            read -= 1
+        elif again < lower[count] + higher[count]:
+            read += 1
+    else:
+        read = level - 1 if draw - noisy < (1 - noisy) * lower[count] else level + 1
+    return min(max(read, 0), count_max) - level
 
 
 @compiled

@@ -130,15 +130,24 @@ def walk_steps(op: Op, graph: Graph) -> Iterator[tuple[Step, Shape]]:
         shape = step.shape(shape)
 
 
+def work_of_steps(op: Op, graph: Graph) -> Iterator[tuple[str, str, int]]:
+    """Yield what does element operations on one sample of *op*: its name, the lane, how many; those that are done."""
+    if op.product is not None and op.product.weights.is_grouped:
+        n_sums = prod(op.product.shape(graph.tensors[op.input].shape)) * len(op.product.row_groups)
+        yield "scaling and adding the sums of input groups", "vpe", n_sums
+    for number, (step, shape) in enumerate(walk_steps(op, graph), start=1):
+        other = graph.tensors[step.other].shape if isinstance(step, Joining) else ()
+        for lane, n in lane_work(step, shape, other).items():
+            if n:
+                yield f"step {number}, {type(step).__name__}", lane, n
+
+
 def digital_work(op: Op, graph: Graph) -> dict[str, int]:
     """Return the element operations of all steps of *op* on one sample, by lane in the order of first use."""
     work: Counter[str] = Counter()
-    if op.product is not None and op.product.weights.is_grouped:  # the sums of each input group are scaled and added
-        work["vpe"] += prod(op.product.shape(graph.tensors[op.input].shape)) * len(op.product.row_groups)
-    for step, shape in walk_steps(op, graph):
-        other = graph.tensors[step.other].shape if isinstance(step, Joining) else ()
-        work.update(lane_work(step, shape, other))
-    return {lane: n for lane, n in work.items() if n}
+    for _, lane, n in work_of_steps(op, graph):
+        work[lane] += n
+    return dict(work)
 
 
 def is_on_host(op: Op, graph: Graph) -> bool:

@@ -5,41 +5,74 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from imcsim.arch.spec import Chip
+from imcsim.arch.macros import Macro
+from imcsim.arch.spec import Chip, Machine
 from imcsim.costs.kernel import Kernel
+from imcsim.costs.macro import macro_figures
 from imcsim.costs.price import price
-from imcsim.report.chip import chip_tables, peak_rows
+from imcsim.report.chip import ChipRow, chip_tables, parameters, peak_rows
 from imcsim.units import UM2_PER_MM2, human, percent
 
 FOR_PEOPLE = {"um2": (1 / UM2_PER_MM2, "mm2"), "mW": (1e-3, "W")}
 """Units in which people read the figures of a whole chip."""
 
 
-def print_chip(chip: Chip, console: Console) -> None:
-    """Print every number of *chip* with its basis and source, what its actions cost, and its peaks."""
-    costs = price(chip)
-    tables = chip_tables(chip, costs)
-    console.print(f"{chip.name}: {chip.description}")
+def print_machine(machine: Machine, console: Console) -> None:
+    """Print every number of *machine* with its basis and source; of a chip also costs of actions and peaks."""
+    console.print(f"{machine.name}: {machine.description}")
+    if not isinstance(machine, Chip):
+        print_rows("Parameters", list(parameters(machine)), console)
+        if isinstance(machine, Macro):
+            print_macro(machine, console)
+        return
     titles = {"parameters": "Parameters", "costs": "Energy of actions", "timings": "Times of actions",
               "areas": "Area and leakage"}  # fmt: skip
-    for name, rows in tables.items():
-        table = Table(title=titles.get(name, name), title_justify="left")
-        table.add_column("key", no_wrap=True)
-        table.add_column("value", justify="right", overflow="fold", max_width=24)
-        table.add_column("unit")
-        has_basis = any(row.basis for row in rows)
+    for name, rows in chip_tables(machine, price(machine)).items():
+        print_rows(titles.get(name, name), rows, console)
+    print_peaks(machine, console)
+
+
+def print_macro(macro: Macro, console: Console) -> None:
+    """Print what *macro* reaches by its parts and by our models, beside what its paper prints."""
+    table = Table(title="Ours, beside what the paper prints", title_justify="left")
+    table.add_column("figure", no_wrap=True)
+    for name in ("ours", "unit", "printed", "error"):
+        table.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
+    for name in ("printed figure is", "ours is"):
+        table.add_column(name)
+    table.add_column("how", overflow="fold")
+    for figure in macro_figures(macro):
+        printed = "" if figure.printed is None else f"{figure.printed:.5g}"
+        error = "" if figure.error is None else f"{100 * figure.error:+.1f} %"
+        table.add_row(figure.name, f"{figure.value:.5g}", figure.unit, printed, error, figure.printed_basis or "",
+                      figure.role, figure.how)  # fmt: skip
+    console.print(table)
+
+
+def print_rows(title: str, rows: list[ChipRow], console: Console) -> None:
+    """Print numbers of a chip as a table."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("key", no_wrap=True)
+    table.add_column("value", justify="right", overflow="fold", max_width=24)
+    table.add_column("unit")
+    has_basis = any(row.basis for row in rows)
+    if has_basis:
+        table.add_column("basis")
+        table.add_column("within", justify="right")
+        table.add_column("source", overflow="fold")
+    for row in rows:
+        line = [row.key, shown_value(row.value), row.unit]
         if has_basis:
-            table.add_column("basis")
-            table.add_column("within", justify="right")
-            table.add_column("source", overflow="fold")
-        for row in rows:
-            value = f"{row.value:.6g}" if isinstance(row.value, float) else str(row.value)
-            line = [row.key, value, row.unit]
-            if has_basis:
-                line += [row.basis or "", f"x{row.within_factor:g}" if row.within_factor else "", row.source]
-            table.add_row(*line)
-        console.print(table)
-    print_peaks(chip, console)
+            line += [row.basis or "", f"x{row.within_factor:g}" if row.within_factor else "", row.source]
+        table.add_row(*line)
+    console.print(table)
+
+
+def shown_value(value: object) -> str:
+    """Return a number, a text or several of them for a table."""
+    if isinstance(value, tuple):
+        return ", ".join(map(shown_value, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def print_kernels(kernels: list[Kernel], console: Console) -> None:

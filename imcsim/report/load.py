@@ -224,7 +224,7 @@ def read_run(folder: str | Path) -> RunFolder:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: must be the folder of a run, got {found}; imcsim run --out makes one")
-    summary = parse_summary(_read(folder / "summary.json"), str(folder / "summary.json"))
+    summary = parse_summary(read_text(folder / "summary.json"), str(folder / "summary.json"))
     rows = _rows(folder / "rows.csv")
     for engine, totals in (("simulate", summary.simulate), ("estimate", summary.estimate)):
         if totals is not None:
@@ -267,7 +267,8 @@ def check_summary(tree: Mapping[str, Any], where: str) -> Summary:
         raise DataError(f"{where}: {key}: must be {must}, got {problem['input']!r}") from None
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file of a run; raises DataError where it is not there or is no text."""
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -279,7 +280,7 @@ def _read(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> str:
-    text = _read(path)
+    text = read_text(path)
     if not text.endswith("\n"):
         raise DataError(f"{path}: must end with a whole line, got {text[-20:]!r}; is it cut off?")
     return text

@@ -4,6 +4,7 @@ The page holds what is known and how well: figures first, then what they rest on
 page opens; plotly.js is in the page once. The same run folder gives the same bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,6 +21,7 @@ from imcsim.report.accounts import difference_text, points
 from imcsim.report.charts import Chart
 from imcsim.report.figures import drawings, write_figures
 from imcsim.report.load import Accuracy, OccupancySummary, RunFolder, Summary, read_run
+from imcsim.report.origins import origin_sections, value_text
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.request_figures import request_drawings, request_sections
 from imcsim.report.tables import (
@@ -45,6 +47,7 @@ from imcsim.report.totals import area_text, interval_95
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
 from imcsim.units import human, percent
+from imcsim.version import __version__
 
 NOTHING = "–"
 """Where there is no number."""
@@ -74,17 +77,37 @@ def build_report(folder: str | Path) -> Path:
 
 def page_of(run: RunFolder) -> str:
     """Return the page of a run."""
+    told = run.summary
+    footer = f"seed {told.seed}. Every total is a sum of the rows in rows.csv."
+    title = f"{told.workload} on {told.chip}"
+    return render_page(title, told.chip_description, sections(run), cards=cards(run), footer=footer, by=told.version)
+
+
+def render_page(
+    title: str,
+    subtitle: str,
+    parts: Sequence[Section],
+    *,
+    footer: str,
+    cards: "Sequence[Card]" = (),
+    by: str = __version__,
+) -> str:
+    """Return a page of one file with *parts* in order; *by*: the version of imcsim that made what it shows."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.from_string(files("imcsim.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    parts = sections(run)
+    charts = [chart for part in parts for chart in part.charts]
     return template.render(
-        summary=run.summary,
-        cards=cards(run),
+        title=title,
+        subtitle=subtitle,
+        cards=cards,
         sections=parts,
-        charts=[chart for part in parts for chart in part.charts],
-        plotly_js=_plotly_js(),
+        charts=charts,
+        plotly_js=_plotly_js() if charts else "",
+        version=by,
+        footer=footer,
+        value_text=value_text,
     )
 
 
@@ -107,6 +130,7 @@ def sections(run: RunFolder) -> list[Section]:
         parts.append(area(run))
     if main_engine(run.frame):
         parts.append(sources(run))
+    parts += origin_sections(run)
     parts.append(Section("caveats", "Caveats", caveats(run)))
     return parts
 

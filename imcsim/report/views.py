@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imcsim.report.charts import Chart  # brings plotly, which a terminal does without
+    from imcsim.report.origin_trees import Node
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,5 @@ class Section:
     charts: "list[Chart]" = field(default_factory=list)
     tables: list[TableView] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
+    trees: "list[Node]" = field(default_factory=list)
+    """Figures with what they come from, told when they are opened."""

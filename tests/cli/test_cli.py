@@ -62,6 +62,18 @@ def ran(tmp_path_factory):
     return folder, done
 
 
+def test_a_figure_of_a_run_is_explained_and_a_wrong_one_is_told_in_a_line(ran):
+    folder, _ = ran
+    done = imcsim(folder, "explain", "out", "estimate.count.conv2.tile.access", "--json")
+    tree = json.loads(done.stdout)
+    assert (tree["value"], tree["join"]) == (1152, "product")
+    how = "ceil(rows of a group / tile.rows_per_access) = ceil(288 / 16)"
+    assert {"name": "blocks", "value": 18, "how": how} in tree["children"]
+    assert "estimate.energy_pJ = " in imcsim(folder, "explain", "out").stdout
+    wrong = imcsim(folder, "explain", "out", "estimate.enery_pJ")
+    assert_one_line(wrong, "out: must be asked for a figure that it holds", "did you mean estimate.energy_pJ")
+
+
 def test_a_run_writes_all_its_files_and_names_the_report(ran):
     folder, done = ran
     out = folder / "out"
@@ -421,3 +433,19 @@ def test_shapes_alone_are_played_and_estimated_and_not_executed(tmp_path):
     assert summary["estimate"]
     done = imcsim(tmp_path, "run", "gru-ptb", "--engine", "execute", "--out", "other")
     assert_one_line(done, "gru-ptb: has shapes alone, no weights, so no values; run it with --engine simulate or")
+
+
+def test_machines_are_put_side_by_side(tmp_path):
+    compare = ["compare", "resnet20-cifar", "--chip", "tim-dnn", "--chip", "v100", "--technology", "32nm"]
+    done = imcsim(tmp_path, *compare, "--set", "v100:memory.batch=2")
+    assert done.returncode == 0, done.stderr
+    assert "resnet20-cifar on 2 machines, all brought to 32 nm HP at 0.9 V" in done.stdout
+    assert "v100: batches of 2" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path):
+    assert_one_line(imcsim(tmp_path, "compare", "resnet20-cifar", "--chip", "v10"), "did you mean 'v100'?")
+    assert_one_line(
+        imcsim(tmp_path, "run", "resnet20-cifar", "--chip", "v100", "--out", "out"), "imcsim compare takes it"
+    )

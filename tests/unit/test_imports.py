@@ -14,12 +14,12 @@ ORDER = [
     {"graph", "circuit"},
     {"quant", "costs"},
     {"mapping"},
-    {"functional", "sim", "analytic"},
-    {"workloads", "report", "accuracy", "tuning", "search"},
+    {"functional", "sim", "analytic", "comparators"},
+    {"workloads", "report", "origins", "accuracy", "tuning", "search"},
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
-    {"reproduce"},
+    {"reproduce", "comparison"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -131,7 +131,14 @@ def test_a_run_that_estimates_a_large_network_brings_in_no_heavy_library(tmp_pat
     code = f"import sys, imcsim.cli; sys.argv = {run}; imcsim.cli.app(standalone_mode=False)"
     loaded = loaded_after(code)
     assert not loaded & {"torch", "simpy", "numba", "scipy", "pandas", "matplotlib", "plotly", "jinja2", "sklearn"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["origins.json", "rows.csv", "summary.json"]
+
+
+def test_a_comparison_by_formula_brings_in_no_heavy_library():
+    compare = ["imcsim", "compare", "resnet18", "--chip", "tim-dnn", "--chip", "v100", "--chip", "gap8-xor-net"]
+    loaded = loaded_after(f"import sys, imcsim.cli; sys.argv = {compare}; imcsim.cli.app(standalone_mode=False)")
+    assert "rich" in loaded
+    assert not loaded & {"torch", "simpy", "numba", "scipy", "pandas", "matplotlib", "plotly", "jinja2", "sklearn"}
 
 
 def test_listing_the_workloads_does_not_wait_for_torch():

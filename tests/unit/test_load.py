@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from imcsim.arch.load import chip_schema, dump_chip, load_chip, parse_override, shipped_chips
-from imcsim.arch.spec import Imperfections
+from imcsim.arch.kinds import KINDS, MODELS, kinds_of
+from imcsim.arch.load import chip_schema, dump_chip, load_chip, load_machine, parse_override, shipped_chips, vary
+from imcsim.arch.spec import Chip, Imperfections
 from imcsim.errors import ConfigError
 
 TIM_DNN = yaml.safe_load(dump_chip(load_chip("tim-dnn")))
@@ -52,7 +53,7 @@ def test_a_shipped_chip_is_found_by_its_name():
 
 
 def test_every_shipped_chip_loads():
-    assert all(load_chip(name).name == name for name in shipped_chips())
+    assert all(load_machine(name).name == name for name in shipped_chips())
 
 
 def test_a_chip_saved_and_loaded_is_equal(folder):
@@ -148,6 +149,63 @@ def test_the_schema_describes_the_file_with_units():
     assert schema["$defs"]["Conversion"]["properties"]["interval_ns"]["description"].endswith("Unit: ns.")
     assert "include" in schema["properties"]
     json.dumps(schema)
+
+
+def test_the_schema_knows_every_kind_and_what_each_needs():
+    schema = chip_schema()
+    assert schema["discriminator"]["mapping"].keys() == set(KINDS) == set(schema["properties"]["kind"]["enum"])
+    for model in MODELS:
+        record = schema["$defs"][model.__name__]
+        needed, or_includes = (way["required"] for way in record["anyOf"])
+        assert {"name", "kind", "description"} <= set(needed)
+        assert or_includes == ["include"]
+        assert record["additionalProperties"] is False
+
+
+# Kinds
+
+
+def test_every_kind_saved_and_loaded_is_equal(folder):
+    machines = [load_machine(name) for name in shipped_chips()]
+    assert {machine.kind for machine in machines} == set(KINDS)
+    for machine in machines:
+        write("copy.yaml", dump_chip(machine))
+        assert load_machine("copy.yaml") == machine
+
+
+def test_a_kind_that_no_network_is_placed_on_is_told_where_to_go():
+    where, which = "arch/brein.yaml: kind", " or ".join(kinds_of(Chip))
+    with refused(f"{where}: must be {which} to place a network on, got throughput; imcsim compare takes it"):
+        load_chip("brein")
+
+
+def test_numbers_of_every_kind_lose_their_basis_when_they_are_changed():
+    machine = load_machine("brein", {"peak.macs_per_ns": "500"})
+    assert (machine.peak.macs_per_ns, machine.peak.basis) == (500.0, "assumed")
+    assert machine.peak.source.startswith("set by the user (was: 1.4 TOPS")
+    assert vary(machine, {"area": None}).area is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peak.mac_per_ns": 1.0}, "peak.mac_per_ns: no such field in PeakRate; did you mean 'macs_per_ns'?"),
+        ({"energy.covers": "chips"},
+         "energy.covers: must be one of array, core, chip, board, got 'chips'; did you mean 'chip'?"),
+        ({"area.area_um2": 0.0}, "area.area_um2: must be greater than 0, got 0.0"),
+        ({"kind": "throughputs"},
+         f"kind: must be one of {', '.join(KINDS)}, got 'throughputs'; did you mean 'throughput'?"),
+        ({"kind": "throughput", "tile": 1}, "tile: no such field in ThroughputRow"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_that_does_not_hold_is_named_with_its_own_model(changes, message):
+    with refused(message):
+        load_machine("brein", changes)
+
+
+def test_a_variation_keeps_the_model():
+    with refused("brein: kind: must stay throughput, got 'ternary-in-memory'"):
+        vary(load_machine("brein"), TIM_DNN)
 
 
 # Files that cannot be read
@@ -273,9 +331,10 @@ def test_includes_that_go_round_in_a_circle(folder):
         (
             "kind",
             "ternary-in-memry",
-            "kind: must be one of ternary-in-memory, near-memory, got 'ternary-in-memry'; "
-            "did you mean 'ternary-in-memory'?",
+            f"kind: must be one of {', '.join(KINDS)}, got 'ternary-in-memry'; did you mean 'ternary-in-memory'?",
         ),
+        ("kind", ..., f"kind: must be one of {', '.join(KINDS)}, got nothing"),
+        ("kind", [1], f"kind: must be one of {', '.join(KINDS)}, got a list"),
         (
             "tile.n_pcus",
             10,
@@ -329,12 +388,12 @@ def test_null_takes_a_record_of_an_included_file_away(folder):
 
 
 def test_several_problems_come_in_one_line(folder):
-    tree = TIM_DNN | {"n_tiles": 0, "kind": "x"}
+    tree = TIM_DNN | {"n_tiles": 0, "name": "X"}
     del tree["network"]
     write("x.yaml", yaml.safe_dump(tree))
     with refused(
-        "x.yaml: kind: must be one of ternary-in-memory, near-memory, got 'x' (and 2 more: "
-        "n_tiles: must be at least 1, got 0 | network: missing; Chip needs it)"
+        "x.yaml: name: must match ^[a-z0-9][a-z0-9._-]*$, got 'X' (and 2 more: n_tiles: must be at least 1, got 0 | "
+        "network: missing; Chip needs it)"
     ):
         load_chip("x.yaml")
 

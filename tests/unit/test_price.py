@@ -6,7 +6,7 @@ import pytest
 from imcsim.arch.load import load_chip
 from imcsim.costs import digital, sram, tile
 from imcsim.costs.price import least_sure, price
-from imcsim.costs.technology import energy_45_to_32_nm
+from imcsim.costs.technology import energy_factor
 
 CHIP = load_chip("tim-dnn")
 COSTS = price(CHIP)
@@ -159,7 +159,7 @@ def test_the_digital_figures_of_the_file_are_those_of_the_formulas():
 
 def test_the_memory_figures_of_the_file_are_those_of_the_formulas():
     buffer, psums = CHIP.activation_buffer, CHIP.psum_buffer
-    at_8_kilobytes = energy_45_to_32_nm(10 / 64)
+    at_8_kilobytes = 10 / 64 * energy_factor(digital.AT_45_NM, digital.AT_32_NM)
     assert psums.read.energy_pJ_per_bit == near(at_8_kilobytes, 3)
     assert buffer.read.energy_pJ_per_bit == near(sram.access_energy(at_8_kilobytes, 16, 8), 3)
     assert buffer.silicon.area_um2 == near(sram.area_um2(buffer.capacity_bits), 5)

@@ -1,0 +1,42 @@
+"""The kinds of chip files: which model `kind` stands for.
+
+A new kind is a frozen model that derives from `imcsim.arch.spec.Machine`, names its kinds as the literals of `kind`,
+says in `taken_by` which command takes it, and stands in `MODELS`; loading, overrides, the schema and the lists follow.
+"""
+
+from typing import get_args
+
+from imcsim.arch.comparators import (
+    EventDriven,
+    FpgaDataflow,
+    NeuromorphicGrid,
+    PopcountCpu,
+    Roofline,
+    ThroughputRow,
+)
+from imcsim.arch.macros import Macro
+from imcsim.arch.spec import Chip, Machine
+
+MODELS: tuple[type[Machine], ...] = (
+    Chip,
+    PopcountCpu,
+    FpgaDataflow,
+    NeuromorphicGrid,
+    EventDriven,
+    Roofline,
+    ThroughputRow,
+    Macro,
+)
+
+
+def kinds_of(model: type[Machine]) -> tuple[str, ...]:
+    """Return the kinds that become a *model*.
+
+    >>> "ternary-in-memory" in kinds_of(Chip)
+    True
+    """
+    return get_args(model.model_fields["kind"].annotation)
+
+
+MODEL_OF_KIND: dict[str, type[Machine]] = {kind: model for model in MODELS for kind in kinds_of(model)}
+KINDS: tuple[str, ...] = tuple(MODEL_OF_KIND)
