@@ -4,12 +4,10 @@ import base64
 import csv
 import io
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
-
 from imcsim.report.figures import write_figures
+from imcsim.report.page import Card, render_page
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.views import Image, Section, TableView
 from imcsim.reproduce.experiments import WORTH_A_WORD, Experiment
@@ -17,10 +15,9 @@ from imcsim.reproduce.figures import SHOWN, drawings
 from imcsim.reproduce.fit import PARAMETERS, Fit
 from imcsim.reproduce.kernel import KernelCurve
 from imcsim.reproduce.predict import PARTS, Prediction, Results
-from imcsim.reproduce.suite import NETWORKS, TIM
+from imcsim.reproduce.suite import NETWORKS
 from imcsim.reproduce.targets import Accelerator
 from imcsim.results import write_whole
-from imcsim.version import __version__
 
 COLUMNS = ("quantity", "printed", "ours", "low", "high", "role", "basis")
 FIGURES = {
@@ -330,48 +327,26 @@ def _markdown(view: TableView) -> list[str]:
 # --- the page ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Heading:
-    """What the page of a run says on top and at its foot."""
-
-    workload: str
-    chip: str
-    chip_description: str
-    version: str = __version__
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class _Card:
-    name: str
-    value: str
-    note: str
-
-
 def page_of(report: Report, folder: Path) -> str:
     """Return the HTML page; the figures are those in *folder*."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(files("imcsim.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    heading = _Heading("Five networks", TIM, f"Does imcsim give TiM-DNN's printed numbers? {report.command}")
-    return template.render(
-        summary=heading, cards=_cards(report.results), sections=sections(report, folder), charts=[], plotly_js=""
+    return render_page(
+        "TiM-DNN reproduced",
+        "Does imcsim give the printed numbers, and where not, why?",
+        sections(report, folder),
+        footer=f"by {report.command}. Nothing on this page is copied from the paper but the printed figures.",
+        cards=_cards(report.results),
     )
 
 
-def _cards(results: Results) -> list[_Card]:
+def _cards(results: Results) -> list[Card]:
     shown = ("rate.alexnet", "rate.lstm", "speedup_iso_area.greatest", "speedup_iso_capacity.greatest",
              "energy_ratio.greatest", "tops_per_w")  # fmt: skip
     lines = [results.prediction(quantity) for quantity in shown]
     return [
-        _Card(
-            each.quantity,
-            number(each.ours),
-            f"printed {number(each.printed) if each.printed else 'not known'}, {each.role}",
-        )
+        Card(each.quantity, number(each.ours),
+             f"printed {number(each.printed) if each.printed else 'not known'}, {each.role}")
         for each in lines
-    ]
+    ]  # fmt: skip
 
 
 def sections(report: Report, folder: Path) -> list[Section]:

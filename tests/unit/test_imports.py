@@ -37,7 +37,7 @@ HOME = {
     "pandas": {"report/"},
     "matplotlib": {"report/", "reproduce/figures.py"},
     "plotly": {"report/"},
-    "jinja2": {"report/", "reproduce/page.py"},
+    "jinja2": {"report/"},
     "rich": {"report/", "cli.py"},
     "typer": {"cli.py"},
 }
