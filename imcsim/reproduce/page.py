@@ -333,7 +333,7 @@ def page_of(report: Report, folder: Path) -> str:
         "TiM-DNN reproduced",
         "Does imcsim give the printed numbers, and where not, why?",
         sections(report, folder),
-        footer=f"by {report.command}. Nothing on this page is copied from the paper but the printed figures.",
+        footer=f"by {report.command}.",
         cards=_cards(report.results),
     )
 
