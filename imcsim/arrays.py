@@ -18,3 +18,15 @@ def greatest(*values: Any) -> Any:
         if isinstance(value, np.ndarray):
             return reduce(np.maximum, values)
     return max(values)
+
+
+def least(*values: Any) -> Any:
+    """Return the least of *values*, element by element where one of them is an array.
+
+    >>> least(2.0, np.array([1.0, 4.0]))
+    array([1., 2.])
+    """
+    for value in values:
+        if isinstance(value, np.ndarray):
+            return reduce(np.minimum, values)
+    return min(values)

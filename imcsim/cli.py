@@ -1,4 +1,4 @@
-"""The command line: imcsim run | explain | compare | chip | workload | circuit | report.
+"""The command line: imcsim run | explain | compare | chip | workload | circuit | report | reproduce.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -236,6 +236,50 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run w
     from imcsim.report.page import build_report
 
     print(f"report: {build_report(folder)}")
+
+
+@app.command(epilog="Example: imcsim reproduce tim-dnn --out out/tim-dnn")
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="Whose numbers: tim-dnn.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report; made if it is not there.")],
+    changes: Set = None,
+    engine: Annotated[
+        Literal["simulate", "estimate"], typer.Option(help="Values by events, or by formula, which is quicker.")
+    ] = "simulate",
+    width: Annotated[int | None, typer.Option(help="Width of the CNNs, 1 or 2; by default what the fit chose.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Samples that an inference takes together; by default what the fit chose.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Chips drawn from the stated ranges, for the intervals.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Draw report.html and figures.")] = True,
+) -> None:
+    """Hold everything that is printed of a paper's chip against ours: table, figures, and why they differ."""
+    from imcsim.arch.load import parse_override
+    from imcsim.reproduce.command import reproduce as made
+    from imcsim.reproduce.page import summary, table_view
+    from imcsim.run import require_writable
+
+    overrides = dict(parse_override(text) for text in changes or [])
+    require_writable(out)
+    with _progress() as progress:
+        report = made(
+            paper,
+            out,
+            changes=overrides,
+            engine=engine,
+            width=width,
+            batch=batch,
+            n_draws=draws,
+            seed=seed,
+            page=page,
+            command=" ".join(["imcsim", *sys.argv[1:]]),
+            progress=progress,
+        )
+    view = table_view(report.results)
+    _print_table(view.caption, list(view.head[:7]), [list(row[:7]) for row in view.rows])
+    print("\n".join(summary(report)))
+    print(f"report: {out / ('report.html' if page else 'README.md')}")
 
 
 @app.command(epilog="Example: imcsim explain out/demo estimate.energy_pJ")

@@ -196,7 +196,7 @@ def _refined(group: Indices, by: Indices) -> Indices:
     return np.unique(group * (int(by.max()) + 1) + by, return_inverse=True)[1]
 
 
-def _with_arrays(chip: Chip, arrays: Arrays) -> Chip:
+def with_arrays(chip: Chip, arrays: Arrays) -> Chip:
     """Return *chip* with *arrays* in the place of numbers; unchecked, for formulas alone."""
     for key, values in arrays.items():
         chip = _with(chip, key.split("."), values)
@@ -280,7 +280,7 @@ class _Group:
         return self.latency_ns, energy_pJ, np.broadcast_to(costs.area_um2, self.n)
 
     def _chip_of(self, at: Indices) -> Chip:
-        return _with_arrays(self.chip, {key: values[at] for key, values in self.arrays.items()})
+        return with_arrays(self.chip, {key: values[at] for key, values in self.arrays.items()})
 
     def _with_psums(self, layer: LayerPlan) -> LayerPlan:
         """Return *layer* with the psum bits of each variant, which follow from how far its ADCs count."""

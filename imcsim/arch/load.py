@@ -11,6 +11,7 @@ it: no changed number passes for a published one. A record of an included file t
 import math
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -96,6 +97,16 @@ def checked_values(key: str, values: list[Any]) -> list[Any]:
 
     What holds between several fields is not checked.
     """
+    try:
+        return list(_adapter(key).validate_python(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{key}: variant {problem['loc'][0]}: {said(problem, tuple(key.split('.')), Chip)}") from None
+
+
+@cache
+def _adapter(key: str) -> TypeAdapter[list[Any]]:
+    """Return what checks a list of values of the field at the dotted *key*; kept, as it takes milliseconds to make."""
     path = tuple(key.split("."))
     for n, step in enumerate(path):
         record = record_at(path[:n], Chip)
@@ -103,11 +114,7 @@ def checked_values(key: str, values: list[Any]) -> list[Any]:
             raise ConfigError(f"{key}: no such field in {record.__name__}{near(step, tuple(record.model_fields))}")
     field = record.model_fields[path[-1]]
     kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    try:
-        return list(TypeAdapter(list[kind], config=ConfigDict(strict=True)).validate_python(values))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{key}: variant {problem['loc'][0]}: {said(problem, path, Chip)}") from None
+    return TypeAdapter(list[kind], config=ConfigDict(strict=True))
 
 
 def shipped_chips() -> tuple[str, ...]:

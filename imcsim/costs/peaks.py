@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from imcsim.arch.spec import BASES, Basis, Chip
+from imcsim.arrays import greatest, least
 from imcsim.costs.price import selects_by
 from imcsim.costs.table import CostTable, total
 from imcsim.units import UM2_PER_MM2
@@ -117,9 +118,12 @@ def peaks(chip: Chip, costs: CostTable) -> list[Peak]:
 
 
 def access_interval_ns(chip: Chip, costs: CostTable) -> float:
-    """Return the time between two accesses of a tile: the decoder's, the array's, or the rounds of the PCUs."""
+    """Return the time between two accesses of a tile: the decoder's, the array's, or the rounds of the PCUs.
+
+    An array for variants.
+    """
     stages = ("tile.select", "tile.access", chip.conversion)
-    return max(costs.timings[stage].interval_ns for stage in stages if stage in costs.timings)
+    return greatest(*(costs.timings[stage].interval_ns for stage in stages if stage in costs.timings))
 
 
 def access_actions(chip: Chip) -> dict[str, float]:
@@ -157,8 +161,8 @@ def rates_of_bank(chip: Chip, costs: CostTable) -> dict[str, float]:
 
 
 def at_most(action: str, wanted: float, costs: CostTable) -> float:
-    """Return the rate that is *wanted*, or what the unit can do, all ports together."""
-    return min(wanted, costs.servers.get(action, 1) / costs.timings[action].interval_ns)
+    """Return the rate that is *wanted*, or what the unit can do, all ports together; an array for variants."""
+    return least(wanted, costs.servers.get(action, 1) / costs.timings[action].interval_ns)
 
 
 def power_mW(costs: CostTable, rates: dict[str, float], leaking: tuple[str, ...] | None = None) -> tuple[float, Shares]:

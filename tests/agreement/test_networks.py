@@ -18,3 +18,16 @@ def test_an_estimate_is_within_5_percent_of_the_simulation(workload):
     assert formula.counts == played.counts
     assert formula.bounds.least_ns <= played.latency_ns * (1 + 1e-9)
     assert played.latency_ns <= formula.bounds.greatest_ns
+
+
+@pytest.mark.parametrize("workload", ["alexnet", "resnet34", "bn-inception"])
+def test_a_network_of_twice_the_width_has_four_times_the_weights_in_every_inner_layer(workload):
+    narrow, wide = load_workload(workload), load_workload(f"{workload}-2x")
+    assert [op.name for op in wide.ops] == [op.name for op in narrow.ops]
+    inner = narrow.products[1:-1]
+    for op in narrow.products:
+        other = next(each for each in wide.products if each.name == op.name)
+        times = 4 if op in inner else 2  # the pixels and the classes stay as many
+        assert other.product.n_weights == times * op.product.n_weights, op.name
+        assert wide.n_macs(other) == times * narrow.n_macs(op), op.name
+    assert wide.tensors[wide.output].shape == narrow.tensors[narrow.output].shape

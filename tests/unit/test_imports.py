@@ -19,7 +19,7 @@ ORDER = [
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
-    {"comparison"},
+    {"reproduce", "comparison"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -35,7 +35,7 @@ HOME = {
     "yaml": {"arch/load.py"},
     "sklearn": {"data.py"},
     "pandas": {"report/"},
-    "matplotlib": {"report/"},
+    "matplotlib": {"report/", "reproduce/figures.py"},
     "plotly": {"report/"},
     "jinja2": {"report/"},
     "rich": {"report/", "cli.py"},

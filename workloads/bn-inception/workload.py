@@ -31,21 +31,26 @@ MODULES = (
 """A module without a 1x1 branch has stride 2, and hands on what it pools."""
 
 
-def graph() -> Graph:
-    """Return the network; pools round their size up, which padding does here."""
-    net = Outline("bn-inception", (3, 224, 224), weights=Weights(zero_fraction=0.4))
-    x = net.conv("conv1", net.input, 64, 7, stride=2, padding=3)
+def graph(width: int = 1) -> Graph:
+    """Return the network; pools round their size up, which padding does here.
+
+    *width* times as many outputs in every layer but the last.
+    """
+    name = "bn-inception" if width == 1 else f"bn-inception-{width}x"
+    net = Outline(name, (3, 224, 224), weights=Weights(zero_fraction=0.4))
+    x = net.conv("conv1", net.input, 64 * width, 7, stride=2, padding=3)
     x = net.max_pool("pool1", x, 3, 2, 1)
-    x = net.conv("conv2.reduce", x, 64, 1)
-    x = net.conv("conv2", x, 192, 3, padding=1)
+    x = net.conv("conv2.reduce", x, 64 * width, 1)
+    x = net.conv("conv2", x, 192 * width, 3, padding=1)
     x = net.max_pool("pool2", x, 3, 2, 1)
-    for row in MODULES:
-        x = _module(net, x, *row)
+    for at, single, reduce, n, twice_reduce, twice, pool, last in MODULES:
+        widths = (width * outputs for outputs in (single, reduce, n, twice_reduce, twice, last))
+        x = _module(net, x, at, pool, *widths)
     return net.graph(net.linear("linear", net.average("average", x), 1000, codes=False))
 
 
 def _module(
-    net: Outline, x: str, at: str, single: int, reduce: int, n: int, twice_reduce: int, twice: int, pool: str, last: int
+    net: Outline, x: str, at: str, pool: str, single: int, reduce: int, n: int, twice_reduce: int, twice: int, last: int
 ) -> str:
     stride = 1 if single else 2
     branches = [net.conv(f"{at}.1x1", x, single, 1)] if single else []

@@ -1,0 +1,1 @@
+"""Reproduction of a paper: does imcsim give the printed numbers, and where not, why?"""
