@@ -29,6 +29,7 @@ STEP = How("element operations on one sample: as many as imcsim.mapping.digital.
 
 SHARES = {
     "tile.access": "accesses of the blocks that its tiles hold, without those that drive no input",
+    "tile.select": "accesses of the blocks that its tiles hold, without those that drive no input",
     "tile.column_read": "columns of the accesses of its tiles",
     "tile.convert": "columns of the accesses of its tiles",
     "tile.convert_one": "columns of the accesses of its tiles",
@@ -39,7 +40,7 @@ SHARES = {
     "psum_buffer.write": "psums that are added up there x bits a psum",
     "psum_buffer.read": "psums that are added up there x bits a psum",
     "reduce_unit.add": "outputs that are added up there x additions an output x words a psum",
-    "network.transfer": "bits of the weights that its tiles hold",
+    "network.transfer": "bits of the weights that its tiles hold, and of what else the network carries there",
     "main_memory.read": "bits of weights, of tensors that lie there, and of psums that come back",
     "main_memory.write": "bits of tensors that lie there, and of psums that the buffers cannot keep",
     "bank_link.transfer": "bits of psums, sums and codes whose way it is on",

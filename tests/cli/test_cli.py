@@ -378,7 +378,7 @@ def test_the_chip_is_shown_with_its_peaks_beside_the_papers(tmp_path):
 
 def test_the_schema_is_json(tmp_path):
     done = imcsim(tmp_path, "chip", "schema")
-    assert json.loads(done.stdout)["title"] == "Chip"
+    assert json.loads(done.stdout)["$defs"]["Chip"]["title"] == "Chip"
 
 
 def test_a_workload_is_shown_layer_by_layer(tmp_path):
