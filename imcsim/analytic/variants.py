@@ -31,7 +31,7 @@ from imcsim.mapping.place import (
     layer_of,
     least_split,
     off_chip_of,
-    pack_all,
+    pack_resident,
     place,
     placed_layer,
     relative_rounds,
@@ -326,7 +326,7 @@ class _Group:
         everywhere = np.arange(self.n)
         kept = None if self.splits is None else [(self.splits, everywhere)]
         for splits, at in kept or spatial_choices(self.on_tiles, self._chip_of(everywhere), self.n):
-            packed = pack_all(self.on_tiles, splits, self.chip)
+            packed = pack_resident(self.on_tiles, splits, self.chip)
             if packed is None:
                 raise MappingError(
                     f"{self.graph.name}: the plan's splits must fit into {self.chip.name} at once, got more"

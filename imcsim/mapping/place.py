@@ -59,7 +59,7 @@ def place(
     style = style_of(graph, on_tiles, chip, style)
     splits = (policy or (greatest_rate if style == "pipelined" else least_time))(on_tiles, chip, style)
     if style != "temporal":
-        packed = pack_all(on_tiles, splits, chip, by_work=style == "pipelined") or pack_all(on_tiles, splits, chip)
+        packed = pack_resident(on_tiles, splits, chip, by_work=style == "pipelined")
         if packed is None:
             raise MappingError(f"{graph.name}: the policy's splits must fit into {chip.name} at once, got more")
     else:
@@ -104,7 +104,7 @@ def require_samples(n_samples: int) -> None:
 
 def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style | None) -> Style:
     """Return *style*, or without one spatial where all weights fit at once; raises MappingError where it cannot be."""
-    fits = pack_all(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
+    fits = pack_resident(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
     if style not in (None, "temporal") and not fits:
         needed = "; ".join(f"{layer.name} {layer.n_cells} cells" for layer in on_tiles)
         capacity = chip.all_tiles * chip.tile.n_rows * chip.tile.n_columns
@@ -428,6 +428,37 @@ POLICIES: dict[str, Policy] = {
 
 
 # --- packing ----------------------------------------------------------------------------------------------------
+
+
+def pack_resident(
+    layers: list[LayerPlan], splits: list[Split], chip: Chip, *, by_work: bool = False
+) -> list[tuple[Round, ...]] | None:
+    """Return one round a layer, all of them resident together, or None where no way is found to make them fit.
+
+    Spread over the tiles as `pack_all` does, *by_work* where that fits; else as tight as may be.
+    """
+    if by_work and (packed := pack_all(layers, splits, chip, by_work=True)) is not None:
+        return packed
+    packed = pack_all(layers, splits, chip)
+    return packed if packed is not None or chip.all_banks > 1 else _pack_tightly(layers, splits, chip)
+
+
+def _pack_tightly(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]] | None:
+    """Return the rounds with all shards, the tallest and widest first, each in the first tile with room."""
+    tiles, found = Tiles(chip), [list[Shard]() for _ in layers]
+    shards = [
+        (i, shard)
+        for i, (layer, split) in enumerate(zip(layers, splits, strict=True))
+        for together in shards_of(layer, split, chip.tile)
+        for shard in together
+    ]
+    shards.sort(key=lambda each: (-each[1].n_blocks(tiles.rows_per_access), -each[1].n_columns))
+    for i, shard in shards:
+        done = tiles.put(shard, {tile: tile for tile in range(chip.n_tiles)})
+        if done is None:
+            return None
+        found[i].append(done)
+    return [(Round(tuple(placed)),) for placed in found]
 
 
 def pack_all(

@@ -24,6 +24,7 @@ from imcsim.mapping.digital import is_on_host
 from imcsim.mapping.lower import lower
 from imcsim.mapping.place import Split, as_they_are, energy_pJ, place
 from imcsim.ternary import PlaneSum
+from imcsim.workloads import find_workload
 
 QUANTIZER = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
 
@@ -177,6 +178,20 @@ def test_what_does_not_fit_spatially_is_said_layer_by_layer(tiny_chip):
     )
     with pytest.raises(MappingError, match=message):
         place(linear_graph(64, 64), tiny_chip, style="spatial")
+
+
+@pytest.mark.parametrize("n_tiles", [2, 3, 4])
+def test_layers_that_only_fit_side_by_side_are_packed_tightly(n_tiles):
+    chip = variant(TIM_DNN, {"n_tiles": n_tiles})
+    plan = place(find_workload("digits-ternary-cnn").graph(), chip)  # conv3 alone is three chunks, 12 blocks high
+    assert plan.style == "spatial"
+    cells = np.zeros((n_tiles, chip.tile.n_blocks, chip.tile.n_columns), int)
+    for layer in plan.layers:
+        assert sum(s.n_rows * s.n_columns for r in layer.rounds for s in r.shards) == layer.n_cells * layer.n_replicas
+        for shard in (shard for round_ in layer.rounds for shard in round_.shards):
+            last = shard.block + shard.n_blocks(chip.tile.rows_per_access)
+            cells[shard.tile, shard.block : last, shard.column : shard.column + shard.n_columns] += 1
+    assert cells.max() == 1
 
 
 def test_planes_that_do_not_fit_side_by_side_are_refused():
