@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import IMCSIM, imcsim, imcsim_alone
 
-IMCSIM = [sys.executable, "-m", "imcsim"]
 NET = """
 import torch
 from torch import nn
@@ -28,13 +28,6 @@ def data(folder=None):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(40, 12, generator=generator), torch.randint(0, 3, (40,), generator=generator)
 """
-
-
-def imcsim(folder, *args, **environment):
-    env = {name: value for name, value in os.environ.items() if name != "IMCSIM_DATA"} | environment
-    return subprocess.run(
-        [*IMCSIM, *map(str, args)], cwd=folder, capture_output=True, text=True, env=env, timeout=120, check=False
-    )
 
 
 def workload(folder, layers=TERNARY, data=DATA, name="net"):
@@ -57,7 +50,8 @@ def assert_one_line(done, *parts):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    done = imcsim(folder, "run", "digits-ternary-cnn", "--chip", "tim-dnn", "--samples", 64, "--trace", "--out", "out")
+    words = ("run", "digits-ternary-cnn", "--chip", "tim-dnn", "--samples", 64, "--trace", "--out", "out")
+    done = imcsim_alone(folder, *words)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -117,7 +111,7 @@ def test_totals_of_the_summary_are_sums_of_rows(ran):
 def test_the_same_run_twice_gives_the_same_bytes(tmp_path):
     name = workload(tmp_path)
     for out in ("a", "b"):
-        assert imcsim(tmp_path, "run", name, "--out", "out").returncode == 0
+        assert imcsim_alone(tmp_path, "run", name, "--out", "out").returncode == 0
         (tmp_path / "out").rename(tmp_path / out)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert files
@@ -402,7 +396,7 @@ def test_a_wheel_brings_chips_and_workloads(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, wheel], check=True
     )
-    listed = imcsim(tmp_path, "chip", "list", PYTHONPATH=str(place))
+    listed = imcsim_alone(tmp_path, "chip", "list", PYTHONPATH=str(place))
     assert "tim-dnn" in listed.stdout
     where = subprocess.run(
         [sys.executable, "-c", "import imcsim.shipped as s; print(s.shipped_folder('workloads'))"],
@@ -415,11 +409,11 @@ def test_a_wheel_brings_chips_and_workloads(tmp_path):
 def test_a_device_is_chosen_or_refused_in_one_line(tmp_path):
     name = workload(tmp_path)
     no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
-    done = imcsim(tmp_path, "run", name, "--engine", "execute", "--device", "cuda", "--out", "out", **no_gpu)
+    done = imcsim_alone(tmp_path, "run", name, "--engine", "execute", "--device", "cuda", "--out", "out", **no_gpu)
     assert (done.returncode, done.stderr) == (
         1, "imcsim: device: cuda needs a GPU that torch sees, got none; leave it out\n"
     )  # fmt: skip
-    done = imcsim(tmp_path, "run", name, "--engine", "execute", "--device", "auto", "--out", "out", **no_gpu)
+    done = imcsim_alone(tmp_path, "run", name, "--engine", "execute", "--device", "auto", "--out", "out", **no_gpu)
     assert done.returncode == 0, done.stderr
 
 

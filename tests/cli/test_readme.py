@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import imcsim, imcsim_alone
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -21,11 +22,11 @@ def run(command, folder, **environment):
 
 def test_the_commands_of_the_readme_work_as_printed(tmp_path):
     assert len(COMMANDS) > 5
-    for line in COMMANDS:
+    for number, line in enumerate(COMMANDS):
         words = shlex.split(line)
         if "FOLDER" in words:
             continue  # it stands for the reader's own folder of data sets; the next test has one
-        done = run([sys.executable, "-m", "imcsim", *words[1:]], tmp_path)
+        done = (imcsim if number else imcsim_alone)(tmp_path, *words[1:])
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 

@@ -1,18 +1,10 @@
-import os
-import subprocess
-import sys
+from commands import imcsim
 
 from imcsim.reproduce import fit
 
 
-def imcsim(*words, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "imcsim", *words], cwd=cwd, env=os.environ, capture_output=True, text=True, check=False
-    )
-
-
 def test_a_paper_that_cannot_be_reproduced_is_one_line(tmp_path):
-    done = imcsim("reproduce", "isaac", "--out", "out", cwd=tmp_path)
+    done = imcsim(tmp_path, "reproduce", "isaac", "--out", "out")
     assert done.returncode == 1
     assert done.stderr == "imcsim: isaac: must be a paper that can be reproduced (tim-dnn)\n"
 

@@ -1,4 +1,5 @@
-from test_cli import assert_one_line, imcsim
+from commands import imcsim
+from test_cli import assert_one_line
 
 
 def test_a_broken_file_of_arrivals_is_one_line(tmp_path):
