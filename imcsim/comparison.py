@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 from imcsim.analytic import estimate
 from imcsim.arch.comparators import Comparator
 from imcsim.arch.load import load_machine, parse_override
-from imcsim.arch.spec import BASES, Basis, Chip, Machine, Sourced, Spec
+from imcsim.arch.spec import Chip, Machine, Sourced, Spec
 from imcsim.comparators import LayerCost, assess
 from imcsim.comparators.compared import Compared, Comparison, Refused
+from imcsim.comparators.cost import weakest
 from imcsim.costs.price import price
 from imcsim.costs.technology import process
 from imcsim.errors import ConfigError, ImcsimError
@@ -178,9 +179,9 @@ def on_chip(graph: Graph, chip: Chip, engine: Engine) -> Compared:
         area_um2=costs.area_um2,
         energy_covers="chip and memory",
         energy_obtained="modelled",
-        latency_basis=weakest([record.basis for record in timed(chip)]),
-        energy_basis=weakest(list(energy_shares)),  # type: ignore[arg-type]
-        area_basis=weakest([area.basis for area in costs.areas]),
+        latency_basis=weakest(record.basis for record in timed(chip)),
+        energy_basis=weakest(energy_shares),  # type: ignore[arg-type]
+        area_basis=weakest(area.basis for area in costs.areas),
         energy_shares=energy_shares,  # type: ignore[arg-type]
         notes=(f"{plan.style}, policy {default_policy(plan.style)}", "all digital steps are counted"),
         layers=layers,
@@ -202,8 +203,3 @@ def timed(record: Spec, around: Sourced | None = None) -> list[Sourced]:
         if isinstance(value, Spec):
             found += timed(value, around)
     return found
-
-
-def weakest(bases: Sequence[Basis]) -> Basis:
-    """Return the basis that is known least well."""
-    return max(bases, key=BASES.index)

@@ -42,7 +42,7 @@ class Estimate:
     @cached_property
     def period(self) -> Period:
         """From one inference to the next, where requests never run out."""
-        return period_of(self.plan, self.costs, self.times)
+        return period_of(self.plan, self.costs, self.times, self.counts)
 
     @property
     def throughput_per_s(self) -> float:

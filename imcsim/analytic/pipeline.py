@@ -1,6 +1,7 @@
 """How often a chip can begin an inference, by formula: no task is written."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imcsim.analytic.counts import count_actions, derive_recurrent
@@ -42,14 +43,14 @@ def times_of(plan: Plan, costs: CostTable) -> dict[str, LayerTime]:
     return times
 
 
-def period_of(plan: Plan, costs: CostTable, times: dict[str, LayerTime]) -> Period:
-    """Return how often *plan* can begin an inference, by the *times* of its layers.
+def period_of(plan: Plan, costs: CostTable, times: dict[str, LayerTime], counts: Mapping[str, Counter[str]]) -> Period:
+    """Return how often *plan* can begin an inference, by the *times* of its layers and what they do (*counts*).
 
     One after the other (spatial, temporal): each latency. Pipelined: what the busiest unit works for one inference, or
     what a layer takes that only one inference may be in, or the time of the layers that hold a tensor of the
     activation buffer by the places there.
     """
-    busy = busy_of_units(plan, costs)
+    busy = busy_of_units(plan, costs, counts)
     if plan.style != "pipelined":
         return Period(sum(time.added_ns for time in times.values()), "one inference after the other", busy)
     held = {layer.name: times[layer.name].added_ns for layer in plan.layers if layer.n_steps}
@@ -77,10 +78,14 @@ def _places(plan: Plan, times: dict[str, LayerTime]) -> dict[str, float]:
     return found
 
 
-def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
-    """Return how long each unit works for one inference, all layers and all its servers together, in ns."""
+def busy_of_units(plan: Plan, costs: CostTable, counts: Mapping[str, Counter[str]] | None = None) -> dict[str, float]:
+    """Return how long each unit works for one inference, all layers and all its servers together, in ns.
+
+    *counts* are those of `count_actions`, counted anew if not given.
+    """
     timings, busy = costs.timings, defaultdict[str, float](float)
-    chip, counts, of_tiles = plan.chip, count_actions(plan), defaultdict[str, float](float)
+    chip, of_tiles = plan.chip, defaultdict[str, float](float)
+    counts = count_actions(plan) if counts is None else counts
     rows_per_access, servers = chip.tile.rows_per_access, costs.servers  # channels of main memory are in its interval
     for layer in plan.layers:
         if plan.is_on_host(layer):
@@ -90,7 +95,9 @@ def busy_of_units(plan: Plan, costs: CostTable) -> dict[str, float]:
                 busy[spent.unit] += spent.count * timings[spent.action].interval_ns / servers.get(spent.action, 1)
             if not layer.n_steps:
                 continue
-        for action, n in (derive_recurrent(plan, layer).counts() if layer.n_steps else counts[layer.name]).items():
+        # of several banks this is the home of a recurrent layer; what it sends to others is in already
+        at_home = derive_recurrent(plan, layer).counts() if chip.all_banks > 1 else counts[layer.name]
+        for action, n in at_home.items():
             if not action.startswith("tile."):
                 unit = unit_at(chip, layer.home, UNIT_OF_ACTION.get(action, action))
                 busy[unit] += n * timings[action].interval_ns / servers.get(action, 1)

@@ -1,5 +1,6 @@
 """What a layer costs on a comparator, and what an inference does."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import fsum
 
@@ -76,13 +77,16 @@ def one_after_the_other(
 
 def bases(machine: Comparator, time: tuple[Sourced, ...], energy: tuple[Sourced, ...]) -> dict[str, Basis]:
     """Return the weakest basis of the records behind latency, energy and area."""
-    found = {"latency": weakest(time), "energy": weakest(energy)}
+    found = {
+        "latency": weakest(record.basis for record in time),
+        "energy": weakest(record.basis for record in energy),
+    }
     return found | ({"area": machine.area.basis} if machine.area is not None else {})
 
 
-def weakest(records: tuple[Sourced, ...]) -> Basis:
-    """Return the basis of the record that is known least well."""
-    return max((record.basis for record in records), key=BASES.index)
+def weakest(found: Iterable[Basis]) -> Basis:
+    """Return the basis that is known least well."""
+    return max(found, key=BASES.index)
 
 
 def n_products(n_macs: int, went: Lowered) -> int:

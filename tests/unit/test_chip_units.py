@@ -375,6 +375,8 @@ def test_time_steps_are_a_loop_unless_one_of_them_exceeds_the_memory():
     loads = loads_of(lower(plans[7], price(plans[7].chip)))
     assert sum(n for n, _ in loads.values()) == 8 * n_steps
     assert estimate(plans[7]).latency_ns == pytest.approx(simulate(plans[7]).latency_ns, rel=0.1)
+    works = {n_entries: estimate(plan).period.busy_ns["main_memory"] for n_entries, plan in plans.items()}
+    assert works[7] - works[8] == pytest.approx(8 * n_steps * 64 / 2048)  # bits of the entries / bits a ns
 
 
 def test_a_pipeline_keeps_the_instructions_of_all_layers(tiny_chip, tiny_graph):
