@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from imcsim.arch.spec import Chip
 from imcsim.costs.activity import FOLLOWS, mean_discharge
-from imcsim.costs.peaks import access_interval_ns
-from imcsim.costs.price import price
+from imcsim.costs.peaks import access_interval_ns, access_timings
+from imcsim.costs.price import price, selects_by
 from imcsim.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -74,7 +74,12 @@ def kernel(
             raise ConfigError(f"kernel: {name} must be from 1 to {most}, those of a tile of {chip.name}, got {n}")
     whole, rest = divmod(n_rows, tile.rows_per_access)
     blocks = [tile.rows_per_access] * whole + [rest] * (rest > 0)
-    counts = {"tile.access": len(blocks), FOLLOWS: len(blocks) * n_columns, chip.conversion: len(blocks) * n_columns}
+    counts = {
+        selects_by(chip): len(blocks),
+        "tile.access": len(blocks),
+        FOLLOWS: len(blocks) * n_columns,
+        chip.conversion: len(blocks) * n_columns,
+    }
     discharges = np.array([_discharges(chip, blocks, 1 - share) for share in zeros])
     parts: dict[str, Floats] = {}
     energy_pJ = np.zeros(len(zeros))
@@ -84,7 +89,7 @@ def kernel(
             parts[cost.component] = parts.get(cost.component, 0.0) + spent
             energy_pJ = energy_pJ + spent
     interval_ns = access_interval_ns(chip, costs)
-    alone_ns = costs.timings["tile.access"].latency_ns + costs.timings[chip.conversion].latency_ns
+    alone_ns = sum(timing.latency_ns for timing in access_timings(chip, costs))
     return Kernel(
         chip=chip.name,
         n_rows=n_rows,

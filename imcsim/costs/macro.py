@@ -13,9 +13,8 @@ from typing import Literal
 from imcsim.arch.load import load_chip
 from imcsim.arch.macros import Macro
 from imcsim.arch.spec import Basis, Chip
-from imcsim.circuit.bitline import binomial
 from imcsim.costs import digital
-from imcsim.costs.activity import bitline_energies
+from imcsim.costs.activity import mean_discharge
 from imcsim.costs.peaks import access_actions, access_interval_ns
 from imcsim.costs.price import price
 from imcsim.costs.table import total
@@ -163,10 +162,9 @@ def _access(chip: Chip) -> dict[str, float]:
 
 def _discharge(chip: Chip, nonzero_products: float) -> float:
     """Return what a bitline discharges on average, relative to the activity that the chip file's energy is for."""
-    energies, n_rows = bitline_energies(chip), chip.tile.rows_per_access
-    assert chip.tile.access.activity is not None, "bitlines that count have an activity"
-    at_file = float(energies @ binomial(n_rows, chip.tile.access.activity.nonzero_products / 2))
-    return float(energies @ binomial(n_rows, nonzero_products / 2)) / at_file
+    activity, n_rows = chip.tile.access.activity, chip.tile.rows_per_access
+    assert activity is not None, "bitlines that count have an activity"
+    return mean_discharge(chip, n_rows, nonzero_products) / mean_discharge(chip, n_rows, activity.nonzero_products)
 
 
 def _changes_text(changes: dict[str, int | float | str]) -> str:

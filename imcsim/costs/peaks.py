@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from imcsim.arch.spec import BASES, Basis, Chip
 from imcsim.arrays import greatest, least
 from imcsim.costs.price import selects_by
-from imcsim.costs.table import CostTable, total
+from imcsim.costs.table import CostTable, Timing, total
 from imcsim.units import UM2_PER_MM2
 
 BITS_PER_DIGIT = 2
@@ -122,8 +122,13 @@ def access_interval_ns(chip: Chip, costs: CostTable) -> float:
 
     An array for variants.
     """
+    return greatest(*(timing.interval_ns for timing in access_timings(chip, costs)))
+
+
+def access_timings(chip: Chip, costs: CostTable) -> list[Timing]:
+    """Return the timings of the stages of an access, one after the other: decoder, where it is one, array, PCUs."""
     stages = ("tile.select", "tile.access", chip.conversion)
-    return greatest(*(costs.timings[stage].interval_ns for stage in stages if stage in costs.timings))
+    return [costs.timings[stage] for stage in stages if stage in costs.timings]
 
 
 def access_actions(chip: Chip) -> dict[str, float]:

@@ -27,6 +27,14 @@ def test_at_the_activity_of_the_file_it_spends_the_files_energy():
     assert imcsim.kernel(NEAR, 0.64).energy_pJ == pytest.approx([16 * (6.2 + 2.6 + 0.158 + 0.28)])
 
 
+def test_a_decoder_that_is_a_stage_of_its_own_takes_its_time_and_no_other_energy():
+    apart = imcsim.kernel(imcsim.load_chip("tim-dnn", {"tile.block_select.latency_ns": 3.0}), 0.5, n_rows=32)
+    within = imcsim.kernel(TIM_DNN, 0.5, n_rows=32)
+    assert apart.energy_pJ == pytest.approx(within.energy_pJ)
+    assert apart.parts_pJ["tile.decoders"] == pytest.approx([2 * 0.28])
+    assert (apart.time_ns, apart.latency_ns) == pytest.approx((6.0, within.latency_ns + 3.0 + 0.7))  # 3.0 between two
+
+
 def test_only_bitlines_that_count_follow_the_zeros():
     zeros = np.linspace(0, 1, 11)
     counted, read = imcsim.kernel(TIM_DNN, zeros), imcsim.kernel(NEAR, zeros)
