@@ -4,8 +4,6 @@ A new kind is a frozen model that derives from `imcsim.arch.spec.Machine`, names
 says in `taken_by` which command takes it, and stands in `MODELS`; loading, overrides, the schema and the lists follow.
 """
 
-from typing import get_args
-
 from imcsim.arch.comparators import (
     EventDriven,
     FpgaDataflow,
@@ -15,7 +13,7 @@ from imcsim.arch.comparators import (
     ThroughputRow,
 )
 from imcsim.arch.macros import Macro
-from imcsim.arch.spec import Chip, Machine
+from imcsim.arch.spec import Chip, Machine, kinds_of
 
 MODELS: tuple[type[Machine], ...] = (
     Chip,
@@ -27,15 +25,6 @@ MODELS: tuple[type[Machine], ...] = (
     ThroughputRow,
     Macro,
 )
-
-
-def kinds_of(model: type[Machine]) -> tuple[str, ...]:
-    """Return the kinds that become a *model*.
-
-    >>> "ternary-in-memory" in kinds_of(Chip)
-    True
-    """
-    return get_args(model.model_fields["kind"].annotation)
 
 
 MODEL_OF_KIND: dict[str, type[Machine]] = {kind: model for model in MODELS for kind in kinds_of(model)}

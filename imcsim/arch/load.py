@@ -19,8 +19,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from imcsim.arch.kinds import KINDS, MODEL_OF_KIND, MODELS, kinds_of
-from imcsim.arch.spec import Chip, Machine
+from imcsim.arch.spec import Chip, Machine, kinds_of
 from imcsim.errors import ConfigError
 from imcsim.shipped import shipped_folder
 
@@ -79,17 +78,25 @@ def changed(tree: Tree, changes: Mapping[str, object], origins: Origins, label: 
     """Return the machine of *tree* with the user's *changes* laid over it."""
     for key, value in changes.items():
         tree = lay(tree, nested(key, value), "", origins, "set by the user")
-    kind = tree.get("kind")
-    model = MODEL_OF_KIND.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        where = origins.get(("kind",), label)
-        hint = near(kind, KINDS) if isinstance(kind, str) else ""
-        what = f"kind: must be one of {', '.join(KINDS)}, got {shown(kind)}{hint}"
-        raise ConfigError(f"{where}: {what}" if where else what)
+    model = model_of(tree.get("kind"), origins.get(("kind",), label))
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(one_line([told(problem, origins, model) for problem in error.errors()], label)) from None
+
+
+def model_of(kind: object, where: str) -> type[Machine]:
+    """Return the model that *kind* stands for; raises ConfigError, about the file at *where*, if there is none."""
+    if kind in kinds_of(Chip):
+        return Chip
+    from imcsim.arch.kinds import KINDS, MODEL_OF_KIND  # the models of other machines take long to load
+
+    model = MODEL_OF_KIND.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        hint = near(kind, KINDS) if isinstance(kind, str) else ""
+        what = f"kind: must be one of {', '.join(KINDS)}, got {shown(kind)}{hint}"
+        raise ConfigError(f"{where}: {what}" if where else what)
+    return model
 
 
 def checked_values(key: str, values: list[Any]) -> list[Any]:
@@ -143,6 +150,8 @@ def chip_schema() -> dict[str, Any]:
 
     A union that `kind` discriminates. It is written as anyOf: a file that includes another may leave `kind` to it.
     """
+    from imcsim.arch.kinds import KINDS, MODELS
+
     union: Any = MODELS[0]
     for model in MODELS[1:]:
         union |= model
@@ -419,8 +428,6 @@ def said(problem: Any, key: Key, root: type[Machine]) -> str:
         case "literal_error":
             allowed = literals(record, key)
             return f"must be one of {', '.join(allowed)}, {got}{near(str(value), allowed)}"
-        case "tuple_type":
-            return f"must be a list, {got}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be a mapping, {got}"
         case _:

@@ -5,7 +5,7 @@ well they are known (`basis`); `within_factor` states a range, as the factor tha
 whose sources differ from its neighbours' lives in a record of its own.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -744,3 +744,12 @@ def _check_near_memory(chip: Chip) -> None:
     ):
         if record is not None:
             raise ValueError(f"{key}: must not be given for a near-memory chip, got a mapping; {why}")
+
+
+def kinds_of(model: type[Machine]) -> tuple[str, ...]:
+    """Return the kinds that become a *model*.
+
+    >>> "ternary-in-memory" in kinds_of(Chip)
+    True
+    """
+    return get_args(model.model_fields["kind"].annotation)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from imcsim.arch.kinds import KINDS, MODELS, kinds_of
+from imcsim.arch.kinds import KINDS, MODELS
 from imcsim.arch.load import chip_schema, dump_chip, load_chip, load_machine, parse_override, shipped_chips, vary
-from imcsim.arch.spec import Chip, Imperfections
+from imcsim.arch.spec import Chip, Imperfections, kinds_of
 from imcsim.errors import ConfigError
 
 TIM_DNN = yaml.safe_load(dump_chip(load_chip("tim-dnn")))
