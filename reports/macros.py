@@ -4,7 +4,7 @@ python reports/macros.py
 
 Of each shipped chip file of kind macro: every figure that its paper prints, ours beside it with the error. What adds up
 the paper's own parts, what was fitted, and what is predicted stand apart; how each is worked out is in
-`imcsim.costs.macro`, why the large ones are off in `tests/golden/macros.yaml`.
+`imcsim.costs.macro`, why the large ones are off in `reports/macros/differences.yaml`.
 """
 
 from math import exp, log
@@ -21,7 +21,7 @@ from imcsim.report.macros import MEANING, ratios_figure
 from imcsim.results import write_whole
 
 OUT = Path(__file__).parent / "macros"
-WHY = Path(__file__).parents[1] / "tests" / "golden" / "macros.yaml"
+WHY = OUT / "differences.yaml"
 ROLES: tuple[Role, ...] = ("predicted", "own parts", "fitted")
 
 
