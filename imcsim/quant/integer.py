@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from imcsim.errors import ConfigError
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, QuantizedWeights, over_group
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, over_group
+from imcsim.quant.straight import straight_to_weights
+from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, sign_magnitude
 
 
@@ -33,40 +35,40 @@ def to_integers(weights: Tensor, bits: int, *, per_channel: bool = False) -> tup
     return codes, (scale if per_channel else scale.reshape(())).to(weights.dtype)
 
 
-class IntWeights(QuantizedWeights):
+class IntWeights(WeightQuantizer):
     """Weights ``scale * code`` with symmetric codes of k bits, made by `to_integers`; straight-through gradient."""
 
-    bits: int = 8
+    def __init__(self, bits: int = 8, *, per_channel: bool = False) -> None:
+        super().__init__()
+        self.bits, self.per_channel = checked_bits(bits, least=2), per_channel
 
-    def weight_codes(self) -> tuple[Tensor, Tensor]:
+    def forward(self, weight: Tensor) -> Coded:
         """Return whole-number codes and the scale, a power of two."""
-        return to_integers(self.weight, self.bits, per_channel=self.per_channel)
+        return straight_to_weights(weight, *to_integers(weight, self.bits, per_channel=self.per_channel))
 
-    def weight_codec(self) -> Codec:
+    def codec(self) -> Codec:
         """``bits - 1`` planes: each bit of the magnitude with the sign."""
         return sign_magnitude(self.bits)
 
 
-class IntConv2d(IntWeights, QuantizedConv2d):
+class IntConv2d(QuantizedConv2d):
     """`torch.nn.Conv2d` with symmetric weights of *bits* bits: ``code = round(w / scale)``, the scale a power of two.
 
     Takes the arguments of `torch.nn.Conv2d`, and *bits* and *per_channel* by name. Source: see `to_integers`.
     """
 
-    def __init__(self, *args: Any, bits: int = 8, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.bits = checked_bits(bits, least=2)
+    def __init__(self, *args: Any, bits: int = 8, per_channel: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, weight_quantizer=IntWeights(bits, per_channel=per_channel), **kwargs)
 
 
-class IntLinear(IntWeights, QuantizedLinear):
+class IntLinear(QuantizedLinear):
     """`torch.nn.Linear` with symmetric weights of *bits* bits: ``code = round(w / scale)``, the scale a power of two.
 
     Takes the arguments of `torch.nn.Linear`, and *bits* and *per_channel* by name. Source: see `to_integers`.
     """
 
-    def __init__(self, *args: Any, bits: int = 8, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.bits = checked_bits(bits, least=2)
+    def __init__(self, *args: Any, bits: int = 8, per_channel: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, weight_quantizer=IntWeights(bits, per_channel=per_channel), **kwargs)
 
 
 def checked_bits(bits: int, *, least: int, most: int = 16) -> int:

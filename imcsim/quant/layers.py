@@ -1,48 +1,48 @@
-"""What every layer with quantized weights does: latent float weights in training, codes and a scale at inference.
+"""What every layer with quantized weights does: latent float weights in training, codes and scales at inference.
 
-A family of weights is one subclass of `QuantizedWeights` that says how a latent tensor becomes codes and a scale, and
-two classes that join it to `torch.nn.Conv2d` and `torch.nn.Linear`. The layer computes ``scale * product(x, codes) +
-bias``: a product of whole-number codes is exact in float32 below 2^24, so what is trained is what a chip adds up.
+A layer takes any `WeightQuantizer`. Where the weights are one term it computes ``scale * product(x, codes) + bias``: a
+product of whole-number codes is exact in float32 below 2^24, so what is trained is what a chip adds up.
 """
 
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 
 from imcsim.errors import ConfigError, GraphError
-from imcsim.graph import Product
-from imcsim.quant.straight import StraightToWeights
+from imcsim.graph import LayerAttrs, Product
+from imcsim.quant.weights import Coded, WeightQuantizer, require_finite
 from imcsim.ternary import Codec
 
 
 class QuantizedWeights(nn.Module):
-    """A layer whose weights are whole-number codes times one scale, or one scale per output channel."""
+    """A layer whose weights are what a `WeightQuantizer` makes of latent ones."""
 
     weight: Tensor
     """Latent float weights, which training moves."""
 
-    per_channel: bool = False
-    """Whether each output channel has a scale of its own."""
+    weight_quantizer: WeightQuantizer
 
-    def weight_codes(self) -> tuple[Tensor, Tensor]:
-        """Return the codes, shaped like the weights, and the scale: () or (c 1 ...); both of the weights' dtype."""
-        raise NotImplementedError
+    def coded(self) -> Coded:
+        """Return the weights as codes and scales, with their gradient."""
+        return cast(Coded, self.weight_quantizer(self.weight))
 
     def weight_codec(self) -> Codec:
         """Return how the codes are written as planes."""
-        raise NotImplementedError
+        return self.weight_quantizer.codec()
 
     def checked_codes(self) -> tuple[Tensor, Tensor]:
-        """Return the codes, int32, and the scale; raises GraphError where a weight is not a finite number."""
-        weights = self.weight.detach()
-        if not bool(torch.isfinite(weights).all()):
-            found = weights[~torch.isfinite(weights)][0].item()
-            raise GraphError(f"weights: must be finite numbers, got {found}; check the training or the weights file")
-        codes, scale = self.weight_codes()
-        return codes.to(torch.int32), scale
+        """Return the codes, int32, and the scale, () or (c 1 ...), of weights that are one term.
+
+        Raises GraphError where a weight is not a finite number, or for weights of several terms.
+        """
+        require_finite(self.weight)
+        with torch.no_grad():
+            coded = self.coded()
+        if not coded.is_plain:
+            raise GraphError(f"{type(self.weight_quantizer).__name__}: must give one term scale * codes, got others")
+        return coded.codes[0].to(torch.int32), coded.scales[0]
 
     def restore_codes(self, codes: Tensor, scale: Tensor) -> None:
         """Set the latent weights to ``scale * codes``, which give those codes and that scale back bit for bit.
@@ -59,36 +59,43 @@ class QuantizedWeights(nn.Module):
         if not torch.equal(again, codes.to(torch.int32)) or not torch.equal(scale_again, scale):
             raise GraphError(f"codes: must be what {type(self).__name__} makes of weights, got others; check the file")
 
-    def _straight_codes(self) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            codes, scale = self.weight_codes()
-        return cast(Tensor, StraightToWeights.apply(self.weight, codes, scale)), scale
+    def _times(self) -> tuple[Tensor, Tensor | None]:
+        """Return what the input is multiplied by, and the scale of the sums or None."""
+        coded = self.coded()
+        return (coded.codes[0], coded.scales[0]) if coded.is_plain else (coded.numbers(), None)
 
     def _product(self, kind: Any, **geometry: Any) -> Product:
-        codes, scale = self.checked_codes()
-        weights = self.weight_codec().plane_sum(codes.cpu().numpy(), scale=scale.cpu().numpy().astype(np.float64))
-        return Product(kind=kind, weights=weights, **geometry)
+        return Product(kind=kind, weights=self.weight_quantizer.plane_sum(self.weight), **geometry)
 
 
 class QuantizedConv2d(QuantizedWeights, nn.Conv2d):
-    """A 2d convolution with quantized weights and padding by zeros."""
+    """A 2d convolution with the weights of *weight_quantizer*, padded with the number *pad_value*.
 
-    def __init__(self, *args: Any, per_channel: bool = False, **kwargs: Any) -> None:
+    Takes the arguments of `torch.nn.Conv2d`. *pad_value* is 0, or -1 or +1 for inputs that are -1 and +1
+    (quantizers.md B.4).
+    """
+
+    def __init__(self, *args: Any, weight_quantizer: WeightQuantizer, pad_value: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.padding_mode != "zeros":
             raise ConfigError(
                 f"padding_mode: must be 'zeros', got {self.padding_mode!r}; put the padding into a layer before"
             )
-        self.per_channel = per_channel
+        if pad_value not in (-1, 0, 1):
+            raise ConfigError(f"pad_value: must be -1, 0 or 1, got {pad_value!r}")
+        self.weight_quantizer, self.pad_value = weight_quantizer, int(pad_value)
         self.padding = padding_numbers(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``scale * conv(x, codes) + bias``."""
-        codes, scale = self._straight_codes()
-        y = (
-            F.conv2d(x, codes, None, self.stride, self.padding, self.dilation, self.groups)
-            * scale.flatten()[:, None, None]
-        )
+        weights, scale = self._times()
+        padding = cast(tuple[int, int], self.padding)
+        if self.pad_value:
+            x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=float(self.pad_value))
+            padding = (0, 0)
+        y = F.conv2d(x, weights, None, self.stride, padding, self.dilation, self.groups)
+        if scale is not None:
+            y = y * scale.flatten()[:, None, None]
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def imc_product(self) -> Product:
@@ -99,20 +106,23 @@ class QuantizedConv2d(QuantizedWeights, nn.Conv2d):
             padding=cast(tuple[int, int], self.padding),
             dilation=cast(tuple[int, int], self.dilation),
             groups=self.groups,
+            attrs=LayerAttrs(pad_value=self.pad_value),
         )
 
 
 class QuantizedLinear(QuantizedWeights, nn.Linear):
-    """A linear layer with quantized weights."""
+    """A linear layer with the weights of *weight_quantizer*; takes the arguments of `torch.nn.Linear`."""
 
-    def __init__(self, *args: Any, per_channel: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, weight_quantizer: WeightQuantizer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.per_channel = per_channel
+        self.weight_quantizer = weight_quantizer
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``scale * (x @ codes.T) + bias``."""
-        codes, scale = self._straight_codes()
-        y = F.linear(x, codes) * scale.flatten()
+        weights, scale = self._times()
+        y = F.linear(x, weights)
+        if scale is not None:
+            y = y * scale.flatten()
         return y if self.bias is None else y + self.bias
 
     def imc_product(self) -> Product:

@@ -19,8 +19,9 @@ from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 from imcsim.errors import ConfigError, GraphError
 from imcsim.graph import TERNARY, Cell, Embedding, GruCell, LstmCell, Product, Quantize, QuantizedActivation, Threshold
 from imcsim.quant.activation import TernaryActivation
+from imcsim.quant.layers import QuantizedWeights
 from imcsim.quant.straight import StraightThrough
-from imcsim.quant.ternary import DELTA_FACTOR, TernaryWeights, checked_delta_factor
+from imcsim.quant.ternary import DELTA_FACTOR, TernaryWeights
 
 
 class BernoulliActivation(TernaryActivation):
@@ -42,7 +43,7 @@ class BernoulliActivation(TernaryActivation):
         return torch.sign(x) * (torch.rand_like(x) < x.abs())
 
 
-class TernaryRecurrence(TernaryWeights):
+class TernaryRecurrence(QuantizedWeights):
     """What ternary LSTM and GRU share: (b i 1 t) to (b h 1 t), from a state of 0.
 
     Args:
@@ -78,7 +79,7 @@ class TernaryRecurrence(TernaryWeights):
                 f"quantizer: must be an activation that gives codes (imcsim.quant), got {type(quantizer).__name__}"
             )
         self.n_inputs, self.n_hidden, self.slope = n_inputs, n_hidden, float(slope)
-        self.per_channel, self.delta_factor = per_channel, checked_delta_factor(delta_factor)
+        self.weight_quantizer = TernaryWeights(per_channel=per_channel, delta_factor=delta_factor)
         self.quantizer = quantizer
         bound = n_hidden**-0.5  # as torch.nn.LSTM begins
         self.weight = nn.Parameter(torch.empty(self.N_GATES * n_hidden, n_inputs + n_hidden).uniform_(-bound, bound))
@@ -91,7 +92,8 @@ class TernaryRecurrence(TernaryWeights):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the numbers of the hidden states' codes (b h 1 t) for sequences (b i 1 t)."""
-        codes, scale = self._straight_codes()
+        coded = self.coded()
+        codes, scale = coded.codes[0], coded.scales[0]
         factor = (scale.flatten() * self.slope).expand(len(codes))
         w_x, w_h = codes.split((self.n_inputs, self.n_hidden), dim=1)
         of_inputs = F.linear(x.squeeze(2).permute(2, 0, 1), w_x)  # t b c

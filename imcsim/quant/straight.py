@@ -1,9 +1,12 @@
 """Straight-through gradients: what a quantizer gives forward, its input gets back."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
+
+from imcsim.quant.weights import Coded
 
 
 class StraightThrough(torch.autograd.Function):
@@ -42,3 +45,8 @@ class StraightToWeights(torch.autograd.Function):
         """Return the gradient of the codes, divided by the scale that the layer multiplies them with."""
         (scale,) = ctx.saved_tensors
         return torch.where(scale > 0, grads[0] / scale, torch.zeros((), dtype=grads[0].dtype)), None, None
+
+
+def straight_to_weights(weight: Tensor, codes: Tensor, scale: Tensor) -> Coded:
+    """Return ``scale * codes`` whose gradient goes to the latent *weight*, all of it, and none to the scale."""
+    return Coded((cast(Tensor, StraightToWeights.apply(weight, codes.detach(), scale.detach())),), (scale.detach(),))

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from imcsim.errors import ConfigError
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, QuantizedWeights, over_group
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, over_group
+from imcsim.quant.straight import straight_to_weights
+from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, ternary
 
 DELTA_FACTOR = 0.7
@@ -38,42 +40,49 @@ def ternarize(
     return codes, (scale if per_channel else scale.reshape(())).to(weights.dtype)
 
 
-class TernaryWeights(QuantizedWeights):
+class TernaryWeights(WeightQuantizer):
     """Weights ``scale * {-1, 0, +1}``, made by `ternarize`; gradients go straight through to the latent weights."""
 
-    delta_factor: float = DELTA_FACTOR
+    def __init__(self, *, per_channel: bool = False, delta_factor: float = DELTA_FACTOR) -> None:
+        super().__init__()
+        self.per_channel, self.delta_factor = per_channel, checked_delta_factor(delta_factor)
 
-    def weight_codes(self) -> tuple[Tensor, Tensor]:
+    def forward(self, weight: Tensor) -> Coded:
         """Return codes in {-1, 0, +1} and the scale."""
-        return ternarize(self.weight, per_channel=self.per_channel, delta_factor=self.delta_factor)
+        codes, scale = ternarize(weight, per_channel=self.per_channel, delta_factor=self.delta_factor)
+        return straight_to_weights(weight, codes, scale)
 
-    def weight_codec(self) -> Codec:
+    def codec(self) -> Codec:
         """One plane."""
         return ternary()
 
 
-class TernaryConv2d(TernaryWeights, QuantizedConv2d):
+class TernaryConv2d(QuantizedConv2d):
     """`torch.nn.Conv2d` with the ternary weights of TWN: ``delta = 0.7 * mean|w|``, one scale per layer or channel.
 
     Takes the arguments of `torch.nn.Conv2d`, and *per_channel* and *delta_factor* by name.
     Source: Li et al., "Ternary Weight Networks", 2016.
     """
 
-    def __init__(self, *args: Any, delta_factor: float = DELTA_FACTOR, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.delta_factor = checked_delta_factor(delta_factor)
+    def __init__(
+        self, *args: Any, per_channel: bool = False, delta_factor: float = DELTA_FACTOR, **kwargs: Any
+    ) -> None:
+        made = TernaryWeights(per_channel=per_channel, delta_factor=delta_factor)
+        super().__init__(*args, weight_quantizer=made, **kwargs)
 
 
-class TernaryLinear(TernaryWeights, QuantizedLinear):
+class TernaryLinear(QuantizedLinear):
     """`torch.nn.Linear` with the ternary weights of TWN: ``delta = 0.7 * mean|w|``, one scale per layer or channel.
 
     Takes the arguments of `torch.nn.Linear`, and *per_channel* and *delta_factor* by name.
     Source: Li et al., "Ternary Weight Networks", 2016.
     """
 
-    def __init__(self, *args: Any, delta_factor: float = DELTA_FACTOR, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.delta_factor = checked_delta_factor(delta_factor)
+    def __init__(
+        self, *args: Any, per_channel: bool = False, delta_factor: float = DELTA_FACTOR, **kwargs: Any
+    ) -> None:
+        made = TernaryWeights(per_channel=per_channel, delta_factor=delta_factor)
+        super().__init__(*args, weight_quantizer=made, **kwargs)
 
 
 def checked_delta_factor(value: float) -> float:
