@@ -104,8 +104,14 @@ def keeping_sums(counting: Counting) -> Counting:
     return replace(counting, keeps_sums=True) if isinstance(counting, TorchKernels) else counting
 
 
-def add_pass(counted: list[Any], sums: list[Any], factor: int, bound: int) -> list[Any]:
-    """Return *counted*, or zeros where nothing was, plus *factor* times *sums*; no total is beyond *bound*."""
+def add_pass(counted: list[Any], sums: list[Any], factor: float, bound: float) -> list[Any]:
+    """Return *counted*, or zeros where nothing was, plus *factor* times *sums*; no total is beyond *bound*.
+
+    A factor that is no whole number makes float64 of the totals, each product and each sum rounded.
+    """
+    if not isinstance(factor, int):
+        parts = [part.astype(np.float64) for part in fetched(sums)]
+        return [part * factor + (counted[i] if counted else 0.0) for i, part in enumerate(parts)]
     is_wide = bound >= 1 << 31
     if isinstance(sums[0], np.ndarray):
         counted = counted or [np.zeros(part.shape, np.int64 if is_wide else np.int32) for part in sums]

@@ -115,20 +115,23 @@ class Counts:
         self._read, self._codec, self._sense, self._n_rows = read, codec, sense, n_rows
         self._counted: list[Array] = []
         self._bound = n_rows * sum(abs(factor) for factor in codec.factors)
-        self._adds = adds and codec.n_planes > 1 and self._bound < 2**31
+        self._adds = adds and codec.n_planes > 1 and codec.is_whole and self._bound < 2**31
         self.clipping = Clipping()
 
-    def add(self, factor: int, vectors: PackedVectors, packed: PackedMatrix | Copies) -> None:
+    def add(self, factor: float, vectors: PackedVectors, packed: PackedMatrix | Copies) -> None:
         """Read *packed* for the vectors of one pass, which counts for *factor*."""
         if self._adds and isinstance(packed, PackedMatrix):
             totals = self._counted or [np.zeros((vectors.n_vectors, packed.n_columns), np.int32)]
-            found = self._read(vectors, packed, onto=(totals[0], factor))
+            found = self._read(vectors, packed, onto=(totals[0], int(factor)))
         else:
             found = self._read(vectors, packed)
-        if self._adds or self._codec.n_planes == 1:
+        if self._adds or (self._codec.n_planes == 1 and self._codec.is_whole):
             self._counted = found.sums
         else:
-            self._counted = add_pass(self._counted, found.sums, factor, self._bound)
+            sums = found.sums
+            if self._sense == "n" and not self._codec.is_whole:  # a total of rounded numbers takes no whole correction
+                sums = [2 * part - self._n_rows for part in fetched(sums)]
+            self._counted = add_pass(self._counted, sums, factor, self._bound)
         self.clipping += Clipping(
             n_clipped_accesses=found.n_clipped_accesses,
             n_clipped_conversions=found.n_clipped_conversions,
@@ -145,7 +148,7 @@ class Counts:
             assert matrix is not None
             ones = [matrix.sum(axis=0)] if len(counted) == 1 else [(matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)]
             counted[: len(ones)] = [part + codec.offset * n for part, n in zip(counted, ones, strict=False)]
-        if self._sense == "n":
+        if self._sense == "n" and codec.is_whole:
             counted = [2 * counted[0] - self._n_rows * sum(codec.factors)]
         return counted
 

@@ -20,6 +20,7 @@ from imcsim.graph import (
     Cell,
     Embedding,
     Flatten,
+    Format,
     Graph,
     LogSoftmax,
     MaxPool,
@@ -56,7 +57,7 @@ def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None]
                 observe(op, "sums", sums)
             continue
         if op.product is not None:
-            y = _product(op, y, graph.tensors[op.input].format.minus)
+            y = _product(op, y, graph.tensors[op.input].format)
             if observe is not None:
                 observe(op, "sums", y)
         for step in op.steps:
@@ -65,10 +66,11 @@ def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None]
     return tensors
 
 
-def _product(op: Op, x: Array, minus_input: float) -> Array:
+def _product(op: Op, x: Array, source: Format) -> Array:
     """Return the sums of a layer; where -1 counts for something else than +1, from sums that are whole."""
     product = op.product
     assert product is not None
+    minus_input = source.minus
     weights = _whole_weights(op)
     if product.kind == "conv2d":
         (py, px) = product.padding
@@ -76,11 +78,39 @@ def _product(op: Op, x: Array, minus_input: float) -> Array:
 
     if product.weights.is_grouped:
         return _grouped_product(op, x, weights, minus_input)
+    if source.kind == "bases" or not product.weights.is_whole:
+        return _planes_product(op, x, source)
 
     def multiply(x: Array, weights: Array) -> Array:
         return _conv2d(op, x, weights) if x.ndim == 4 else x @ weights.T
 
     return _sums(multiply, x, weights, product.weights.minus.reshape(-1), minus_input)
+
+
+def _planes_product(op: Op, x: Array, source: Format) -> Array:
+    """Add up whole-number products of planes whose factors are real: passes first, then the planes of the weights."""
+    product = op.product
+    assert product is not None
+    passes: list[tuple[float, Array]] = [(1.0, x)]
+    if source.kind == "bases":
+        digits = np.array((*source.digits, (0,) * len(source.factors)), dtype=np.float64)
+        passes = [(factor, digits[x.astype(np.int64), p]) for p, factor in enumerate(source.factors)]
+    minus = product.weights.minus.reshape(-1)
+
+    def multiply(x: Array, weights: Array) -> Array:
+        return _conv2d(op, x, weights) if x.ndim == 4 else x @ weights.T
+
+    planes = np.asarray(product.weights.planes, dtype=np.float64)
+    factors = product.weights.factors.astype(np.float64).reshape(len(planes), -1)
+    total: Array | float = 0.0
+    for plane, factor in zip(planes, factors, strict=True):
+        of_plane: Array | float = 0.0
+        for weight, digit in passes:
+            of_plane = of_plane + weight * _sums(multiply, digit, plane, minus, source.minus)
+        assert isinstance(of_plane, np.ndarray)
+        total = total + of_plane * factor.reshape(1, -1, *(1,) * (x.ndim - 2))
+    assert isinstance(total, np.ndarray)
+    return total
 
 
 def _grouped_product(op: Op, x: Array, weights: Array, minus_input: float) -> Array:

@@ -16,9 +16,9 @@ from imcsim.graph.epilogue import (
     Slice,
     SpatialAffine,
 )
-from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, integer, signed, unsigned
+from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, bases, integer, signed, unsigned
 from imcsim.graph.ir import Graph, LayerAttrs, Op, Product, Tensor
-from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
 from imcsim.graph.recurrent import Cell, Embedding, GruCell, LstmCell
 from imcsim.graph.steps import (
     Add,
@@ -49,6 +49,7 @@ __all__ = [
     "ChannelMix",
     "Clip",
     "Concat",
+    "DigitalLayer",
     "Embedding",
     "ExtremePool",
     "Flatten",
@@ -80,6 +81,7 @@ __all__ = [
     "Tanh",
     "Tensor",
     "Threshold",
+    "bases",
     "integer",
     "signed",
     "unsigned",

@@ -23,7 +23,7 @@ from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
-from imcsim.graph.protocol import QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
 from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import (
     Add,
@@ -74,7 +74,7 @@ def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | Non
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        is_ours = isinstance(m, QuantizedProduct | QuantizedActivation | QuantizedRecurrence)
+        is_ours = isinstance(m, QuantizedProduct | QuantizedActivation | QuantizedRecurrence | DigitalLayer)
         return is_ours or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -207,6 +207,8 @@ class _Walk:
             self.tensor_of[node] = source.name
         elif isinstance(piece, Product):
             self._product(node, path, source, piece)
+        elif piece == ():
+            self.tensor_of[node] = source.name
         elif isinstance(piece, Recurrence):
             self._recurrence(node, path, source, piece.product, piece.cell)
         else:
@@ -234,6 +236,8 @@ class _Walk:
                 return module.imc_quantizer()
             if isinstance(module, QuantizedRecurrence):
                 return Recurrence(*module.imc_recurrence())
+            if isinstance(module, DigitalLayer):
+                return module.imc_steps()
             if isinstance(module, nn.Conv2d | nn.Linear | nn.Conv1d | nn.Conv3d):
                 self.float_layers.append((call.path, str(module.weight.dtype).removeprefix("torch.")))
                 return None

@@ -1,6 +1,7 @@
 """What the numbers of a tensor are between two ops: whole-number codes with a scale, or real numbers."""
 
 from dataclasses import dataclass
+from itertools import pairwise, product
 from math import isfinite
 from typing import Literal
 
@@ -9,6 +10,7 @@ from imcsim.ternary import (
     Codec,
     binary,
     bit_serial,
+    multi_base,
     sign_magnitude,
     signed_trits,
     ternary,
@@ -17,8 +19,8 @@ from imcsim.ternary import (
     twos_complement_trits,
 )
 
-Kind = Literal["binary", "ternary", "unsigned", "signed", "integer", "real"]
-"""signed: symmetric about 0; integer: two's complement, with one code more below."""
+Kind = Literal["binary", "ternary", "unsigned", "signed", "integer", "bases", "real"]
+"""signed: symmetric about 0; integer: two's complement, with one code more below; bases: numbered levels, as listed."""
 
 Serial = Literal["bit", "trit"]
 """How codes of several bits are sent, pass by pass: binary digits, or fewer balanced ternary ones."""
@@ -49,7 +51,15 @@ class Format:
     Tiles multiply codes; what the zero adds is a correction of the product (`imcsim.graph.offsets`).
     """
 
+    factors: tuple[float, ...] = ()
+    """For bases: what each plane counts for, times the scale."""
+
+    digits: tuple[tuple[int, ...], ...] = ()
+    """For bases: the digits, in {-1, 0, 1}, of each level, from the least level."""
+
     def __post_init__(self) -> None:
+        if (self.kind == "bases") != bool(self.factors) or (self.kind == "bases" and self.zero):
+            raise GraphError(f"format: factors and digits, and a zero of 0, belong to bases, got {self.kind}")
         fixed = {"binary": 1, "ternary": 2}
         if self.kind in fixed and self.bits != fixed[self.kind]:
             raise GraphError(f"format: {self.kind} codes take {fixed[self.kind]} bits, got {self.bits}")
@@ -76,6 +86,8 @@ class Format:
     @property
     def zero_code(self) -> int | None:
         """The code that stands for 0 exactly, or None where there is none."""
+        if self.kind == "bases":  # its last code, which no level has, is digits of 0
+            return self.high
         is_code = self.zero == round(self.zero) and self.low <= self.zero <= self.high
         return round(self.zero) if is_code else None
 
@@ -83,12 +95,12 @@ class Format:
     def low(self) -> int:
         """Least code."""
         top = 1 << (self.bits - 1)
-        return {"binary": -1, "ternary": -1, "unsigned": 0, "signed": 1 - top, "integer": -top}[self.kind]
+        return {"binary": -1, "ternary": -1, "unsigned": 0, "signed": 1 - top, "integer": -top, "bases": 0}[self.kind]
 
     @property
     def high(self) -> int:
         """Greatest code."""
-        return {"binary": 1, "ternary": 1}.get(
+        return {"binary": 1, "ternary": 1, "bases": len(self.digits)}.get(
             self.kind, (1 << self.bits) - 1 if self.kind == "unsigned" else (1 << (self.bits - 1)) - 1
         )
 
@@ -111,6 +123,8 @@ class Format:
                 return twos_complement(self.bits)
             case "integer", "trit":
                 return twos_complement_trits(self.bits)
+            case "bases", _:
+                return multi_base(self.factors, self.digits)
         raise GraphError("format: a tile takes codes, got real numbers; quantize the activation first (imcsim.quant)")
 
     @property
@@ -120,11 +134,50 @@ class Format:
 
     def bits_per_digit(self, serial: Serial = "bit") -> int:
         """Bits that one digit of one pass takes on its way to a row driver: 2 where a digit can be -1, 0 and +1."""
-        return 2 if self.kind != "binary" and self.codec(serial).is_signed else 1
+        if self.kind in ("binary", "bases"):
+            return 1 if self.is_dense or not self.codec(serial).is_signed else 2
+        return 2 if self.codec(serial).is_signed else 1
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether no digit of any plane is 0, so that -1 and +1 are all that a row line carries."""
+        return self.kind == "binary" or (self.kind == "bases" and all(all(digits) for digits in self.digits))
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether ``scale * (code - zero)`` is what codes stand for; the levels of bases are any numbers."""
+        return self.kind != "bases" and self.minus == 1
 
     def __str__(self) -> str:
         letter = {"unsigned": "u", "signed": "s", "integer": "i", "real": "real"}
+        if self.kind == "bases":
+            return f"{len(self.digits)} levels of {len(self.factors)} bases"
         return self.kind if self.kind in ("binary", "ternary") else f"{letter[self.kind]}{self.bits}"
+
+
+def bases(
+    factors: tuple[float, ...], digits: tuple[tuple[int, ...], ...] | None = None, *, scale: float = 1.0
+) -> Format:
+    """Levels ``scale * sum_p factors[p] * digit_p``, numbered from the least; each plane is a pass of the tiles.
+
+    Args:
+        factors: What each plane counts for.
+        digits: Of each level, for each plane; by default all the sums of -1 and +1, in ascending order.
+        scale: What the factors are times of.
+
+    Raises GraphError for levels that do not ascend.
+    """
+    if digits is None:
+        digits = tuple(sorted(product((-1, 1), repeat=len(factors)), key=lambda d: _level(factors, d)))
+    levels = [scale * _level(factors, digit) for digit in digits]
+    if any(above <= below for below, above in pairwise(levels)):
+        raise GraphError(f"bases: levels must ascend, got {levels}")
+    n_bits = max(1, (len(digits) - 1).bit_length())
+    return Format("bases", n_bits, scale, factors=tuple(map(float, factors)), digits=tuple(map(tuple, digits)))
+
+
+def _level(factors: tuple[float, ...], digits: tuple[int, ...]) -> float:
+    return sum(factor * digit for factor, digit in zip(factors, digits, strict=True))
 
 
 BINARY = Format("binary", 1)

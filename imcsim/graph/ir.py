@@ -264,6 +264,8 @@ class Graph(Record):
         try:
             if op.product is not None:
                 source.format.codec()  # a tile takes codes
+                if source.format.kind == "bases" and op.product.weights.is_grouped:
+                    raise GraphError(f"{op.product.kind}: inputs of several bases must meet weights of one group")
                 shape = op.product.shape(shape)
                 if np.any(op.product.weights.offset != 0):
                     raise GraphError(
@@ -274,7 +276,7 @@ class Graph(Record):
                 if pad and not source.format.low <= pad <= source.format.high:
                     raise GraphError(f"{op.product.kind}: padding must bring in a code of {source.format}, got {pad}")
             _check_whole_op(op, source.format)
-            asymmetric = source.format.minus != 1 and op.product is None
+            is_affine = source.format.is_real or source.format.is_affine or op.product is not None
             for step in op.steps:
                 if isinstance(step, Joining):
                     step.require_fit(shape, tensors[step.other].shape)
@@ -285,8 +287,9 @@ class Graph(Record):
                             "make real numbers of codes first"
                         )
                 shape = step.shape(shape)
-                if asymmetric and not step.keeps_codes:
-                    raise GraphError("asymmetric codes must go to products alone, got a digital step behind them")
+                if not is_affine and not step.keeps_codes:
+                    kind = "levels of bases" if source.format.kind == "bases" else "asymmetric codes"
+                    raise GraphError(f"{kind} must go to products alone, got a digital step behind them")
                 if isinstance(step, Threshold | Quantize | Cell | Embedding):
                     fmt = now = step.format
                 elif not step.keeps_codes:  # these make real numbers of codes

@@ -31,6 +31,8 @@ def take_apart(product: Product, source: Tensor, bias: Array | float = 0.0) -> t
     offset: Array = np.asarray(bias, dtype=np.float64).reshape(-1)
     has_ones = bool(np.any(weights.offset != 0))
     table: tuple[Step, ...] = ()
+    if form.kind == "bases" and product.attrs.pad_value == 0:
+        product = replace(product, attrs=replace(product.attrs, pad_value=form.high))  # the code without digits
     if form.zero:
         if product.padding != (0, 0) and product.attrs.pad_value == 0 and form.zero_code is None:
             sums = _sums_inside(product, source.shape)

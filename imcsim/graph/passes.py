@@ -53,7 +53,7 @@ def fold_into_thresholds(graph: Graph) -> Graph:
     product with whole-number factors the thresholds are rounded up to whole numbers, which changes no comparison.
     """
     return graph.replace_ops(
-        tuple(_fold_op(op, is_symmetric=graph.tensors[op.input].format.minus == 1) for op in graph.ops)
+        tuple(_fold_op(op, is_symmetric=graph.tensors[op.input].format.is_affine) for op in graph.ops)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from imcsim.graph.ir import Product
 from imcsim.graph.recurrent import Cell, Embedding
-from imcsim.graph.steps import Quantize, Threshold
+from imcsim.graph.steps import Quantize, Step, Threshold
 
 
 @runtime_checkable
@@ -30,6 +30,15 @@ class QuantizedActivation(Protocol):
 
     def imc_quantizer(self) -> Threshold | Quantize | Embedding:
         """Return the activation as a step from real numbers to codes; its format's scale is what code 1 stands for."""
+        ...
+
+
+@runtime_checkable
+class DigitalLayer(Protocol):
+    """A layer of the digital side that torch's own modules do not tell: a mix of channels, a layer of real weights."""
+
+    def imc_steps(self) -> tuple[Step, ...]:
+        """Return the steps, one after the other; each reads what the one before gives and no other tensor."""
         ...
 
 

@@ -13,7 +13,7 @@ from imcsim.arrays import greatest
 from imcsim.costs.price import price
 from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
-from imcsim.graph import Format, Graph, Op, Product
+from imcsim.graph import REAL, Format, Graph, Op, Product
 from imcsim.mapping.banks import (
     evenly,
     n_chips_needed,
@@ -184,16 +184,23 @@ def _is_dense(product: Product, source: Format) -> bool:
 
     Asymmetric weights are not: what they weigh differently must be counted apart.
     """
-    is_padded = product.padding != (0, 0) and product.attrs.pad_value == 0
+    no_digits = source.high if source.kind == "bases" else 0
+    is_padded = product.padding != (0, 0) and product.attrs.pad_value == no_digits
     weights = product.weights
-    return source.kind == "binary" and weights.zero_fraction == 0 and not weights.is_asymmetric and not is_padded
+    return source.is_dense and weights.zero_fraction == 0 and not weights.is_asymmetric and not is_padded
 
 
-def _psum_bits(product: Product, factors: Iterable[int], tile: Tile) -> int:
-    """Bits of the largest sum of a psum: every block at its largest count, every pass."""
+def _psum_bits(product: Product, factors: Iterable[float], tile: Tile) -> int:
+    """Bits of the largest sum of a psum: every block at its largest count, every pass.
+
+    Passes with real factors add up to real numbers, which take the bits of one beside the count of a pass.
+    """
     n_blocks = -(-max(product.row_groups) // tile.rows_per_access)
-    largest = n_blocks * min(tile.count_max, tile.rows_per_access) * sum(abs(f) for f in factors)
-    return (2 * largest).bit_length()
+    factors = tuple(factors)
+    largest = n_blocks * min(tile.count_max, tile.rows_per_access)
+    if not all(isinstance(factor, int) for factor in factors):
+        return max(REAL.bits, (2 * largest * len(factors)).bit_length())
+    return int(2 * largest * sum(abs(factor) for factor in factors)).bit_length()
 
 
 # --- policies ---------------------------------------------------------------------------------------------------

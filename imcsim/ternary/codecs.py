@@ -1,17 +1,17 @@
 """Codecs: whole-number codes as planes in {-1, 0, +1}, and back.
 
 A codec is a value with a name, the factors of its planes and a function from codes to planes; it promises that
-``sum_p factors[p] * planes[p] + offset == codes`` for every code from `low` to `high`. Codecs that follow
-(thermometer, multi-base) are further functions that return a `Codec`, entered in `CODECS`.
+``sum_p factors[p] * planes[p] + offset == codes`` for every code from `low` to `high`. Codecs are
+functions that return a `Codec`, entered in `CODECS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from imcsim.errors import ConfigError
-from imcsim.ternary.planes import Array, PlaneSum, whole_factors
+from imcsim.ternary.planes import Array, PlaneSum
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Codec:
 
     name: str
 
-    factors: tuple[int, ...]
-    """What each plane counts for."""
+    factors: tuple[float, ...]
+    """What each plane counts for: whole numbers, but for `multi_base`."""
 
     low: int
     high: int
@@ -59,11 +59,18 @@ class Codec:
         """Return ``scale * codes`` as a `PlaneSum`."""
         scale = np.asarray(scale, dtype=np.float64)
         return PlaneSum(
-            planes=self.encode(codes), factors=whole_factors(self.factors), scale=scale, offset=scale * self.offset
+            planes=self.encode(codes), factors=np.array(self.factors), scale=scale, offset=scale * self.offset
         )
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether planes add up to whole numbers: the codes themselves, but for `multi_base`."""
+        return all(isinstance(factor, int) for factor in self.factors)
+
     def decode(self, planes: Array) -> Array:
-        """Return the codes (...) that *planes* (p ...) stand for, int64."""
+        """Return the codes (...) that *planes* (p ...) stand for, int64; of `multi_base` the levels, float64."""
+        if not self.is_whole:
+            return np.tensordot(np.array(self.factors), np.asarray(planes, dtype=np.float64), axes=1)
         factors = np.array(self.factors, dtype=np.int64)
         return np.tensordot(factors, np.asarray(planes, dtype=np.int64), axes=1) + self.offset
 
@@ -168,6 +175,72 @@ def twos_complement_trits(bits: int) -> Codec:
     )
 
 
+def odd_binary(bits: int) -> Codec:
+    """Odd codes from ``-(2^bits - 1)`` as planes of -1 and +1, least bit first: DoReFa's and AQD's weights.
+
+    Code 0 is taken too, as planes of 0, since padding brings it in; other even codes are not.
+
+    >>> odd_binary(2).encode(np.array([-3, -1, 1, 3])).tolist()
+    [[-1, 1, -1, 1], [-1, -1, 1, 1]]
+    """
+    _require_bits(bits, "odd-binary", least=1)
+    top = (1 << bits) - 1
+
+    def split(codes: Array) -> Array:
+        _require_odd(codes, "odd-binary")
+        unsigned = (np.asarray(codes, dtype=np.int64) + top) >> 1
+        planes = np.stack([2 * ((unsigned >> bit) & 1) - 1 for bit in range(bits)]).astype(np.int8)
+        return planes * (np.asarray(codes) != 0)
+
+    return Codec("odd-binary", tuple(1 << b for b in range(bits)), -top, top, split, is_signed=True)
+
+
+def odd_trits(bits: int) -> Codec:
+    """Odd codes from ``-(2^bits - 1)`` as balanced ternary digits: 6 planes for 7 and for 8 bits.
+
+    >>> [odd_trits(bits).n_planes for bits in range(2, 9)]
+    [2, 3, 4, 4, 5, 6, 6]
+    """
+    _require_bits(bits, "odd-trits", least=1)
+    top = (1 << bits) - 1
+    n_digits = _digits_of(2 * top + 1)
+    factors = tuple(3**digit for digit in range(n_digits))
+    return Codec("odd-trits", factors, -top, top, lambda codes: _trits(codes, n_digits, 0), is_signed=True)
+
+
+def multi_base(factors: Sequence[float], digits: Sequence[Sequence[int]]) -> Codec:
+    """Levels ``sum_p factors[p] * digits[level][p]`` with real factors: code 0 is the first level, and so on.
+
+    One code more than there are levels, the last, has digits of 0 throughout: padding by the number 0 brings it in.
+
+    Args:
+        factors: What each plane counts for: the bases of ABC-Net, LQ-Nets, ReBNet and LS-BQNN, the steps of a
+            thermometer.
+        digits: For each level, from the least, a digit in {-1, 0, +1} for each plane.
+
+    >>> codec = multi_base((0.5, 0.25), [(-1, -1), (-1, 1), (1, -1), (1, 1)])
+    >>> codec.decode(codec.encode(np.array([0, 2, 3, 4]))).tolist()
+    [-0.75, 0.25, 0.75, 0.0]
+    """
+    table = np.array(digits)
+    if table.ndim != 2 or table.shape[1] != len(factors) or not np.all(np.abs(table) <= 1):
+        raise ConfigError(
+            f"multi-base: digits must be -1, 0 or 1 for each level and each of the {len(factors)} factors, got "
+            f"{list(digits)}"
+        )
+    if not np.all(np.isfinite(factors)):
+        raise ConfigError(f"multi-base: factors must be finite, got {list(factors)}")
+    table = np.concatenate([table, np.zeros((1, len(factors)))]).astype(np.int8)
+    return Codec(
+        "multi-base",
+        tuple(float(factor) for factor in factors),
+        0,
+        len(table) - 1,
+        lambda codes: np.ascontiguousarray(np.moveaxis(table[codes.astype(np.int64)], -1, 0)),
+        is_signed=bool(np.any(table < 0)),
+    )
+
+
 def _digits_of(n_codes: int) -> int:
     """Least number of ternary digits that tell *n_codes* codes apart."""
     n_digits = 1
@@ -185,6 +258,13 @@ def _trits(codes: Array, n_digits: int, offset: int) -> Array:
     return digits
 
 
+def _require_odd(codes: Array, name: str) -> None:
+    codes = np.asarray(codes)
+    wrong = (codes % 2 == 0) & (codes != 0)
+    if np.any(wrong):
+        raise ConfigError(f"{name}: codes must be odd, got {codes[wrong].flat[0]}")
+
+
 def _require_bits(bits: int, name: str, *, least: int) -> None:
     if not isinstance(bits, int) or not least <= bits <= 32:
         raise ConfigError(f"{name}: bits must be a whole number from {least} to 32, got {bits!r}")
@@ -193,6 +273,9 @@ def _require_bits(bits: int, name: str, *, least: int) -> None:
 CODECS: dict[str, Callable[..., Codec]] = {
     "binary": binary,
     "ternary": ternary,
+    "multi-base": multi_base,
+    "odd-binary": odd_binary,
+    "odd-trits": odd_trits,
     "bit-serial": bit_serial,
     "sign-magnitude": sign_magnitude,
     "signed-trits": signed_trits,

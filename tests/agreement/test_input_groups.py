@@ -123,8 +123,8 @@ def slowly(graph, x, chip):
     shape = (*product.shape(graph.tensors[op.input].shape), 1, 1)[:3]
     total, n_blocks = np.zeros((len(x), *shape)), 0
     planes = codec.encode(x)
-    is_dense = form == BINARY and np.all(weights.planes != 0) and not (product.padding != (0, 0) and
-                                                                       product.attrs.pad_value == 0)  # fmt: skip
+    is_padded = product.padding != (0, 0) and product.attrs.pad_value == 0
+    is_dense = form == BINARY and not is_asymmetric and np.all(weights.planes != 0) and not is_padded
     for b, o, h, w in np.ndindex(*total.shape):
         group = o // n_out
         for number, at, rows in groups_of(weights):
