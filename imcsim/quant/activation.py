@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from imcsim.errors import ConfigError
 from imcsim.graph import BINARY, TERNARY, Format, Quantize, Threshold, signed, unsigned
 from imcsim.quant.integer import checked_bits
-from imcsim.quant.straight import StraightThrough
+from imcsim.quant.straight import StraightThrough, signs
 
 MOST_BITS_OF_THRESHOLDS = 4
 """Grids of up to so many bits become thresholds, into which a batch norm can be folded; finer ones are divided out."""
@@ -35,7 +35,7 @@ class SignActivation(nn.Module):
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of *x*, of its dtype."""
-        return torch.sign(x) + self.sign_zero * (x == 0) if self.sign_zero else torch.sign(x)
+        return signs(x, self.sign_zero)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sign of *x*."""

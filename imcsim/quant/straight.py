@@ -50,3 +50,41 @@ class StraightToWeights(torch.autograd.Function):
 def straight_to_weights(weight: Tensor, codes: Tensor, scale: Tensor) -> Coded:
     """Return ``scale * codes`` whose gradient goes to the latent *weight*, all of it, and none to the scale."""
     return Coded((cast(Tensor, StraightToWeights.apply(weight, codes.detach(), scale.detach())),), (scale.detach(),))
+
+
+class _Surrogate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, values: Tensor, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(slope)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None, None
+
+
+def surrogate(x: Tensor, values: Tensor, slope: Tensor | float = 1.0) -> Tensor:
+    """Give *values* forward, bit for bit; pass ``slope`` times the gradient back to *x*.
+
+    Args:
+        x: What the values were made of.
+        values: Shaped like *x*; no gradient goes through them.
+        slope: The derivative that a method takes in place of that of a step: 1, a window, a polynomial.
+    """
+    return cast(Tensor, _Surrogate.apply(x, values.detach(), torch.as_tensor(slope, dtype=x.dtype).detach()))
+
+
+def signs(x: Tensor, zero: int = 1) -> Tensor:
+    """Return -1 or +1 for each number of *x*, and *zero* (-1, 0 or +1) where it is exactly 0; of its dtype."""
+    return torch.sign(x) + zero * (x == 0) if zero else torch.sign(x)
+
+
+def window(x: Tensor, half_width: float = 1.0) -> Tensor:
+    """Return 1 where ``|x| <= half_width`` and 0 elsewhere: the derivative of a hard tanh (Hubara et al., 2016)."""
+    return (x.abs() <= half_width).to(x.dtype)
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Return *x* rounded, halves to even, with the gradient of *x* itself."""
+    return surrogate(x, torch.round(x))

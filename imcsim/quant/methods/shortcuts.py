@@ -1,0 +1,5 @@
+"""Binary networks with real shortcuts: Bi-Real, ReActNet, IR-Net, BBG, MeliusNet."""
+
+from imcsim.quant.method import Method
+
+METHODS: tuple[type[Method], ...] = ()
