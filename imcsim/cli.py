@@ -1,4 +1,4 @@
-"""The command line: imcsim run | explain | compare | train | quantizer | chip | workload | circuit | report | reproduce.
+"""The command line: imcsim run, explain, compare, train, quantizer, chip, workload, circuit, report, reproduce.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -390,13 +390,14 @@ def quantizer_list(
     """List every published method: levels, granularity of scales, planes, what it is."""
     from imcsim.quant.methods import records
 
+    known = records()
     if as_json:
         import json
 
-        print(json.dumps([record.to_json() for record in records()], indent=2, ensure_ascii=False))
+        print(json.dumps([record.to_json() for record in known], indent=2, ensure_ascii=False))
         return
-    _print_table("Methods", ["id", "name", "weights", "activations", "scales", "planes", "role"],
-                 [[r.id, r.name, r.weights, r.activations, r.granularity, r.planes, r.role] for r in records()])  # fmt: skip
+    columns = ["id", "name", "weights", "activations", "granularity", "planes", "role"]
+    _print_table("Methods", columns, [[str(getattr(record, column)) for column in columns] for record in known])
 
 
 @quantizers.command("show", epilog="Example: imcsim quantizer show lsq")
@@ -414,7 +415,9 @@ def train(
     workload: Annotated[str, typer.Argument(help="A workload that takes a method: fashion-cnn, mnist-cnn.")],
     quantizer: Annotated[
         str,
-        typer.Option(metavar="NAME[:OPTION=VALUE,...]", help="Id or name of a method, or float: lsq:bits_w=2,bits_a=3."),
+        typer.Option(
+            metavar="NAME[:OPTION=VALUE,...]", help="Id or name of a method, or float: lsq:bits_w=2,bits_a=3."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the trained network, itself a workload for imcsim run.")],
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 6,
@@ -435,12 +438,11 @@ def train(
 ) -> None:
     """Train a workload with a published method; stopped, the same command goes on where it was."""
     from imcsim.quant.methods import find_method
-    from imcsim.quant.networks import Float
     from imcsim.train import Settings
     from imcsim.train import train as train_it
     from imcsim.workloads import find_workload
 
-    method = Float() if quantizer == Float.record.name else find_method(quantizer)
+    method = find_method(quantizer)
     settings = Settings(n_epochs=epochs, batch_size=batch, learning_rate=learning_rate, seed=seed, n_train=samples,
                         start=start, augment=augment, distillation=distillation)  # fmt: skip
     with _progress() as progress:

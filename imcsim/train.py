@@ -194,7 +194,7 @@ class _Loop:
                     "learning rate"
                 )
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.method.after_backward(self.network)
             self.optimizer.step()
             self.schedule.step()
@@ -409,6 +409,14 @@ def _is_shipped(workload: Workload) -> bool:
     return workload.name in shipped_workloads()
 
 
+def accuracy_of(folder: str | Path) -> float | None:
+    """Return the test accuracy of what was trained in *folder*, or None where no training has ended."""
+    try:
+        return float(json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["test_accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def load(folder: Path) -> tuple[Workload, nn.Module]:
     """Return the workload and the network, in eval mode, that a training left in *folder*."""
     try:
@@ -420,7 +428,7 @@ def load(folder: Path) -> tuple[Workload, nn.Module]:
             f"{folder / RECORD}: must be what imcsim train wrote, got {type(error).__name__}; train again"
         ) from None
     workload = find_workload(path or name)
-    method = Float() if quantizer == Float.record.name else find_method(quantizer)
+    method = find_method(quantizer)
     network = workload.module.network(method)
     _materialise(network, workload.module.example_input())
     try:

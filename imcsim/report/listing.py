@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from imcsim.arch.macros import Macro
 from imcsim.arch.spec import Chip, Machine
@@ -182,5 +183,5 @@ def print_method(name: str, console: Console) -> None:
     }
     for what, text in lines.items():
         if text:
-            table.add_row(what, text)
+            table.add_row(what, Text(text))  # brackets are part of formulas
     console.print(table)
