@@ -220,7 +220,7 @@ class Mean:
     greatest: float
     quantized: float
     clipped: float
-    energy_nJ: float
+    energy_nJ: float  # noqa: N815  (unit in its own case)
     latency_us: float
     n_cells: int
     planes: str
@@ -309,7 +309,7 @@ def to_markdown(rows: list[Row]) -> str:
         "## What the papers and their code report",
         "",
         "Of other networks and data sets, with the training of the papers; only figures that were read in the code or "
-        "README of a repository or in a paper's abstract (`papers.yaml`). They are not comparable with the table above.",
+        "README of a repository or in a paper's abstract (`papers.yaml`). They do not compare with the table above.",
         "",
         "| id | figure | read in |",
         "|---|---|---|",
