@@ -95,7 +95,7 @@ def test_a_reference_of_zeros_has_no_signal():
 def test_progress_is_told_batch_after_batch(tiny_chip):
     told = []
     explain(place(two_layers(), tiny_chip), np.tile(X, (30, 1)), progress=told.append)
-    assert told == [64, 26]
+    assert told == [32, 32, 26]
 
 
 def test_only_names_the_layers_that_are_real(tiny_chip):
