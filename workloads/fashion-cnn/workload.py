@@ -1,4 +1,4 @@
-"""Fashion-MNIST by a small plain network of any method, untrained: three of its layers between 8-bit ones.
+"""Fashion-MNIST by a small plain network of any method, untrained: three of its layers between 8-bit edges.
 
 The network is `imcsim.quant.networks.small_cnn`: the same layers, channels and images for each method, so that methods
 can be compared. ``network(method)`` gives it with fresh weights, ``split`` the images to train it on.
