@@ -373,7 +373,8 @@ class ReActNet(Method):
     """ReActNet: ``RPReLU(x + BN(alpha_c sgn(W) * sgn(x + b_c)))``, learned shifts before each sign and each PReLU.
 
     Shortcuts have no weights: averages where the image shrinks, copied channels where channels grow. Trained to the
-    outputs of a real network alone (the distributional loss); without a teacher, to the labels.
+    outputs of a real network alone (the distributional loss); without a teacher, to the labels. The authors' first
+    step, with real weights, is not taken.
     """
 
     record: ClassVar[MethodRecord] = MethodRecord(
