@@ -1,4 +1,4 @@
-"""MNIST by a small plain network of any method, untrained: three convolutions of the method between 8-bit edges.
+"""MNIST by a small plain network of any method, untrained: three of its layers between 8-bit ones.
 
 The network is `imcsim.quant.networks.small_cnn`: the same layers, channels and images for each method, so that methods
 can be compared. ``network(method)`` gives it with fresh weights, ``split`` the images to train it on.
