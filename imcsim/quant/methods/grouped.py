@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from imcsim.errors import ConfigError
 from imcsim.quant.activation import UnsignedActivation
 from imcsim.quant.method import Method, MethodRecord
+from imcsim.quant.search import best_ternary
 from imcsim.quant.straight import surrogate
-from imcsim.quant.thresholds import best_ternary
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, ternary
 
@@ -23,8 +23,8 @@ class GroupTernaryWeights(WeightQuantizer):
     """Ternary weights with a scale for each *group_size* consecutive input channels, at each position of the window.
 
     In each group those weights are kept that make ``(sum |w|)^2 / count`` greatest, and the scale is the mean of their
-    magnitudes, rounded to *bits_scale* unsigned bits of a step that the layer shares, a power of two (0 leaves it real).
-    The gradient of the numbers goes straight to the latent weights.
+    magnitudes, rounded to *bits_scale* unsigned bits of a step that the layer shares, a power of two (0 leaves them
+    real). The gradient of the numbers goes straight to the latent weights.
 
     The paper's two thresholds, one for weights above 0 and one for those below, need no search of their own: with one
     scale for both signs the least error over all pairs of thresholds is reached by one threshold of the magnitudes.

@@ -4,7 +4,6 @@ Formulas: quantizers.md section A.2. Levels are {-1, 0, +1} times scales, so eac
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -12,74 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imcsim.errors import ConfigError, GraphError
-from imcsim.graph import BINARY, TERNARY, Format, Threshold, unsigned
-from imcsim.quant.activation import (
-    SignActivation,
-    TernaryActivation,
-    UnsignedActivation,
-    above,
-    as_float32,
-    threshold_step,
-)
-from imcsim.quant.layers import QuantizedConv2d, QuantizedWeights, over_group
+from imcsim.errors import ConfigError
+from imcsim.graph import TERNARY, Format, Threshold, unsigned
+from imcsim.quant.activation import SignActivation, TernaryActivation, UnsignedActivation, as_float32, threshold_step
+from imcsim.quant.layers import QuantizedConv2d, over_group
+from imcsim.quant.learned import LEAST, LearnedScales, keep_positive, weight_layers
+from imcsim.quant.limits import FIRING_HALVES, HALVES, Limits
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.binary import clip_latent_weights
+from imcsim.quant.methods.gxnor import GXNOR
+from imcsim.quant.methods.tnn import TNN
+from imcsim.quant.search import best_ternary
 from imcsim.quant.straight import signs, straight_to_weights, surrogate, window
 from imcsim.quant.ternary import TernaryWeights, ternarize
-from imcsim.quant.thresholds import Neuron, agreeing_neuron, best_ternary
 from imcsim.quant.weights import Coded, WeightQuantizer
-from imcsim.ternary import Codec, binary, sign_magnitude, ternary
-
-LEAST = 1e-3
-"""What learned scales and slopes are kept at or above, so that levels stay in order."""
-
-
-def steps_of(x: Tensor, low: float, high: float) -> Tensor:
-    """Return -1 where ``x < low``, +1 where ``x >= high``, else 0, of the dtype of *x*: as a `Threshold` compares."""
-    return (x >= low).to(x.dtype) + (x >= high).to(x.dtype) - 1
-
-
-class LearnedScales(WeightQuantizer):
-    """A quantizer with parameters ``alpha``, set from the weights when it first sees them."""
-
-    alpha: nn.Parameter
-    is_ready: Tensor
-
-    def __init__(self, n: int = 1) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.ones(n))
-        self.register_buffer("is_ready", torch.zeros((), dtype=torch.bool))
-
-    def start(self, weight: Tensor) -> Tensor:
-        """Return what the parameters (n) begin with for the latent *weight*."""
-        raise NotImplementedError
-
-    def make_ready(self, weight: Tensor) -> None:
-        """Set the parameters, if they are not set."""
-        if not bool(self.is_ready):
-            with torch.no_grad():
-                self.alpha.copy_(self.start(weight.detach()))
-                self.is_ready.fill_(True)
-
-
-def keep_positive(network: nn.Module, kinds: tuple[type[nn.Module], ...], *names: str, least: float = LEAST) -> None:
-    """Raise the parameters called *names* of the modules of *kinds* to at least *least*."""
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, kinds):
-                for name in names:
-                    cast(Tensor, getattr(module, name)).clamp_(min=least)
-
-
-def weight_layers(network: nn.Module, kind: type[WeightQuantizer]) -> list[QuantizedWeights]:
-    """Return the layers of *network* whose quantizer of weights is of *kind*."""
-    return [
-        layer
-        for layer in network.modules()
-        if isinstance(layer, QuantizedWeights) and isinstance(layer.weight_quantizer, kind)
-    ]
-
+from imcsim.ternary import Codec, binary, ternary
 
 # --- A4 -------------------------------------------------------------------------------------------------------------
 
@@ -105,7 +51,7 @@ class EednWeights(WeightQuantizer):
     def forward(self, weight: Tensor) -> Coded:
         """Return codes in {-1, 0, +1} of scale 1; a step of the hysteresis is taken in training mode."""
         wide = weight.detach()
-        codes = steps_of(wide, above(-0.5), 0.5)
+        codes = FIRING_HALVES.codes(wide)
         if self.held.shape == wide.shape:
             h = self.hysteresis
             is_clear = (wide.abs() >= 0.5 + h) | (wide.abs() <= 0.5 - h)
@@ -501,14 +447,16 @@ class TRQ(Method):
 # --- T2 -------------------------------------------------------------------------------------------------------------
 
 
-def half_range_limits(alpha_0: float, alpha_1: float) -> tuple[float, float]:
-    """Return what a number must exceed for code 1 and for code 2 of FATNN's half range, exact in float32."""
-    return as_float32(0.5 / alpha_0), as_float32(1 / alpha_0 + 0.5 / alpha_1)
+def full_range(alphas: Tensor) -> Limits:
+    """Return where FATNN's codes -1, 0 and 1 part, for its two slopes."""
+    first, second = alphas.detach().tolist()
+    return Limits(as_float32(-0.5 / first), as_float32(0.5 / second))
 
 
-def full_range_limits(alpha_0: float, alpha_1: float) -> tuple[float, float]:
-    """Return from where up FATNN's full range gives 0, and what a number must exceed for +1, exact in float32."""
-    return as_float32(-0.5 / alpha_0), as_float32(0.5 / alpha_1)
+def half_range(alphas: Tensor) -> Limits:
+    """Return where FATNN's codes 0, 1 and 2 part, for its two slopes."""
+    first, second = alphas.detach().tolist()
+    return Limits(as_float32(0.5 / first), as_float32(1 / first + 0.5 / second), low_fires=True)
 
 
 class FatnnWeights(LearnedScales):
@@ -543,8 +491,7 @@ class FatnnWeights(LearnedScales):
         """Return codes in {-1, 0, +1} and the scale."""
         self.make_ready(weight)
         seen = self.seen(weight)
-        low, high = full_range_limits(*self.alpha.detach().tolist())
-        codes = steps_of(seen.detach(), low, above(high))
+        codes = full_range(self.alpha).codes(seen)
         soft = (self.alpha[0] * seen).clamp(-1, 0) + (self.alpha[1] * seen).clamp(0, 1)
         scale = weight.new_ones(())
         if self.gamma is not None:
@@ -576,8 +523,7 @@ class FatnnActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return -1, 0 or 1, or 0, 1 or 2, for each number of *x*."""
-        low, high = self._limits()
-        codes = steps_of(x.detach(), low, high)
+        codes = self.limits().codes(x)
         if self.half_range:
             soft = (self.alpha[0] * x).clamp(0, 1) + (self.alpha[1] * (x - 1 / self.alpha[0])).clamp(0, 1)
             return surrogate(soft, codes + 1)
@@ -586,15 +532,11 @@ class FatnnActivation(nn.Module):
     def imc_quantizer(self) -> Threshold:
         """Return the two thresholds; the codes 0, 1, 2 are -1, 0, 1 counted from -1."""
         form = Format("ternary", 2, zero=-1.0) if self.half_range else TERNARY
-        return threshold_step(list(self._limits()), [-1, 0, 1], form)
+        return self.limits().step(form)
 
-    def _limits(self) -> tuple[float, float]:
-        alphas = self.alpha.detach().tolist()
-        if self.half_range:
-            first, second = half_range_limits(*alphas)
-            return above(first), above(second)
-        low, high = full_range_limits(*alphas)
-        return low, above(high)
+    def limits(self) -> Limits:
+        """Return where the codes part."""
+        return half_range(self.alpha) if self.half_range else full_range(self.alpha)
 
     def extra_repr(self) -> str:
         """Return the range."""
@@ -676,7 +618,7 @@ class ReparameterizedWeights(WeightQuantizer):
         """Return codes in {-1, 0, +1}, the scale gamma and the offset beta."""
         centred = weight - weight.mean()
         seen = centred / (centred.square().mean().sqrt() + 1e-8)
-        codes = steps_of(seen.detach(), -0.5, above(0.5))
+        codes = HALVES.codes(seen)
         if not bool(self.is_ready):
             with torch.no_grad():
                 kept = codes.abs().sum().clamp(min=1)
@@ -705,13 +647,13 @@ class ReparameterizedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``beta - gamma``, beta or ``beta + gamma`` for each number of *x*."""
-        codes = surrogate(x, steps_of(x.detach(), -0.5, above(0.5)), window(x.detach()))
+        codes = surrogate(x, HALVES.codes(x), window(x.detach()))
         return self.gamma * codes + self.beta
 
     def imc_quantizer(self) -> Threshold:
         """Return the thresholds, for ternary codes whose zero is ``-beta / gamma``."""
         gamma, beta = float(self.gamma.detach()), float(self.beta.detach())
-        return threshold_step([-0.5, above(0.5)], [-1, 0, 1], Format("ternary", 2, gamma, zero=-beta / gamma))
+        return HALVES.step(Format("ternary", 2, gamma, zero=-beta / gamma))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -751,152 +693,6 @@ class RTN(Method):
         """Keep the scales above 0."""
         keep_positive(network, (ReparameterizedActivation,), "gamma")
         keep_positive(network, (ReparameterizedWeights,), "gamma", least=LEAST**2)
-
-
-# --- T4 -------------------------------------------------------------------------------------------------------------
-
-
-class DiscreteWeights(WeightQuantizer):
-    """Weights that are states of ``Z_N``: ``2^N + 1`` even numbers from -1 to 1; ternary for N = 1.
-
-    The weight itself is a state; one that is not yet counts for the nearest. Its gradient is that of the number.
-    Source: Deng et al., "GXNOR-Net", Neural Networks 2018.
-    """
-
-    def __init__(self, n: int = 1) -> None:
-        super().__init__()
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 6:
-            raise ConfigError(f"gxnor: n must be a whole number from 1 to 6, got {n!r}; there are 2^n + 1 states")
-        self.n = n
-
-    @property
-    def step(self) -> float:
-        """Distance of two neighbouring states, a power of two."""
-        return 2.0 ** (1 - self.n)
-
-    def snapped(self, weight: Tensor) -> Tensor:
-        """Return the states nearest to *weight*, in steps; halves to even."""
-        return torch.round(weight.clamp(-1, 1) / self.step)
-
-    def forward(self, weight: Tensor) -> Coded:
-        """Return whole numbers of steps, and the step."""
-        return Coded(
-            (surrogate(weight, self.snapped(weight.detach()), 1 / self.step),), (weight.new_tensor(self.step),)
-        )
-
-    def codec(self) -> Codec:
-        """One plane for N = 1, else one for each bit of the magnitude."""
-        return ternary() if self.n == 1 else sign_magnitude(self.n + 1)
-
-
-class DiscreteStateTransition(torch.optim.Adam):
-    """Adam whose steps of discrete weights become transitions between states; no hidden weights are kept.
-
-    Adam's step ``dw`` is ``k`` whole distances L of states and a rest ``v``; the weight moves by
-    ``k + sign(v) Bernoulli(tanh(m |v| / L))`` states, and no farther than -1 and +1.
-    Source: Deng et al., 2018, and the authors' code (m = 3, update by Adam); its restarts from a random state, where
-    training has found nothing better for long, are left out.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        lr: float,
-        *,
-        nonlinearity: float = 3.0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(network.parameters(), lr=lr)
-        self.discrete = [(layer.weight, layer.weight_quantizer) for layer in weight_layers(network, DiscreteWeights)]
-        self.nonlinearity, self.generator = nonlinearity, generator
-
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Take a step of Adam, then put discrete weights onto states."""
-        before = [weight.detach().clone() for weight, _ in self.discrete]
-        result = super().step(closure)
-        with torch.no_grad():
-            for (weight, states), old in zip(self.discrete, before, strict=True):
-                distance = cast(DiscreteWeights, states).step
-                weight.copy_(self.transition(old, weight - old, distance))
-        return result
-
-    def transition(self, old: Tensor, change: Tensor, distance: float) -> Tensor:
-        """Return the states that *old* ones move to for the real *change*."""
-        whole = torch.trunc(change / distance)
-        rest = change / distance - whole
-        chance = torch.tanh(self.nonlinearity * rest.abs())
-        moves = torch.rand(rest.shape, generator=self.generator, dtype=rest.dtype) < chance
-        new = old + (whole + torch.sign(rest) * moves) * distance
-        return (torch.round(new / distance) * distance).clamp(-1, 1)
-
-
-class EventActivation(nn.Module):
-    """-1, 0 or +1: fires where ``|x| >= 1``, with the gradient 1 where ``1/2 <= |x| <= 3/2``.
-
-    ``R(s(2 (x - 1)) + s(2 (x + 1)) - 1)`` with ``s(x) = clip((x + 1) / 2, 0, 1)`` and halves away from 0; the window is
-    the derivative of the two hard sigmoids. Source: Deng et al., 2018, as in the authors' code.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return -1, 0 or +1 for each number of *x*."""
-        sizes = x.detach().abs()
-        return surrogate(x, steps_of(x.detach(), above(-1.0), 1.0), ((sizes >= 0.5) & (sizes <= 1.5)).to(x.dtype))
-
-    def imc_quantizer(self) -> Threshold:
-        """Return the two thresholds; -1 and +1 themselves fire."""
-        return threshold_step([above(-1.0), 1.0], [-1, 0, 1], TERNARY)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GXNOR(Method):
-    """GXNOR-Net: ternary weights without hidden ones, by discrete state transitions, and ternary activations.
-
-    *n* makes ``2^n + 1`` states of the weights; *nonlinearity* is m of the transitions. Weights begin with the states
-    nearest to uniform draws, as in the authors' code, whatever they were before. Source: see the record; T4.
-    """
-
-    record: ClassVar[MethodRecord] = MethodRecord(
-        id="T4",
-        name="gxnor",
-        title="GXNOR-Net: training deep neural networks with ternary weights and activations without full-precision "
-        "memory",
-        paper="Deng, Jiao, Pei, Wu, Li, Neural Networks 2018, arXiv:1705.09283",
-        weights="{-1, 0, +1}; 2^n + 1 states",
-        activations="{-1, 0, +1}",
-        granularity="- / -",
-        formula="fires at |x| >= 1; w moves by k + sign(v) Bernoulli(tanh(m |v| / L)) states",
-        planes="1 x 1",
-        n_planes=(1, 1),
-        sign_zero=0,
-        rounding="half-away",
-        basis="published",
-    )
-    n: int = 1
-    nonlinearity: float = 3.0
-
-    def __post_init__(self) -> None:
-        DiscreteWeights(self.n)
-        if not self.nonlinearity > 0:
-            raise ConfigError(f"gxnor: nonlinearity must be above 0, got {self.nonlinearity}; the authors take 3")
-
-    def weights(self) -> WeightQuantizer:
-        """States."""
-        return DiscreteWeights(self.n)
-
-    def activation(self, n_channels: int) -> nn.Module:
-        """Fire at 1."""
-        return EventActivation()
-
-    def optimizer(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-        """Return Adam with transitions between states."""
-        return DiscreteStateTransition(network, learning_rate, nonlinearity=self.nonlinearity)
-
-    def initialise(self, network: nn.Module, images: Tensor) -> None:
-        """Draw the states that weights begin with."""
-        with torch.no_grad():
-            for layer in weight_layers(network, DiscreteWeights):
-                states = cast(DiscreteWeights, layer.weight_quantizer)
-                layer.weight.copy_(states.snapped(layer.weight.uniform_(-1, 1)) * states.step)
 
 
 # --- T5 -------------------------------------------------------------------------------------------------------------
@@ -955,14 +751,14 @@ class RunningTernaryActivation(nn.Module):
             with torch.no_grad():
                 self.mean.lerp_(mean.to(self.mean.dtype), self.momentum if int(self.n_batches) else 1.0)
                 self.n_batches += 1
-        codes = steps_of(x.detach(), above(-limit), limit)
+        codes = Limits(-limit, limit, low_fires=True, high_fires=True).codes(x)
         return surrogate(x, codes * (2 * limit) if self.scaled else codes, window(x.detach()))
 
     def imc_quantizer(self) -> Threshold:
         """Return the two thresholds of the running mean."""
         limit = self.threshold()
         form = Format("ternary", 2, 2 * limit) if self.scaled else TERNARY
-        return threshold_step([above(-limit), limit], [-1, 0, 1], form)
+        return Limits(-limit, limit, low_fires=True, high_fires=True).step(form)
 
     def extra_repr(self) -> str:
         """Return share and scale."""
@@ -1005,275 +801,6 @@ class TBN(Method):
     def activation(self, n_channels: int) -> nn.Module:
         """Ternary by a running threshold."""
         return RunningTernaryActivation(self.delta, momentum=self.momentum, scaled=self.v2)
-
-
-# --- T6 -------------------------------------------------------------------------------------------------------------
-
-
-class StudentWeights(WeightQuantizer):
-    """Real weights of a teacher, in [-1, 1], until `teach` makes ternary ones by two thresholds for each neuron.
-
-    A student's code is +1 where ``w >= high``, -1 where ``w <= low``, else 0; no scale. The gradient of a teacher's
-    weights is their own. Source: Alemdar et al., IJCNN 2017.
-    """
-
-    low: Tensor
-    high: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("low", torch.empty(0))
-        self.register_buffer("high", torch.empty(0))
-
-    @property
-    def is_student(self) -> bool:
-        """Whether the weights are ternary."""
-        return len(self.low) > 0
-
-    def teach(self, low: Tensor, high: Tensor) -> None:
-        """Make the weights ternary by thresholds, one of each per neuron."""
-        self.low, self.high = low, high
-
-    def forward(self, weight: Tensor) -> Coded:
-        """Return codes of scale 1: ternary ones, or the teacher's real weights themselves."""
-        one = weight.new_tensor(1.0)
-        if not self.is_student:
-            return Coded((weight,), (one,))
-        shape = (-1, *(1,) * (weight.ndim - 1))
-        wide = weight.detach()
-        codes = (wide >= self.high.reshape(shape)).to(wide.dtype) - (wide <= self.low.reshape(shape)).to(wide.dtype)
-        return Coded((surrogate(weight, codes),), (one,))
-
-    def codec(self) -> Codec:
-        """One plane; raises GraphError for a teacher."""
-        if not self.is_student:
-            raise GraphError("weights: must be a student's, got the real ones of its teacher; call TNN.deploy first")
-        return ternary()
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        for name in ("low", "high"):
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-class StochasticFire(nn.Module):
-    """-1, 0 or +1 by chance: ``floor(clip(x, -1, 1) + U[0, 1))`` in training, ``R(clip(x, -1, 1))`` else, halves away.
-
-    The gradient passes everywhere. Source: Alemdar et al., IJCNN 2017, and the authors' tnn-train.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a code for each number of *x*."""
-        if not self.training:
-            return surrogate(x, steps_of(x.detach(), above(-0.5), 0.5))
-        clipped = x.detach().clamp(-1, 1)
-        return surrogate(x, torch.floor(clipped + torch.rand_like(clipped)).clamp(max=1))
-
-    def imc_quantizer(self) -> Threshold:
-        """Return the thresholds at -+1/2, which fire themselves."""
-        return threshold_step([above(-0.5), 0.5], [-1, 0, 1], TERNARY)
-
-
-class TernaryNeurons(nn.Module):
-    """What follows the sums of a layer: batch norm and `StochasticFire` of a teacher, two whole numbers of a student.
-
-    A student's neuron gives +1 where its sum is above ``high``, -1 where it is below ``low``, else 0, and the opposite
-    where it is inverted. Source: Alemdar et al., IJCNN 2017.
-    """
-
-    low: Tensor
-    high: Tensor
-    is_inverted: Tensor
-    is_student: Tensor
-
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.norm, self.fire = nn.BatchNorm2d(n), StochasticFire()
-        self.register_buffer("low", torch.zeros(n, dtype=torch.int64))
-        self.register_buffer("high", torch.zeros(n, dtype=torch.int64))
-        self.register_buffer("is_inverted", torch.zeros(n, dtype=torch.bool))
-        self.register_buffer("is_student", torch.zeros((), dtype=torch.bool))
-
-    def teach(self, neurons: list[Neuron]) -> None:
-        """Take the thresholds of *neurons*."""
-        for name in ("low", "high", "is_inverted"):
-            buffer = cast(Tensor, getattr(self, name))
-            buffer.copy_(torch.tensor([getattr(neuron, name) for neuron in neurons], dtype=buffer.dtype))
-        self.is_student.fill_(True)
-
-    def chances(self, sums: Tensor) -> Tensor:
-        """Return (... 3) how likely the teacher gives -1, 0 and +1 for *sums* (b c h w), in evaluation mode."""
-        x = self.norm(sums).clamp(-1, 1)
-        plus, minus = x.clamp(min=0), (-x).clamp(min=0)
-        return torch.stack([minus, 1 - plus - minus, plus], dim=-1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return codes of the sums *x* (b c h w)."""
-        if not bool(self.is_student):
-            return cast(Tensor, self.fire(self.norm(x)))
-        low, high = self.low[:, None, None], self.high[:, None, None]
-        codes = (x > high).to(x.dtype) - (x < low).to(x.dtype)
-        return torch.where(self.is_inverted[:, None, None], -codes, codes)
-
-    def imc_quantizer(self) -> Threshold:
-        """Return a student's thresholds; raises GraphError for a teacher."""
-        if not bool(self.is_student):
-            raise GraphError("neurons: must be a student's, got those of its teacher; call TNN.deploy first")
-        low, high = self.low.numpy().astype(np.float64), self.high.numpy().astype(np.float64)
-        is_inverted = self.is_inverted.numpy()
-        rising, falling = np.stack([low, high + 1], axis=1), np.stack([-high, 1 - low], axis=1)
-        return Threshold(
-            np.where(is_inverted[:, None], falling, rising),
-            np.array([-1, 0, 1]),
-            TERNARY,
-            np.where(is_inverted, -1, 1).astype(np.int8),
-        )
-
-
-class TernaryBlock(nn.Module):
-    """A layer of a ternary network: inputs fire, are multiplied, pooled, and neurons fire; ternary codes come out."""
-
-    def __init__(self, fire: nn.Module, conv: nn.Module, pool: int, n_out: int) -> None:
-        super().__init__()
-        self.fire, self.conv = fire, conv
-        self.pool = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
-        self.neurons = TernaryNeurons(n_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the codes of the neurons for real numbers or codes *x* (b c h w)."""
-        return cast(Tensor, self.neurons(self.pool(self.conv(self.fire(x)))))
-
-    def windows(self, x: Tensor) -> Tensor:
-        """Return (b h w q k): for each output the inputs of the q sums of its pool."""
-        conv, codes = cast(QuantizedConv2d, self.conv), self.fire(x)
-        (kh, kw), (ph, pw), (sh, sw) = conv.kernel_size, cast(tuple[int, int], conv.padding), conv.stride
-        padded = nn.functional.pad(codes, (pw, pw, ph, ph))
-        patches = padded.unfold(2, kh, sh).unfold(3, kw, sw)  # b c h w kh kw
-        patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3)  # b h w k
-        size = self.pool.kernel_size if isinstance(self.pool, nn.MaxPool2d) else 1
-        pooled = patches.unfold(1, size, size).unfold(2, size, size)  # b h w k p p
-        return pooled.flatten(4).transpose(3, 4)
-
-    def learn(self, x: Tensor, n_samples: int, *, is_exhaustive: bool) -> list[Neuron]:
-        """Turn the teacher into the student that agrees most with it on the inputs *x*; return the neurons.
-
-        Up to *n_samples* outputs are looked at, spread evenly over images and positions.
-        """
-        conv = cast(QuantizedConv2d, self.conv)
-        quantizer = cast(StudentWeights, conv.weight_quantizer)
-        with torch.no_grad():
-            inputs = self.windows(x)
-            chances = self.neurons.chances(self.pool(conv(self.fire(x)))).permute(0, 2, 3, 1, 4)  # b h w c 3
-            inputs, chances = inputs.flatten(0, 2), chances.flatten(0, 2)
-            picks = torch.linspace(0, len(inputs) - 1, min(n_samples, len(inputs))).round().long()
-            codes, wanted = inputs[picks].to(torch.int8).numpy(), chances[picks].double().numpy()
-            weights = conv.weight.detach().flatten(1)
-            neurons = [
-                agreeing_neuron(row.double().numpy(), codes, wanted[:, c], is_exhaustive=is_exhaustive)
-                for c, row in enumerate(weights)
-            ]
-            quantizer.teach(*limits_of(weights, neurons))
-            self.neurons.teach(neurons)
-        return neurons
-
-
-def limits_of(weights: Tensor, neurons: list[Neuron]) -> tuple[Tensor, Tensor]:
-    """Return (c) up to which weight the codes are -1, and (c) from which on they are +1, for *weights* (c k)."""
-    ordered = weights.sort(dim=1).values
-    infinite = torch.tensor(math.inf, dtype=weights.dtype)
-    low = [
-        row[neuron.n_minus - 1] if neuron.n_minus else -infinite for row, neuron in zip(ordered, neurons, strict=True)
-    ]
-    high = [row[-neuron.n_plus] if neuron.n_plus else infinite for row, neuron in zip(ordered, neurons, strict=True)]
-    return torch.stack(low), torch.stack(high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TNN(Method):
-    """Ternary Neural Networks: a teacher that fires at random, and a student of whole numbers that agrees with it.
-
-    What is trained is the teacher: real weights clipped to [-1, 1], batch norm, stochastic firing. `deploy` makes the
-    student, layer by layer from the input, each with the outputs of the student's earlier layers as inputs: for each
-    neuron the thresholds of its weights, those of its sum, and whether it is inverted, so that its code is most likely
-    that of the teacher. Blocks fire at their end, too, so that whole numbers alone pass between them; what reads the
-    last one gets codes.
-
-    The search tries all thresholds of the sum; those of the weights by thirds and then around the best, as the authors'
-    code does, or all of them with *search=exhaustive*. *n_samples* outputs of a layer are looked at. A convolution that
-    is used without a block becomes ternary by rounding. Source: see the record; T6.
-    """
-
-    record: ClassVar[MethodRecord] = MethodRecord(
-        id="T6",
-        name="tnn",
-        title="Ternary Neural Networks for Resource-Efficient AI Applications",
-        paper="Alemdar, Leroy, Prost-Boucle, Petrot, IJCNN 2017, arXiv:1609.00222",
-        weights="{-1, 0, +1}",
-        activations="{-1, 0, +1}",
-        granularity="- / -",
-        formula="y = +1 if sum > hi_j, -1 if sum < lo_j, else 0, perhaps inverted; w by thresholds per neuron",
-        planes="1 x 1",
-        n_planes=(1, 1),
-        sign_zero=0,
-        rounding="half-away",
-        basis="published",
-    )
-    search: str = "log"
-    n_samples: int = 1024
-
-    def __post_init__(self) -> None:
-        if self.search not in ("log", "exhaustive"):
-            raise ConfigError(f"tnn: search must be log or exhaustive, got {self.search!r}")
-        if self.n_samples < 1:
-            raise ConfigError(f"tnn: n_samples must be at least 1, got {self.n_samples}")
-
-    def weights(self) -> WeightQuantizer:
-        """A teacher's, until `deploy`."""
-        return StudentWeights()
-
-    def activation(self, n_channels: int) -> nn.Module:
-        """Fire at random in training."""
-        return StochasticFire()
-
-    def block(
-        self, n_in: int, n_out: int, kernel: int = 3, *, stride: int = 1, padding: int = 1, pool: int = 1
-    ) -> nn.Module:
-        """Return a layer whose outputs are codes."""
-        conv = self.conv(n_in, n_out, kernel, stride=stride, padding=padding)
-        return TernaryBlock(self.activation(n_in), conv, pool, n_out)
-
-    def after_step(self, network: nn.Module) -> None:
-        """Clip the teacher's weights to [-1, 1]."""
-        clip_latent_weights(network, StudentWeights)
-
-    def deploy(self, network: nn.Module, images: Tensor) -> None:
-        """Turn the teacher into the student, with *images* as samples."""
-        was_training = [module for module in network.modules() if module.training]
-        network.eval()
-        blocks = [module for module in network.modules() if isinstance(module, TernaryBlock)]
-        for block in blocks:
-            inputs = _inputs_of(block, network, images)
-            if bool(((inputs == 0) | (inputs.abs() == 1)).all()):
-                block.fire = nn.Identity()  # a block before fires already
-            block.learn(inputs, self.n_samples, is_exhaustive=self.search == "exhaustive")
-        for layer in weight_layers(network, StudentWeights):
-            quantizer = cast(StudentWeights, layer.weight_quantizer)
-            if not quantizer.is_student:
-                half = layer.weight.new_full(layer.weight.shape[:1], 0.5)
-                quantizer.teach(-half, half)
-        for module in was_training:
-            module.training = True
-
-
-def _inputs_of(block: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
-    """Return what *block* gets when *network* gets *images*."""
-    found: list[Tensor] = []
-    handle = block.register_forward_pre_hook(lambda module, args: found.append(args[0].detach()))
-    with torch.no_grad():
-        network(images)
-    handle.remove()
-    return found[0]
 
 
 METHODS: tuple[type[Method], ...] = (Eedn, TWN, ABTQ, TRQ, FATNN, RTN, GXNOR, TBN, TNN)
