@@ -77,18 +77,19 @@ def agreeing_neuron(weights: Array, inputs: Array, chances: Array, *, is_exhaust
     order = np.argsort(-weights, kind="stable")
     plus = order[weights[order] > 0]
     minus = order[::-1][weights[order[::-1]] < 0]
+    ends = _ends(weights[plus]), _ends(weights[minus])
     whole = inputs.astype(np.int32)
-    above = _running_sums(whole, plus)  # s q (n_plus + 1)
-    below = _running_sums(whole, minus)
+    above = _running_sums(whole, plus)[:, :, ends[0]]  # s q choices
+    below = _running_sums(whole, minus)[:, :, ends[1]]
     most = weights.size + 1
 
     @cache
-    def best(n_plus: int, n_minus: int) -> Neuron:
-        sums = (above[:, :, n_plus] - below[:, :, n_minus]).max(axis=1)
+    def best(i: int, j: int) -> Neuron:
+        sums = (above[:, :, i] - below[:, :, j]).max(axis=1)
         low, high, is_inverted, score = _best_limits(sums, chances, most)
-        return Neuron(n_plus, n_minus, low, high, is_inverted, score / len(sums))
+        return Neuron(int(ends[0][i]), int(ends[1][j]), low, high, is_inverted, score / len(sums))
 
-    limits = (len(plus), len(minus))
+    limits = (len(ends[0]) - 1, len(ends[1]) - 1)
     if is_exhaustive:
         centre, reach = (0, 0), (limits[0], limits[1])
     else:
@@ -97,6 +98,12 @@ def agreeing_neuron(weights: Array, inputs: Array, chances: Array, *, is_exhaust
         reach = tuple(int(2 * math.log(n + 1)) // 2 + 1 for n in limits)  # type: ignore[assignment]
     tried = [range(max(0, c - r), min(n, c + r) + 1) for c, r, n in zip(centre, reach, limits, strict=True)]
     return max((best(i, j) for i in tried[0] for j in tried[1]), key=lambda neuron: neuron.agreement)
+
+
+def _ends(ordered: Array) -> Array:
+    """Return after how many of the *ordered* weights a threshold can lie: none, or all that are alike."""
+    changes = np.flatnonzero(np.diff(ordered)) + 1
+    return np.unique(np.concatenate([[0], changes, [len(ordered)]])).astype(int)
 
 
 def _running_sums(inputs: Array, order: Array) -> Array:

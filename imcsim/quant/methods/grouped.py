@@ -81,7 +81,7 @@ class FGQ(Method):
     """Fine-Grained Quantization: ternary weights with a scale for each few input channels, 8- or 4-bit activations.
 
     It is meant for trained float weights; training on from there, as the paper does for groups of 64, passes gradients
-    straight through. Source: see the record; T7.
+    straight through. A chip with imperfections of its devices refuses groups of inputs. Source: see the record; T7.
     """
 
     record: ClassVar[MethodRecord] = MethodRecord(

@@ -27,6 +27,9 @@ from imcsim.quant.ternary import TernaryWeights, ternarize
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, binary, ternary
 
+TINY = 1e-16
+"""Added to variances of weights, so that weights that are all alike have gradients."""
+
 # --- A4 -------------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +93,8 @@ class Eedn(Method):
     """Eedn: ternary weights with hysteresis, neurons that fire or not, groups that fit a crossbar.
 
     With *most_inputs* (128 for TrueNorth, whose 256 rows take each input twice) convolutions are split into the
-    fewest groups of channels whose filters have no more inputs. Source: see the record; A4.
+    fewest groups of channels whose filters have no more inputs. How the hidden weights begin is ours: those that are
+    there, stretched over [-1, 1]. Source: see the record; A4.
     """
 
     record: ClassVar[MethodRecord] = MethodRecord(
@@ -144,6 +148,13 @@ class Eedn(Method):
             bias=False,
             weight_quantizer=self.weights(),
         )
+
+    def initialise(self, network: nn.Module, images: Tensor) -> None:
+        """Stretch the hidden weights of each layer so that the thresholds lie at 0.7 of their mean magnitude."""
+        with torch.no_grad():
+            for layer in weight_layers(network, EednWeights):
+                size = layer.weight.abs().mean().clamp(min=TINY)
+                layer.weight.mul_(0.5 / (0.7 * size)).clamp_(-1, 1)
 
     def after_step(self, network: nn.Module) -> None:
         """Clip the hidden weights to [-1, 1]."""
@@ -481,7 +492,7 @@ class FatnnWeights(LearnedScales):
             return weight
         axes = tuple(range(1, weight.ndim))
         centred = weight - weight.mean(dim=axes, keepdim=True)
-        return centred / (centred.square().mean(dim=axes, keepdim=True).sqrt() + 1e-8)
+        return centred / (centred.square().mean(dim=axes, keepdim=True) + TINY).sqrt()
 
     def start(self, weight: Tensor) -> Tensor:
         """Slopes that put both thresholds at 0.7 of the mean magnitude."""
@@ -617,7 +628,7 @@ class ReparameterizedWeights(WeightQuantizer):
     def forward(self, weight: Tensor) -> Coded:
         """Return codes in {-1, 0, +1}, the scale gamma and the offset beta."""
         centred = weight - weight.mean()
-        seen = centred / (centred.square().mean().sqrt() + 1e-8)
+        seen = centred / (centred.square().mean() + TINY).sqrt()
         codes = HALVES.codes(seen)
         if not bool(self.is_ready):
             with torch.no_grad():

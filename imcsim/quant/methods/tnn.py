@@ -178,6 +178,9 @@ class TernaryBlock(nn.Module):
         conv = cast(QuantizedConv2d, self.conv)
         quantizer = cast(StudentWeights, conv.weight_quantizer)
         with torch.no_grad():
+            n_positions = self.pool(conv(self.fire(x[:1])))[0, 0].numel()
+            n_images = max(64, -(-n_samples // n_positions))
+            x = x[torch.linspace(0, len(x) - 1, min(n_images, len(x))).round().long()]
             inputs = self.windows(x)
             chances = self.neurons.chances(self.pool(conv(self.fire(x)))).permute(0, 2, 3, 1, 4)  # b h w c 3
             inputs, chances = inputs.flatten(0, 2), chances.flatten(0, 2)
