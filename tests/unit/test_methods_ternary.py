@@ -383,6 +383,11 @@ def test_fatnn_rounds_two_clipped_slopes(row, first, second, is_half):
     assert set(ours) <= ({0, 1, 2} if is_half else {-1, 0, 1})
 
 
+def test_fatnn_rounds_halves_to_even():
+    assert FatnnActivation()(tensor(-0.5, 0.5)).tolist() == [0, 0]
+    assert FatnnActivation(half_range=True)(tensor(0.5, 1.5)).tolist() == [0, 1]
+
+
 def test_the_half_range_goes_to_tiles_as_ternary_codes_counted_from_minus_one():
     step = FatnnActivation(half_range=True).imc_quantizer()
     assert (step.format.kind, step.format.zero, step.format.zero_code) == ("ternary", -1.0, -1)
