@@ -47,7 +47,7 @@ class GradientLayer(nn.Module):
 
 
 def to_grid(values: Tensor, limit: Tensor, bits: int = 8) -> Tensor:
-    """Return ``R(top clip(v, -limit, limit) / limit) limit / top``, top = ``2^(bits-1) - 1``; 0 where the limit is 0."""
+    """Return ``R(q clip(v, -limit, limit) / limit) limit / q``, ``q = 2^(bits-1) - 1``; 0 where the limit is 0."""
     top = (1 << (bits - 1)) - 1
     step = limit / top
     codes = torch.round(values / torch.where(step > 0, step, torch.ones_like(step))).clamp(-top, top)

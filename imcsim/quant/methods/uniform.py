@@ -7,7 +7,7 @@ of k bits, which include the ReLU; a batch norm goes before them, but in FQ-Conv
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -17,7 +17,6 @@ from imcsim.errors import ConfigError
 from imcsim.quant.gradients import GradientLayer, GradientModule
 from imcsim.quant.grids import (
     FixedGrid,
-    Grid,
     GridKind,
     LearnedGrid,
     LearnedWeights,
@@ -52,9 +51,7 @@ class EvenGrids(Method):
         """Raise ConfigError unless the option *key* is a whole number from *least* to *most*."""
         value = getattr(self, key)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ConfigError(
-                f"{self.record.name}: {key} must be a whole number from {least} to {most}, got {value!r}"
-            )
+            raise ConfigError(f"{self.record.name}: {key} must be a whole number from {least} to {most}, got {value!r}")
 
     def quantizer(self, n_scales: int | None) -> WeightQuantizer:
         """Return a quantizer of weights with one scale, or one for each of *n_scales* output channels."""
@@ -166,7 +163,6 @@ class DoReFa(EvenGrids):
         "q_k(r) = R((2^k - 1) r) / (2^k - 1)",
         planes="k x k",
         n_planes=(2, 2),
-        sign_zero=1,
         act_scale="layer",
         basis="published",
     )
@@ -187,15 +183,17 @@ class DoReFa(EvenGrids):
 
     def conv_layer(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
         """Quantize the inputs, and the gradient of the outputs where that is asked for."""
-        layer = super().conv_layer(n_in, n_out, kernel, stride=stride, padding=padding)
-        return self._with_gradient(layer)
+        conv = self.conv(n_in, n_out, kernel, stride=stride, padding=padding)
+        return self._layer(self.activation(n_in), conv)
 
     def linear_layer(self, n_in: int, n_out: int) -> nn.Module:
         """Quantize the inputs, and the gradient of the outputs where that is asked for."""
-        return self._with_gradient(super().linear_layer(n_in, n_out))
+        return self._layer(self.activation(n_in), self.linear(n_in, n_out))
 
-    def _with_gradient(self, layer: nn.Module) -> nn.Module:
-        return layer if self.bits_g == 32 else GradientLayer(*cast(Any, layer), DoReFaGradient(self.bits_g))
+    def _layer(self, activation: nn.Module, product: nn.Module) -> nn.Module:
+        if self.bits_g == 32:
+            return nn.Sequential(activation, product)
+        return GradientLayer(activation, product, DoReFaGradient(self.bits_g))
 
 
 # --- M3 AQD ---------------------------------------------------------------------------------------------------------
@@ -241,7 +239,6 @@ class ClipGrid(LearnedGrid):
     def __init__(self, bits: int) -> None:
         top = (1 << bits) - 1
         super().__init__("unsigned", bits, 2 * STANDARD_MEAN * math.sqrt(top))
-        self.n_features = 1
 
     def first(self, x: Tensor) -> Tensor:
         """``2 E|x| sqrt(2^k - 1)``, LSQ's start."""
@@ -345,21 +342,21 @@ class AQD(EvenGrids):
             for part in network.modules():
                 if isinstance(part, QuantizedWeights) and isinstance(part.weight_quantizer, AQDWeights):
                     quantizer = part.weight_quantizer
-                    clip = quantizer.sized(part.weight).reshape(quantizer.size.shape)
-                    quantizer.size.copy_(self._dyadic_clip(clip, quantizer.top))
+                    step = quantizer(part.weight).scales[0].reshape(quantizer.size.shape)
+                    quantizer.size.copy_(self._dyadic_steps(step) * quantizer.top)
                     quantizer.is_ready.fill_(True)
                 elif isinstance(part, ClipGrid):
-                    part.size.copy_(self._dyadic_clip(part.size, part.high))
+                    part.size.copy_(self._dyadic_steps(part.step()) * part.high)
         fold_norms(network, lambda s: dyadic(s, self.dyadic_bits), lambda s: dyadic(s, self.dyadic_bits))
 
-    def _dyadic_clip(self, clip: Tensor, top: int) -> Tensor:
-        steps = dyadic(clip.double() / top, self.dyadic_bits)
-        if not bool((steps > 0).all()):
+    def _dyadic_steps(self, steps: Tensor) -> Tensor:
+        made = dyadic(steps, self.dyadic_bits)
+        if not bool((made > 0).all()):
             raise ConfigError(
                 f"{self.record.name}: dyadic_bits must leave every scale above 0, got {self.dyadic_bits} for a scale "
-                f"of {float((clip / top).min()):.3g}; take more bits"
+                f"of {float(steps.min()):.3g}; take more bits"
             )
-        return steps * top
+        return made
 
 
 def dyadic(values: Tensor, bits: int) -> Tensor:
@@ -378,7 +375,7 @@ def fold_norms(network: nn.Module, scale: Callable[[Tensor], Tensor], offset: Ca
     """
     with torch.no_grad():
         for norm in network.modules():
-            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.running_var is not None:
+            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.running_var is not None and norm.affine:
                 a = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
                 b = norm.bias.double() - a * cast(Tensor, norm.running_mean).double()
                 norm.weight.copy_(scale(a))
@@ -660,9 +657,7 @@ class LLSQWeights(LearnedWeights):
     With *pow2* the scale is ``2^ceil(log2 a)``. a starts as in LSQ.
     """
 
-    def __init__(
-        self, bits: int, *, serial: str = "bit", pow2: bool = False, n_scales: int | None = None
-    ) -> None:
+    def __init__(self, bits: int, *, serial: str = "bit", pow2: bool = False, n_scales: int | None = None) -> None:
         super().__init__(n_scales)
         self.bits, self.serial, self.pow2 = bits, serial, pow2
         self.low, self.high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
