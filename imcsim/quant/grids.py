@@ -89,8 +89,7 @@ class Grid(nn.Module):
 
     def imc_quantizer(self) -> Threshold | Quantize:
         """Return the grid as thresholds for up to 4 bits, else as a division by the step."""
-        with torch.no_grad():
-            scale = float(self.step())
+        scale = float(self.step().detach())
         form = Format(self.kind, self.bits, scale)
         if self.bits > MOST_BITS_OF_THRESHOLDS:
             return Quantize(form)
