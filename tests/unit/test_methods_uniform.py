@@ -488,6 +488,35 @@ def test_llsq_compares_errors_channel_by_channel():
     assert LLSQ(per_channel=True).linear(4, 2).weight_quantizer.size.shape == (2,)
 
 
+def test_llsq_scales_move_by_the_learning_rate_times_their_gradient_and_weights_by_adam():
+    layer = LLSQ(bits_w=3).linear(4, 1).double()
+    sized(layer.weight_quantizer, 4.0)
+    with torch.no_grad():
+        layer.weight.copy_(t(-4.0, -3.0, 2.0, 3.0))
+    optimizer = LLSQ(bits_w=3).optimizer(layer, 0.01)
+    layer(torch.ones(1, 4, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    assert size_of(layer.weight_quantizer) == pytest.approx(4 - 0.01 * 16)
+    assert torch.allclose(layer.weight.detach(), t(-4.01, -3.01, 1.99, 2.99), atol=1e-6)
+
+
+def test_llsq_learns_classes_that_differ_by_a_stripe():
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    images = 0.2 * draw(60, 2, 8, 8).abs()
+    images[torch.arange(60), :, 2 * labels + 1] += 0.5
+    method = LLSQ()
+    net = network_of(method).train()
+    optimizer = method.optimizer(net, 0.02)
+    for _ in range(30):
+        loss = method.loss(net, images, net(images), labels, None)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        method.after_step(net)
+    assert float(loss.detach()) < 0.5
+
+
 def test_llsq_activations_pass_gradients_inside_the_range():
     grid = sized(LLSQGrid(2), 1.0).train()
     x = t(-1.0, 0.6, 2.0, 9.0, grad=True)
@@ -497,7 +526,7 @@ def test_llsq_activations_pass_gradients_inside_the_range():
 
 
 def test_llsq_rounds_scales_up_to_powers_of_two_where_asked():
-    assert float(sized(LLSQWeights(3, pow2=True), 0.3)(DRAWN).scales[0]) == 0.5
+    assert sized(LLSQWeights(3, pow2=True), 0.3)(DRAWN).scales[0].item() == 0.5
     assert sized(LLSQGrid(3, pow2=True), 0.3).imc_quantizer().format.scale == 0.5
 
 

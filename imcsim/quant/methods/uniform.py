@@ -712,12 +712,41 @@ class LLSQGrid(LearnedGrid):
         return codes.to(x.dtype) * scale.to(x.dtype)
 
 
+class PlainScalesAdam(torch.optim.Adam):
+    """Adam that moves LLSQ's scales by plain gradient descent.
+
+    A simulated gradient says how far to go, alpha^2; Adam would divide that by itself and throw small scales about.
+    """
+
+    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        self.scales = [part.size for part in network.modules() if isinstance(part, LLSQWeights | LLSQGrid)]
+        taken = {id(scale) for scale in self.scales}
+        others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+        groups: list[dict[str, Any]] = [{"params": self.scales}, {"params": others}]
+        super().__init__([group for group in groups if group["params"]], lr=learning_rate)
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Move the scales by ``-learning rate * gradient``, the rest by Adam."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for scale in self.scales:
+                if scale.grad is not None:
+                    scale.sub_(scale.grad * self.param_groups[0]["lr"])
+                    scale.grad = None  # so that Adam leaves it
+        super().step()
+        return loss
+
+
 @dataclass(frozen=True, kw_only=True)
 class LLSQ(EvenGrids):
     """Linear Symmetric Quantization: scales that step towards the least error among half, itself and double.
 
     ``per_channel=true`` is the authors' "kernel_wise". ``pow2=true`` rounds scales up to powers of two, so that the
-    digital side shifts. The batch norm stays behind the product: the authors fold it for their hardware.
+    digital side shifts. The batch norm stays behind the product: the authors fold it for their hardware. Scales move by
+    plain gradient descent, as all does in the authors' training; the rest by Adam.
     """
 
     record: ClassVar[MethodRecord] = MethodRecord(
@@ -747,6 +776,10 @@ class LLSQ(EvenGrids):
     def activation(self, n_channels: int) -> nn.Module:
         """Unsigned codes; the scale moves by comparing errors."""
         return LLSQGrid(self.bits_a, pow2=self.pow2)
+
+    def optimizer(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        """Adam, but for the scales."""
+        return PlainScalesAdam(network, learning_rate)
 
 
 # --- M7 QIL ---------------------------------------------------------------------------------------------------------
