@@ -168,6 +168,19 @@ def test_the_entropy_range_is_that_of_the_search_bin_by_bin():
     assert entropy_range(counts, edges[1]) == pytest.approx(entropy_by_hand(counts, edges[1]))
 
 
+def test_exact_zeros_do_not_move_the_entropy_range():
+    sizes = np.abs(np.random.default_rng(3).laplace(0, 1, 4000))
+    counts, edges = np.histogram(sizes, bins=160, range=(0, sizes.max()))
+    with_zeros = counts.copy()
+    with_zeros[0] += 100_000
+    assert entropy_range(with_zeros, edges[1]) == entropy_range(counts, edges[1])
+
+
+def test_of_ranges_that_are_equally_good_entropy_takes_the_widest():
+    counts = np.array([1] * 128 + [0] * 128)  # even counts stay as they are in every range
+    assert entropy_range(counts, 0.5) == 128.0
+
+
 def test_entropy_clips_a_long_tail_and_max_does_not():
     histogram = Histogram()
     histogram.add(torch.cat([draw(50000), t(60.0)]))

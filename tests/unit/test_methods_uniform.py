@@ -289,6 +289,14 @@ def test_aqd_activations_reach_the_clip():
     same(sized(ClipGrid(2), 1.5)(t(-1.0, 0.2, 0.3, 1.0, 9.0).reshape(1, 5)).flatten(), 0, 0, 0.5, 1.0, 1.5)
 
 
+def test_aqd_gradient_of_the_clip_of_activations_minds_the_features_of_one_sample():
+    grid = sized(ClipGrid(2), 1.5).train()
+    x = t(0.3, 9.0, -1.0, 0.1).reshape(2, 2)
+    (grid(x) * t(1.0, 10.0, 100.0, 1000.0).reshape(2, 2)).sum().backward()
+    inside = (1 - 0.3 / 0.5) / 3 + 1000 * (0 - 0.1 / 0.5) / 3
+    assert float(grid.size.grad) == pytest.approx((inside + 10) / math.sqrt(2 * 3))
+
+
 def test_a_shared_layer_has_its_own_epilogue_on_each_level():
     class Head(nn.Module):
         def __init__(self):
