@@ -594,8 +594,8 @@ def test_qil_interval_begins_at_zero():
     grid = QILGrid(2).double().train()
     grid(t(1.0, -3.0))
     top = 2 * 2 * math.sqrt(3)
-    assert float(grid.interval.centre) == pytest.approx(top / 2)
-    assert float(grid.interval.half_width) == pytest.approx(top / 2)
+    assert grid.interval.centre.item() == pytest.approx(top / 2)
+    assert grid.interval.half_width.item() == pytest.approx(top / 2)
 
 
 def test_qil_holds_half_widths_above_zero():
