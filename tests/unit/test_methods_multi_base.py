@@ -55,7 +55,7 @@ def with_parameters(module, **values):
     module = module.double().eval()
     with torch.no_grad():
         for name, value in values.items():
-            getattr(module, name).copy_(torch.as_tensor(value))
+            getattr(module, name).copy_(torch.as_tensor(value, dtype=torch.float64))
     return module
 
 
@@ -141,7 +141,7 @@ def test_bases_per_channel_are_those_of_each_channel_alone():
 
 
 def test_bases_that_are_alike_share_what_one_would_count_for():
-    coded = LeastSquaresBases(2)(d(-1, -1, 1, 1)[None])
+    coded = LeastSquaresBases(2)(d(1, 1, 1, 1)[None])
     assert [float(s) for s in coded.scales] == pytest.approx([0.5, 0.5])
 
 
@@ -172,8 +172,7 @@ def test_the_step_of_shifted_signs_does_what_the_formula_does(parameters, number
     shift, beta = [[value / 4 for value in values] for values in zip(*parameters, strict=True)]
     x = d(*numbers) / 8
     expected = [
-        sum(b * (2 * (min(max(n / 8 + v, 0), 1) >= 0.5) - 1) for v, b in zip(shift, beta, strict=True))
-        for n in numbers
+        sum(b * (2 * (min(max(n / 8 + v, 0), 1) >= 0.5) - 1) for v, b in zip(shift, beta, strict=True)) for n in numbers
     ]
     module = with_parameters(ShiftedSigns(len(shift)), shift=shift, beta=beta)
     assert module(x).tolist() == of_step(module, x).tolist() == expected

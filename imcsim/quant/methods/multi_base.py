@@ -1,12 +1,13 @@
 """Sums of several bases: ReBNet, ABC-Net, LS-BQNN, LQ-Nets, HWGQ.
 
-Formulas: quantizers.md section A.2 (A8, A9, A13, M9, M11). Weights of several bases are as many planes, each with a real
-scale; an activation of several bases is as many passes. What a number becomes is the count of the thresholds that it
-reaches, in the torch module as on the chip.
+Formulas: quantizers.md section A.2 (A8, A9, A13, M9, M11). Weights of several bases are as many planes, each with a
+real scale; an activation of several bases is as many passes. What a number becomes is the count of the thresholds that
+it reaches, in the torch module as on the chip.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -679,9 +680,7 @@ class LQNets(Method):
 
     def linear(self, n_in: int, n_out: int) -> nn.Module:
         """A linear layer whose basis starts at the size that its shape says."""
-        return QuantizedLinear(
-            n_in, n_out, bias=False, weight_quantizer=LearnedBasisWeights(self.bits_w, n_out, n_out)
-        )
+        return QuantizedLinear(n_in, n_out, bias=False, weight_quantizer=LearnedBasisWeights(self.bits_w, n_out, n_out))
 
 
 # --- HWGQ -----------------------------------------------------------------------------------------------------------
@@ -728,7 +727,7 @@ class HalfWaveActivation(nn.Module):
     def imc_quantizer(self) -> Threshold:
         """Return a threshold just above 0 and the middles between the centres."""
         positive = self.levels[1:]
-        middles = [(a + b) / 2 for a, b in zip(positive, positive[1:], strict=False)]
+        middles = [(a + b) / 2 for a, b in pairwise(positive)]
         codes = np.arange(len(self.levels))
         if self.uniform:
             return threshold_step([above(0.0), *middles], codes.tolist(), unsigned(2, UNIFORM_STEP))
