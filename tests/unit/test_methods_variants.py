@@ -20,8 +20,11 @@ from imcsim.quant.methods.variants import (
     BestTernaryWeights,
     ClippedWeights,
     PowerOfTwoWeights,
+    SoftActivation,
+    SoftWeights,
     SwishSignActivation,
     SwishSignWeights,
+    soft_steps,
     swish_slope,
 )
 
@@ -211,6 +214,61 @@ def test_the_penalty_of_bnn_plus_is_how_far_weights_are_from_their_scale():
     assert (method.loss(net, images, outputs, labels, None) - plain).item() == pytest.approx(0.5 * far)
 
 
+# --- DSQ
+
+
+def test_soft_weights_are_odd_multiples_of_a_share_of_the_limit():
+    quantizer = SoftWeights(2).double()
+    with torch.no_grad():
+        quantizer.limit.fill_(1.5)
+    coded = quantizer(d(-9, -1.1, -0.9, -0.1, 0, 0.9, 1.1))
+    assert coded.numbers().tolist() == [-1.5, -1.5, -0.5, -0.5, 0.5, 0.5, 1.5]
+
+
+def test_soft_activations_are_the_next_of_an_even_grid():
+    activation = SoftActivation(2).double()
+    with torch.no_grad():
+        activation.limit.fill_(3.0)
+    assert activation(d(-1, 0.4, 0.5, 1.4, 2.6, 9)).tolist() == [0, 0, 1, 1, 3, 3]
+    assert activation.imc_quantizer().thresholds.tolist() == [[0.5, 1.5, 2.5]]
+
+
+def test_the_soft_staircase_meets_its_levels_and_has_the_slope_of_a_tanh():
+    low, high, alpha = d(-1)[0], d(2)[0], d(0.25)[0]
+    assert soft_steps(d(-2, -1, 0, 1, 2, 3), low, high, alpha, 3).tolist() == pytest.approx([-1, -1, 0, 1, 2, 2])
+    x = d(-0.7, 0.5, 1.9)
+    k = np.log(2 / 0.25 - 1)
+    middles = np.array([-0.5, 0.5, 1.5])
+    expected = 0.5 * k / (1 - 0.25) * (1 - np.tanh(k * (x.numpy() - middles)) ** 2)
+    assert gradient(lambda x: soft_steps(x, low, high, alpha, 3), x).tolist() == pytest.approx(expected.tolist())
+
+
+def test_the_gradients_of_dsq_are_those_of_its_soft_staircase():
+    values = [value.requires_grad_() for value in (d(-0.7, 0.5, 0.9, 2.5), d(0.1)[0], d(1.9)[0], d(0.3)[0])]
+    assert torch.autograd.gradcheck(lambda *given: soft_steps(*given, 3), values)
+    activation = SoftActivation(2).double()
+    x = d(-0.2, 0.3, 1.1, 2.5)
+    soft = gradient(lambda x: soft_steps(x, d(0)[0], d(2)[0], activation.alpha.detach(), 3), x)
+    assert gradient(activation, x).tolist() == pytest.approx(soft.tolist())
+    quantizer = SoftWeights(2).double()
+    soft = gradient(lambda w: soft_steps(w, d(-1)[0], d(1)[0], quantizer.alpha.detach(), 3), x)
+    assert gradient(lambda w: quantizer(w).numbers(), x).tolist() == pytest.approx(soft.tolist())
+
+
+def test_the_limits_of_dsq_begin_at_the_largest_weight_and_stay_above_0():
+    method = find_method("dsq")
+    net = network_of(method)
+    method.initialise(net, example())
+    for layer in layers_of(net, SoftWeights):
+        assert layer.weight_quantizer.limit.item() == layer.weight.abs().max().item()
+        with torch.no_grad():
+            layer.weight_quantizer.limit.fill_(-1)
+            layer.weight_quantizer.alpha.fill_(2)
+    method.after_step(net)
+    assert {q.weight_quantizer.limit.item() for q in layers_of(net, SoftWeights)} == {1e-3}
+    assert {q.weight_quantizer.alpha.item() for q in layers_of(net, SoftWeights)} == {0.499}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -219,6 +277,7 @@ def test_the_penalty_of_bnn_plus_is_how_far_weights_are_from_their_scale():
         ("wrpn:bits_w=1", "bits: must be a whole number from 2 to 16, got 1"),
         ("horq:order=0", "order: must be a whole number from 1 to 8, got 0"),
         ("bnn-plus:beta=0", "beta: must be finite and above 0, got 0"),
+        ("dsq:bits_a=5", "bits: must be a whole number from 1 to 4, got 5"),
         ("bnn-plus:penalty=-1", "penalty: must be finite and above 0, got -1"),
     ],
 )

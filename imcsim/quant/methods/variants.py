@@ -1,6 +1,6 @@
 """Methods that the list only names, as far as they are thin variants of others: ids N1 and up.
 
-Formulas: quantizers.md section A.3. INQ, WRPN, HORQ, TSQ, BNN+. None of them was read again in its paper or its
+Formulas: quantizers.md section A.3. INQ, WRPN, HORQ, TSQ, BNN+, DSQ. None of them was read again in its paper or its
 authors' code, so all are marked recalled; what is not known for sure stands with each.
 """
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from imcsim.errors import ConfigError
-from imcsim.quant.activation import SignActivation, UnsignedActivation
+from imcsim.graph import Threshold, unsigned
+from imcsim.quant.activation import SignActivation, UnsignedActivation, threshold_step
 from imcsim.quant.integer import checked_bits
 from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, QuantizedWeights
 from imcsim.quant.method import Method, MethodRecord
@@ -23,10 +24,11 @@ from imcsim.quant.methods.multi_base import (
     MeanScaledSigns,
     checked_count,
     per_output,
+    reached,
 )
 from imcsim.quant.straight import signs, straight_to_weights, surrogate, window
 from imcsim.quant.weights import Coded, WeightQuantizer
-from imcsim.ternary import Codec, binary, powers_of_two, sign_magnitude, ternary
+from imcsim.ternary import Codec, binary, odd_binary, powers_of_two, sign_magnitude, ternary
 
 Q = TypeVar("Q", bound=WeightQuantizer)
 
@@ -449,4 +451,123 @@ class BNNPlus(Method):
         return total
 
 
-METHODS: tuple[type[Method], ...] = (INQ, WRPN, HORQ, TSQ, BNNPlus)
+# --- DSQ ------------------------------------------------------------------------------------------------------------
+
+LEAST_LIMIT, LEAST_ALPHA, MOST_ALPHA = 1e-3, 1e-3, 0.499
+
+
+def soft_steps(x: Tensor, low: Tensor, high: Tensor, alpha: Tensor, n_steps: int) -> Tensor:
+    """Return the soft staircase of *n_steps* steps from *low* to *high*, clipped there; gradients go to all four.
+
+    In the i-th piece, of width D and with middle m, it is ``low + D (i + (phi + 1) / 2)`` with
+    ``phi = tanh(k (x - m)) / (1 - alpha)`` and ``k = log(2 / alpha - 1) / D``: alpha is how far from a hard step it is.
+    """
+    width = (high - low) / n_steps
+    piece = ((x.detach() - low.detach()) / width.detach()).floor().clamp(0, n_steps - 1)
+    middle = low + (piece + 0.5) * width
+    phi = torch.tanh(torch.log(2 / alpha - 1) / width * (x - middle)) / (1 - alpha)
+    inner = low + width * (piece + (phi + 1) / 2)
+    return torch.where(x < low, low, torch.where(x > high, high, inner))
+
+
+class SoftWeights(WeightQuantizer):
+    """Weights of *bits* bits on an even grid from ``-limit`` to ``limit``, with the gradient of `soft_steps`.
+
+    The levels are odd multiples of ``limit / (2^bits - 1)``; limit and alpha are trained.
+    Source: Gong, Liu, Jiang, Li, Hu, Lin, Yu, Yan, "Differentiable Soft Quantization", ICCV 2019.
+    """
+
+    def __init__(self, bits: int = 2) -> None:
+        super().__init__()
+        self.bits = checked_bits(bits, least=1, most=8)
+        self.limit, self.alpha = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, weight: Tensor) -> Coded:
+        """Return odd whole numbers and what 1 counts for."""
+        n_steps = 2**self.bits - 1
+        scale = self.limit.detach() / n_steps
+        soft = soft_steps(weight, -self.limit, self.limit, self.alpha, n_steps)
+        codes = 2 * torch.floor(weight.detach() / (2 * scale) + 2 ** (self.bits - 1)).clamp(0, n_steps) - n_steps
+        return Coded((surrogate(soft / scale, codes),), (scale,))
+
+    def codec(self) -> Codec:
+        """One plane of signs a bit."""
+        return odd_binary(self.bits)
+
+
+class SoftActivation(nn.Module):
+    """Unsigned codes of *bits* bits up to ``limit``, from the middle between levels, with `soft_steps`' gradient.
+
+    limit and alpha are trained; the limit starts at 2, for numbers that a batch norm has made about standard. Source:
+    DSQ, see `SoftWeights`; the least level is 0 here, where the paper trains it, too.
+    """
+
+    def __init__(self, bits: int = 2) -> None:
+        super().__init__()
+        self.bits = checked_bits(bits, least=1, most=4)
+        self.limit, self.alpha = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the level next to each number."""
+        step = self.imc_quantizer()
+        soft = soft_steps(x, torch.zeros_like(self.limit), self.limit, self.alpha, 2**self.bits - 1)
+        return surrogate(soft, reached(x, step).to(x.dtype) * step.format.scale)
+
+    def imc_quantizer(self) -> Threshold:
+        """Return the middles between levels."""
+        n_steps = 2**self.bits - 1
+        width = self.limit.item() / n_steps
+        middles = [(k + 0.5) * width for k in range(n_steps)]
+        return threshold_step(middles, list(range(n_steps + 1)), unsigned(self.bits, width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSQ(Method):
+    """Differentiable soft quantization: even grids whose steps have the gradient of pieces of tanh in training."""
+
+    record: ClassVar[MethodRecord] = MethodRecord(
+        id="N6",
+        name="dsq",
+        title="Differentiable Soft Quantization: Bridging Full-Precision and Low-Bit Neural Networks",
+        paper="Gong, Liu, Jiang, Li, Hu, Lin, Yu, Yan, ICCV 2019",
+        weights="k-bit, odd multiples in [-u, u]",
+        activations="k-bit unsigned in [0, u]",
+        granularity="L / L",
+        formula="phi = s tanh(k (x - m_i)), s = 1 / (1 - alpha), k = log(2 / alpha - 1) / D; "
+        "Q = l + D (i + (sgn phi + 1) / 2)",
+        planes="k x k",
+        n_planes=(2, 2),
+        act_scale="layer",
+        basis="recalled",
+    )
+    bits_w: int = 2
+    bits_a: int = 2
+
+    def __post_init__(self) -> None:
+        checked_bits(self.bits_w, least=1, most=8)
+        checked_bits(self.bits_a, least=1, most=4)
+
+    def weights(self) -> WeightQuantizer:
+        """An even grid without 0."""
+        return SoftWeights(self.bits_w)
+
+    def activation(self, n_channels: int) -> nn.Module:
+        """An even grid from 0."""
+        return SoftActivation(self.bits_a)
+
+    def initialise(self, network: nn.Module, images: Tensor) -> None:
+        """Begin with the limits of weights at the largest."""
+        with torch.no_grad():
+            for weight, quantizer in _quantizers(network, SoftWeights):
+                quantizer.limit.copy_(weight.abs().max().clamp(min=LEAST_LIMIT))
+
+    def after_step(self, network: nn.Module) -> None:
+        """Keep limits above 0 and alphas where the staircase rises."""
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, SoftWeights | SoftActivation):
+                    module.limit.clamp_(min=LEAST_LIMIT)
+                    module.alpha.clamp_(LEAST_ALPHA, MOST_ALPHA)
+
+
+METHODS: tuple[type[Method], ...] = (INQ, WRPN, HORQ, TSQ, BNNPlus, DSQ)
