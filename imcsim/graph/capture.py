@@ -340,6 +340,10 @@ class _Walk:
 
     def _steps(self, node: fx.Node, path: str, source: Tensor, steps: tuple[Step, ...]) -> None:
         form = source.format
+        if isinstance(steps[0], MaxPool) and not form.ascends:
+            raise GraphError(
+                f"{path}: a max pool must read numbers that ascend with their codes, got {form}; pool before"
+            )
         if not all(step.keeps_codes for step in steps) and (form.scale != 1 or form.zero):
             steps = (Affine(np.array(form.scale), np.array(form.offset)), *steps)
         shape: Shape = source.shape

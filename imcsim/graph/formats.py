@@ -55,7 +55,7 @@ class Format:
     """For bases: what each plane counts for, times the scale."""
 
     digits: tuple[tuple[int, ...], ...] = ()
-    """For bases: the digits, in {-1, 0, 1}, of each level, from the least level."""
+    """For bases: the digits, in {-1, 0, 1}, of each level, in the order in which numbers reach the levels."""
 
     def __post_init__(self) -> None:
         if (self.kind == "bases") != bool(self.factors) or (self.kind == "bases" and self.zero):
@@ -144,6 +144,14 @@ class Format:
         return self.kind == "binary" or (self.kind == "bases" and all(all(digits) for digits in self.digits))
 
     @property
+    def ascends(self) -> bool:
+        """Whether a greater code stands for a greater number, so that the greatest of some numbers has the greatest."""
+        if self.kind != "bases":
+            return self.scale >= 0
+        levels = [self.scale * _level(self.factors, digits) for digits in self.digits]
+        return all(below <= above for below, above in pairwise(levels))
+
+    @property
     def is_affine(self) -> bool:
         """Whether ``scale * (code - zero)`` is what codes stand for; the levels of bases are any numbers."""
         return self.kind != "bases" and self.minus == 1
@@ -158,20 +166,22 @@ class Format:
 def bases(
     factors: tuple[float, ...], digits: tuple[tuple[int, ...], ...] | None = None, *, scale: float = 1.0
 ) -> Format:
-    """Levels ``scale * sum_p factors[p] * digit_p``, numbered from the least; each plane is a pass of the tiles.
+    """Levels ``scale * sum_p factors[p] * digit_p``, numbered as listed; each plane is a pass of the tiles.
 
     Args:
         factors: What each plane counts for.
-        digits: Of each level, for each plane; by default all the sums of -1 and +1, in ascending order.
+        digits: Of each level, for each plane, in the order in which numbers reach the levels; by default all the sums
+            of -1 and +1, in ascending order.
         scale: What the factors are times of.
 
-    Raises GraphError for levels that do not ascend.
+    Digits that are given need not ascend as levels: a base with a negative factor makes a level lower than the one
+    before it (ABC-Net's beta is free). Raises GraphError for levels by default that do not ascend.
     """
     if digits is None:
         digits = tuple(sorted(product((-1, 1), repeat=len(factors)), key=lambda d: _level(factors, d)))
-    levels = [scale * _level(factors, digit) for digit in digits]
-    if any(above <= below for below, above in pairwise(levels)):
-        raise GraphError(f"bases: levels must ascend, got {levels}")
+        levels = [scale * _level(factors, digit) for digit in digits]
+        if any(above <= below for below, above in pairwise(levels)):
+            raise GraphError(f"bases: levels must ascend, got {levels}; give the digits of each level")
     n_bits = max(1, (len(digits) - 1).bit_length())
     return Format("bases", n_bits, scale, factors=tuple(map(float, factors)), digits=tuple(map(tuple, digits)))
 

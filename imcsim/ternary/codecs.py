@@ -6,7 +6,8 @@ functions that return a `Codec`, entered in `CODECS`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -241,6 +242,119 @@ def multi_base(factors: Sequence[float], digits: Sequence[Sequence[int]]) -> Cod
     )
 
 
+def thermometer(levels: Sequence[float]) -> Codec:
+    """Ascending *levels*, the least of them 0, as one plane {0, 1} for each step from a level to the next.
+
+    Code k is level k. HWGQ's levels without an even grid are 0, 0.453 and 1.51 (quantizers.md B.3).
+
+    >>> thermometer((0, 0.5, 1.75)).factors
+    (0.5, 1.25)
+    >>> thermometer((0, 0.5, 1.75)).encode(np.array([0, 1, 2])).tolist()
+    [[0, 1, 1], [0, 0, 1]]
+    """
+    if len(levels) < 2 or levels[0] != 0 or not all(a < b for a, b in pairwise(levels)):
+        raise ConfigError(f"thermometer: levels must be 0 and others that ascend from it, got {list(levels)}")
+    steps = [above - below for below, above in pairwise(levels)]
+    digits = np.tri(len(levels), len(steps), -1, dtype=np.int8)
+    return replace(multi_base(steps, digits.tolist()), name="thermometer")
+
+
+def residual_levels(
+    factors: Sequence[float], *, sign_zero: int = 1
+) -> tuple[tuple[float, ...], tuple[tuple[int, ...], ...]]:
+    """Return the thresholds and, from the least level, the digits of a residual encoder.
+
+    The encoder takes the sign of a number, takes ``factors[0]`` times it away, takes the sign of what is left, and so
+    on: ``e_l = sgn(r_l)``, ``r_(l+1) = r_l - factors[l] e_l`` (ReBNet; the greedy foldable quantizers of LS-BQNN). A
+    number reaches level i where it is at least ``thresholds[i - 1]``. Signs that no number can have together, as of
+    factors that rise, are not among the levels; nor do the levels ascend then.
+
+    Args:
+        factors: At least 0; what each sign counts for.
+        sign_zero: The sign of a rest of exactly 0: -1, 0 or +1; behind a sign of 0 the others are 0, too.
+
+    >>> residual_levels((0.5, 0.25))
+    ((-0.5, 0.0, 0.5), ((-1, -1), (-1, 1), (1, -1), (1, 1)))
+    """
+    if not factors or not all(0 <= factor < np.inf for factor in factors):
+        raise ConfigError(f"residual: factors must be finite numbers from 0 up, got {list(factors)}")
+    if sign_zero not in (-1, 0, 1):
+        raise ConfigError(f"residual: sign_zero must be -1, 0 or 1, got {sign_zero!r}")
+    thresholds: list[float] = []
+    digits: list[tuple[int, ...]] = []
+
+    def split(low: float, high: float, signs: tuple[int, ...], taken: float) -> None:
+        """Enter the levels of the numbers from *low* to below *high*, whose first signs are known."""
+        if low >= high:
+            return
+        if len(signs) == len(factors):
+            if digits:
+                thresholds.append(low)
+            digits.append(signs)
+            return
+        factor, above = factors[len(signs)], float(np.nextafter(taken, np.inf))
+        first_minus = above if sign_zero == -1 else taken
+        first_plus = taken if sign_zero == 1 else above
+        split(low, min(high, first_minus), (*signs, -1), taken - factor)
+        if sign_zero == 0 and low <= taken < high:
+            if digits:
+                thresholds.append(taken)
+            digits.append((*signs, *(0,) * (len(factors) - len(signs))))
+        split(max(low, first_plus), high, (*signs, 1), taken + factor)
+
+    split(-np.inf, np.inf, (), 0.0)
+    return tuple(thresholds), tuple(digits)
+
+
+def unequal(minus: float, plus: float) -> Codec:
+    """Codes -1, 0 and +1 that count for ``-minus``, 0 and ``plus``, as two planes: the codes, and their magnitudes.
+
+    ``(minus + plus) / 2 T + (plus - minus) / 2 |T|`` (quantizers.md B.3). Tiles that scale their two counts apart need
+    one plane alone (`PlaneSum.minus`).
+
+    >>> unequal(0.5, 1.5).decode(unequal(0.5, 1.5).encode(np.array([-1, 0, 1]))).tolist()
+    [-0.5, 0.0, 1.5]
+    """
+    if not 0 < minus < np.inf or not 0 < plus < np.inf:
+        raise ConfigError(f"unequal: minus and plus must be finite and above 0, got {minus} and {plus}")
+    factors = (float(minus + plus) / 2, float(plus - minus) / 2)
+    return Codec(
+        "unequal", factors, -1, 1, lambda codes: np.stack([codes, np.abs(codes)]).astype(np.int8), is_signed=True
+    )
+
+
+def powers_of_two(exponents: Sequence[int]) -> Codec:
+    """Codes 0 and ``+-2^p`` with p of *exponents*, whole numbers from 0 up: one plane for each exponent (INQ).
+
+    No two planes of a code are both other than 0.
+
+    >>> powers_of_two((0, 2)).encode(np.array([-4, 0, 1])).tolist()
+    [[0, 0, 1], [-1, 0, 0]]
+    """
+    exponents = tuple(sorted(exponents))
+    if not exponents or len(set(exponents)) < len(exponents) or not 0 <= exponents[0] <= exponents[-1] <= 30:
+        raise ConfigError(f"power-of-two: exponents must be different numbers from 0 to 30, got {list(exponents)}")
+    factors = tuple(1 << exponent for exponent in exponents)
+
+    def split(codes: Array) -> Array:
+        codes = np.asarray(codes, dtype=np.int64)
+        wrong = ~np.isin(np.abs(codes), (0, *factors))
+        if np.any(wrong):
+            raise ConfigError(f"power-of-two: codes must be 0 or +-{list(factors)}, got {codes[wrong].flat[0]}")
+        return np.stack([np.sign(codes) * (np.abs(codes) == factor) for factor in factors]).astype(np.int8)
+
+    return Codec("power-of-two", factors, -factors[-1], factors[-1], split, is_signed=True)
+
+
+def half_range() -> Codec:
+    """Codes 0, 1 and 2 as one ternary digit of ``code - 1``; the 1 is a static correction (FATNN behind a ReLU).
+
+    >>> half_range().encode(np.array([0, 1, 2])).tolist(), half_range().offset
+    ([[-1, 0, 1]], 1)
+    """
+    return Codec("half-range", (1,), 0, 2, lambda codes: (codes[np.newaxis] - 1).astype(np.int8), 1, is_signed=True)
+
+
 def _digits_of(n_codes: int) -> int:
     """Least number of ternary digits that tell *n_codes* codes apart."""
     n_digits = 1
@@ -273,9 +387,13 @@ def _require_bits(bits: int, name: str, *, least: int) -> None:
 CODECS: dict[str, Callable[..., Codec]] = {
     "binary": binary,
     "ternary": ternary,
+    "half-range": half_range,
     "multi-base": multi_base,
     "odd-binary": odd_binary,
     "odd-trits": odd_trits,
+    "power-of-two": powers_of_two,
+    "thermometer": thermometer,
+    "unequal": unequal,
     "bit-serial": bit_serial,
     "sign-magnitude": sign_magnitude,
     "signed-trits": signed_trits,
@@ -283,4 +401,4 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "twos-complement": twos_complement,
     "twos-complement-trits": twos_complement_trits,
 }
-"""Codecs by name; those that need a number of bits take it as their argument."""
+"""Codecs by name; those that need a number of bits, or levels, take them as their arguments."""
