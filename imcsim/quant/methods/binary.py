@@ -5,7 +5,7 @@ Formulas: quantizers.md section A.2 (A1, A2, A11, A12, A14). Each layer is one p
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -198,7 +198,7 @@ class BinaryConnect(Method):
 
 
 class SharpTanh(nn.Module):
-    """``tanh(nu x)``, which goes towards the sign as *nu* is raised; with nu infinite, the sign itself, sgn(0) = +1.
+    """``tanh(nu x)`` in training, which goes towards the sign as *nu* is raised; the sign in evaluation, sgn(0) = +1.
 
     Source: Lahoud, Achanta, Marquez-Neila, Suesstrunk, "Self-Binarizing Networks", 2019.
     """
@@ -207,29 +207,17 @@ class SharpTanh(nn.Module):
 
     def __init__(self, nu: float = 1.0) -> None:
         super().__init__()
-        if not nu > 0:
-            raise ConfigError(f"nu: must be above 0, got {nu}")
+        if not 0 < nu < math.inf:
+            raise ConfigError(f"nu: must be finite and above 0, got {nu}")
         self.register_buffer("nu", torch.tensor(float(nu)))
 
-    @property
-    def is_sharp(self) -> bool:
-        """Whether what comes out is -1 and +1."""
-        return bool(torch.isinf(self.nu))
-
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``tanh(nu x)``, with its own gradient; signs, with none, where nu is infinite."""
-        return signs(x.detach()) if self.is_sharp else torch.tanh(self.nu * x)
-
-    def require_sharp(self, what: str) -> None:
-        """Raise GraphError unless nu is infinite."""
-        if not self.is_sharp:
-            raise GraphError(
-                f"self-binarizing: {what} must be signs, got tanh({float(self.nu):g} x); call deploy() of the method"
-            )
+        """Return ``tanh(nu x)``, with its own gradient; in evaluation the signs, with none."""
+        return torch.tanh(self.nu * x) if self.training else signs(x.detach())
 
 
 class TanhWeights(WeightQuantizer):
-    """``tanh(nu w)`` in training, ``sgn(w)`` once deployed; see `SharpTanh`."""
+    """``tanh(nu w)`` in training, ``sgn(w)`` in evaluation; see `SharpTanh`."""
 
     def __init__(self, nu: float = 1.0) -> None:
         super().__init__()
@@ -243,18 +231,12 @@ class TanhWeights(WeightQuantizer):
         """One plane."""
         return binary()
 
-    def plane_sum(self, weight: Tensor) -> PlaneSum:
-        """Return one plane; raises GraphError before the network is deployed."""
-        self.tanh.require_sharp("weights")
-        return super().plane_sum(weight)
-
 
 class TanhActivation(SharpTanh):
-    """``tanh(nu x)`` in training, the sign once deployed: with the batch norm before it, one comparison a number."""
+    """``tanh(nu x)`` in training, the sign in evaluation: with the batch norm before it, one comparison a number."""
 
     def imc_quantizer(self) -> Threshold:
-        """Return one threshold at 0; raises GraphError before the network is deployed."""
-        self.require_sharp("activations")
+        """Return one threshold at 0."""
         return SignActivation(sign_zero=1).imc_quantizer()
 
 
@@ -262,8 +244,9 @@ class TanhActivation(SharpTanh):
 class SelfBinarizing(Method):
     """Self-Binarizing Networks: ``tanh(nu w)`` and ``tanh(nu x)``, nu raised in training; deployed as signs.
 
-    Batch norm and sign are one comparison, ``x >= mu - beta sigma / gamma``, as `imcsim.capture` folds them. How fast
-    nu is raised is not known here: it goes from *nu_start* to *nu_end* by equal factors, which is a choice.
+    Evaluation takes the signs, at any nu. Batch norm and sign are one comparison, ``x >= mu - beta sigma / gamma``, as
+    `imcsim.capture` folds them. How fast nu is raised is not known here: it goes from *nu_start* to *nu_end* by equal
+    factors, which is a choice.
     """
 
     record: ClassVar[MethodRecord] = MethodRecord(
@@ -277,7 +260,7 @@ class SelfBinarizing(Method):
         formula="w_b = tanh(nu w), x_b = tanh(nu x), nu raised in training; deployed as signs",
         planes="1 x 1",
         n_planes=(1, 1),
-        exact="exact once deployed as signs; before, tanh gives real numbers and the network is refused",
+        exact="exact: in evaluation both are signs, which tanh(nu x) of training goes to as nu is raised",
         role="training",
         sign_zero=1,
         basis="recalled",
@@ -302,14 +285,7 @@ class SelfBinarizing(Method):
 
     def before_step(self, network: nn.Module, progress: float) -> None:
         """Raise nu."""
-        self._set(network, self.nu_start * (self.nu_end / self.nu_start) ** progress)
-
-    def deploy(self, network: nn.Module, images: Tensor) -> None:
-        """Make every tanh a sign."""
-        self._set(network, math.inf)
-
-    @staticmethod
-    def _set(network: nn.Module, nu: float) -> None:
+        nu = self.nu_start * (self.nu_end / self.nu_start) ** progress
         for module in network.modules():
             if isinstance(module, SharpTanh):
                 module.nu.fill_(nu)
@@ -559,6 +535,14 @@ class WideningSqueezing(Method):
                 layer.squeeze(math.floor(self.removed * len(layer.gammas)), _mean_signs(network, layer, images))
         for module in was_training:
             module.training = True
+
+    def restore(self, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Remove as many wide channels as were removed, then load the rest."""
+        for name, layer in network.named_modules():
+            if isinstance(layer, WidenedConv):
+                n_wide, n_left = len(layer.gammas), len(state[f"{name}.norm.weight"])
+                layer.squeeze(n_wide - n_left, torch.zeros(n_wide))
+        super().restore(network, state)
 
 
 def _mean_signs(network: nn.Module, layer: WidenedConv, images: Tensor) -> Tensor:
