@@ -242,40 +242,63 @@ def test_a_convolution_is_widened_inside():
     assert layer(torch.randn(2, 3, 5, 5, dtype=torch.float64)).shape == (2, 4, 5, 5)
 
 
-def test_the_channels_of_least_gamma_are_removed():
+def test_the_channels_of_least_gamma_are_taken_out():
     layer = widened()
     with torch.no_grad():
         layer.norm.weight[5] = -0.01
+    layer.choose(0.25)
     kept = [1, 2, 3, 4, 6, 7]
+    assert layer.used.nonzero().flatten().tolist() == kept
     expected = layer.widen.weight[kept].clone(), layer.narrow.weight[:, kept].clone(), layer.norm.bias[kept].clone()
-    layer.squeeze(2, torch.zeros(8))
+    layer.squeeze(torch.zeros(8))
     found = layer.widen.weight, layer.narrow.weight, layer.norm.bias
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_removing_channels_that_never_change_changes_nothing():
+def test_channels_are_chosen_once():
     layer = widened()
+    layer.choose(0.25)
     with torch.no_grad():
-        layer.norm.weight[[0, 3]] = 0.0
-    x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+        layer.norm.weight[7] = 0.0
+    layer.choose(0.25)
+    assert layer.used.tolist() == [False, False] + [True] * 6
+
+
+def test_taking_out_what_is_not_used_changes_nothing():
+    layer, x = widened(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    whole = layer(x)
+    layer.choose(0.5)
     before = layer(x)
-    layer.squeeze(2, torch.where(layer.norm.bias >= 0, 1.0, -1.0))
-    assert len(layer.gammas) == 6
+    assert not torch.equal(before, whole)
+    layer.squeeze(torch.zeros(8))
     assert torch.equal(layer(x), before)
 
 
-def test_one_wide_channel_must_be_left():
-    with pytest.raises(ConfigError, match="squeeze: must leave one of the 8 channels, got 8 to remove"):
-        widened().squeeze(8, torch.zeros(8))
+def test_taking_out_channels_that_never_change_changes_nothing():
+    layer, x = widened(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    with torch.no_grad():
+        layer.norm.weight[[0, 3]] = 0.0
+    before = layer(x)
+    layer.choose(0.25)
+    layer.squeeze(torch.where(layer.norm.bias >= 0, 1.0, -1.0))
+    assert len(layer.used) == 6
+    assert torch.equal(layer(x), before)
 
 
-def test_what_removed_channels_gave_on_average_becomes_a_bias():
+def test_channels_go_out_of_use_halfway():
+    net = nn.Sequential(widened())
+    for progress, n_used in ((0.0, 8), (0.49, 8), (0.5, 6), (0.9, 6)):
+        WideningSqueezing().before_step(net, progress)
+        assert int(net[0].used.sum()) == n_used
+
+
+def test_what_channels_gave_that_are_chosen_at_the_end_becomes_a_bias():
     method = WideningSqueezing(removed=0.5)
     net, x = nn.Sequential(widened()), torch.randn(6, 3, 5, 5, dtype=torch.float64)
-    signs_of_wide = net[0].select(net[0].norm(net[0].widen(net[0].activation(x))))
+    wide_signs = net[0].wide(x)
     weights = torch.sign(net[0].narrow.weight[:, :4, 0, 0])
     method.deploy(net, x)
-    expected = (weights * signs_of_wide[:, :4].mean(dim=(0, 2, 3))).sum(dim=1)
+    expected = (weights * wide_signs[:, :4].mean(dim=(0, 2, 3))).sum(dim=1)
     assert torch.allclose(net[0].narrow.bias, expected)
 
 
@@ -292,7 +315,7 @@ def test_a_squeezed_network_is_restored_from_what_was_saved():
     again = network_of(method, seed=7).eval()
     method.restore(again, net.state_dict())
     assert torch.equal(again(example()), net(example()))
-    assert [len(m.gammas) for m in again.modules() if isinstance(m, WidenedConv)] == [12, 12]
+    assert [len(m.used) for m in again.modules() if isinstance(m, WidenedConv)] == [12, 12]
 
 
 # --- options and records --------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ Formulas: quantizers.md section A.2 (A1, A2, A11, A12, A14). Each layer is one p
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
@@ -409,53 +408,51 @@ class Bop(Method):
 # --- Widening and Squeezing -----------------------------------------------------------------------------------------
 
 
-class WidenedConv(nn.Sequential):
+class WidenedConv(nn.Module):
     """A binary convolution to *n_wide* channels, batch norm, sign, and a binary 1 x 1 convolution to the outputs.
 
-    (b c h w) real numbers to (b n_out h' w'). `squeeze` takes wide channels out for good.
+    (b c h w) real numbers to (b n_out h' w'). Wide channels that are not `used` count for 0; `squeeze` takes them out.
     """
 
-    def __init__(self, activation: nn.Module, widen: QuantizedConv2d, select: nn.Module, narrow: QuantizedConv2d):
-        parts = {
-            "activation": activation,
-            "widen": widen,
-            "norm": nn.BatchNorm2d(widen.out_channels),
-            "select": select,
-            "narrow": narrow,
-        }
-        super().__init__(OrderedDict(parts))
+    used: Tensor
+    """bool (n_wide)."""
 
-    @property
-    def gammas(self) -> Tensor:
-        """How much each wide channel is used (c): the scales of the batch norm, which the loss makes sparse."""
-        return cast(nn.BatchNorm2d, self.norm).weight
+    def __init__(
+        self, activation: nn.Module, widen: QuantizedConv2d, select: nn.Module, narrow: QuantizedConv2d
+    ) -> None:
+        super().__init__()
+        self.activation, self.widen, self.select, self.narrow = activation, widen, select, narrow
+        self.norm = nn.BatchNorm2d(widen.out_channels)
+        self.register_buffer("used", torch.ones(widen.out_channels, dtype=torch.bool))
 
-    def squeeze(self, n_removed: int, means: Tensor) -> None:
-        """Remove the *n_removed* wide channels of least ``|gamma|``; what they gave on average becomes a bias.
+    def wide(self, x: Tensor) -> Tensor:
+        """Return the signs of the wide channels (b n_wide h' w'), 0 for those that are not used."""
+        codes = cast(Tensor, self.select(self.norm(self.widen(self.activation(x)))))
+        return codes if bool(self.used.all()) else codes * self.used[:, None, None]
 
-        *means* (c) are the mean signs of the wide channels. A channel with a gamma of 0 gives one sign always, so
-        that taking it out changes nothing.
-        """
-        widen, norm, narrow = (
-            cast(QuantizedConv2d, self.widen),
-            cast(nn.BatchNorm2d, self.norm),
-            cast(QuantizedConv2d, self.narrow),
-        )
-        if not 0 <= n_removed < widen.out_channels:
-            raise ConfigError(
-                f"squeeze: must leave one of the {widen.out_channels} channels, got {n_removed} to remove"
-            )
-        order = torch.argsort(self.gammas.detach().abs(), stable=True)
-        removed, kept = order[:n_removed], order[n_removed:].sort().values
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs."""
+        return cast(Tensor, self.narrow(self.wide(x)))
+
+    def choose(self, share: float) -> None:
+        """Stop using the *share* of wide channels with the least ``|gamma|``, unless some are out of use already."""
+        if bool(self.used.all()):
+            order = torch.argsort(self.norm.weight.detach().abs(), stable=True)
+            self.used[order[: math.floor(share * len(order))]] = False
+
+    def squeeze(self, means: Tensor) -> None:
+        """Take out the channels that are not used; what each gave on average, *means* (n_wide), becomes a bias."""
+        kept, widen, norm, narrow = self.used, self.widen, self.norm, self.narrow
         with torch.no_grad():
-            lost = narrow.coded().numbers()[:, removed, 0, 0] @ means[removed].to(narrow.weight.dtype)
+            lost = narrow.coded().numbers()[:, ~kept, 0, 0] @ means[~kept].to(narrow.weight.dtype)
             widen.weight = nn.Parameter(widen.weight[kept].clone())
             norm.weight, norm.bias = nn.Parameter(norm.weight[kept].clone()), nn.Parameter(norm.bias[kept].clone())
             norm.running_mean = cast(Tensor, norm.running_mean)[kept].clone()
             norm.running_var = cast(Tensor, norm.running_var)[kept].clone()
             narrow.weight = nn.Parameter(narrow.weight[:, kept].clone())
             narrow.bias = nn.Parameter(lost if narrow.bias is None else narrow.bias + lost)
-        widen.out_channels = norm.num_features = narrow.in_channels = len(kept)
+        self.used = kept[kept]
+        widen.out_channels = norm.num_features = narrow.in_channels = len(self.used)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -465,8 +462,9 @@ class WideningSqueezing(Method):
     Known of the paper is its abstract: features are projected to quantized features of more dimensions, and redundant
     ones are eliminated, so that a compact network with enough of them is left. Here each convolution goes to ``factor *
     n_out`` channels and by a binary 1 x 1 convolution back to the channels that the network asks for; an L1 penalty of
-    weight *sparsity* on the batch norm's gammas marks what is redundant, and `deploy` removes the share *removed* of
-    the wide channels of each layer, those of least ``|gamma|``. How the paper selects them is not known here.
+    weight *sparsity* on the batch norm's gammas marks what is redundant. Halfway through the training the share
+    *removed* of the wide channels of each layer, those of least ``|gamma|``, goes out of use, and `deploy` takes them
+    out. How the paper selects them is not known here.
     """
 
     record: ClassVar[MethodRecord] = MethodRecord(
@@ -517,38 +515,52 @@ class WideningSqueezing(Method):
     ) -> Tensor:
         """Return the loss with the penalty on the gammas of the wide channels."""
         loss = super().loss(network, images, outputs, labels, teacher)
-        for layer in network.modules():
-            if isinstance(layer, WidenedConv):
-                loss = loss + self.sparsity * layer.gammas.abs().sum()
+        for layer in _widened(network):
+            loss = loss + self.sparsity * layer.norm.weight.abs().sum()
         return loss
+
+    def before_step(self, network: nn.Module, progress: float) -> None:
+        """Halfway, choose the wide channels that go out of use."""
+        if progress >= WHEN_TO_SQUEEZE:
+            for layer in _widened(network):
+                layer.choose(self.removed)
 
     def after_step(self, network: nn.Module) -> None:
         """Clip the latent weights to [-1, 1]."""
         clip_latent_weights(network, SignWeights)
 
     def deploy(self, network: nn.Module, images: Tensor) -> None:
-        """Remove wide channels, layer after layer; *images* say what those gave on average."""
+        """Take out what is not used; *images* say what channels that are only now chosen gave on average."""
         was_training = [module for module in network.modules() if module.training]
         network.eval()
-        for layer in network.modules():
-            if isinstance(layer, WidenedConv):
-                layer.squeeze(math.floor(self.removed * len(layer.gammas)), _mean_signs(network, layer, images))
+        for layer in _widened(network):
+            means = _mean_signs(network, layer, images)
+            layer.choose(self.removed)
+            layer.squeeze(means)
         for module in was_training:
             module.training = True
 
     def restore(self, network: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Remove as many wide channels as were removed, then load the rest."""
+        """Take out as many wide channels as were taken out, then load the rest."""
         for name, layer in network.named_modules():
             if isinstance(layer, WidenedConv):
-                n_wide, n_left = len(layer.gammas), len(state[f"{name}.norm.weight"])
-                layer.squeeze(n_wide - n_left, torch.zeros(n_wide))
+                layer.used[len(state[f"{name}.used"]) :] = False
+                layer.squeeze(torch.zeros(len(layer.used)))
         super().restore(network, state)
 
 
+WHEN_TO_SQUEEZE = 0.5
+"""Share of the training before wide channels go out of use: a choice."""
+
+
+def _widened(network: nn.Module) -> list[WidenedConv]:
+    return [module for module in network.modules() if isinstance(module, WidenedConv)]
+
+
 def _mean_signs(network: nn.Module, layer: WidenedConv, images: Tensor) -> Tensor:
-    """Return the mean over *images* of each wide channel (c)."""
+    """Return the mean over *images* of what each wide channel gives (n_wide)."""
     found: list[Tensor] = []
-    hook = cast(nn.Module, layer.select).register_forward_hook(lambda module, x, y: found.append(y.mean(dim=(0, 2, 3))))
+    hook = layer.narrow.register_forward_pre_hook(lambda module, x: found.append(x[0].mean(dim=(0, 2, 3))))
     try:
         with torch.no_grad():
             network(images)
