@@ -243,63 +243,50 @@ def test_a_convolution_is_widened_inside():
 
 
 def test_the_channels_of_least_gamma_are_taken_out():
-    layer = widened()
+    layer = widened(removed=0.25)
     with torch.no_grad():
         layer.norm.weight[5] = -0.01
-    layer.choose(0.25)
+    layer.choose()
     kept = [1, 2, 3, 4, 6, 7]
     assert layer.used.nonzero().flatten().tolist() == kept
     expected = layer.widen.weight[kept].clone(), layer.narrow.weight[:, kept].clone(), layer.norm.bias[kept].clone()
-    layer.squeeze(torch.zeros(8))
+    layer.squeeze()
     found = layer.widen.weight, layer.narrow.weight, layer.norm.bias
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_channels_are_chosen_once():
-    layer = widened()
-    layer.choose(0.25)
+    layer = widened(removed=0.25)
+    layer.choose()
     with torch.no_grad():
         layer.norm.weight[7] = 0.0
-    layer.choose(0.25)
+    layer.choose()
     assert layer.used.tolist() == [False, False] + [True] * 6
 
 
-def test_taking_out_what_is_not_used_changes_nothing():
-    layer, x = widened(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
-    whole = layer(x)
-    layer.choose(0.5)
-    before = layer(x)
-    assert not torch.equal(before, whole)
-    layer.squeeze(torch.zeros(8))
-    assert torch.equal(layer(x), before)
-
-
-def test_taking_out_channels_that_never_change_changes_nothing():
-    layer, x = widened(), torch.randn(2, 3, 5, 5, dtype=torch.float64)
+def test_evaluation_leaves_out_what_will_be_taken_out():
+    layer, x = widened(removed=0.5), torch.randn(2, 3, 5, 5, dtype=torch.float64)
     with torch.no_grad():
-        layer.norm.weight[[0, 3]] = 0.0
-    before = layer(x)
-    layer.choose(0.25)
-    layer.squeeze(torch.where(layer.norm.bias >= 0, 1.0, -1.0))
-    assert len(layer.used) == 6
-    assert torch.equal(layer(x), before)
+        layer.norm.momentum = 0.0
+        before, whole = layer.eval()(x), layer.train()(x)
+        layer.choose()
+        layer.squeeze()
+        assert torch.equal(layer.eval()(x), before)
+        assert not torch.equal(layer.train()(x), whole)
 
 
 def test_channels_go_out_of_use_halfway():
-    net = nn.Sequential(widened())
+    net = nn.Sequential(widened(removed=0.25))
     for progress, n_used in ((0.0, 8), (0.49, 8), (0.5, 6), (0.9, 6)):
-        WideningSqueezing().before_step(net, progress)
+        WideningSqueezing(removed=0.25).before_step(net, progress)
         assert int(net[0].used.sum()) == n_used
 
 
-def test_what_channels_gave_that_are_chosen_at_the_end_becomes_a_bias():
-    method = WideningSqueezing(removed=0.5)
-    net, x = nn.Sequential(widened()), torch.randn(6, 3, 5, 5, dtype=torch.float64)
-    wide_signs = net[0].wide(x)
-    weights = torch.sign(net[0].narrow.weight[:, :4, 0, 0])
-    method.deploy(net, x)
-    expected = (weights * wide_signs[:, :4].mean(dim=(0, 2, 3))).sum(dim=1)
-    assert torch.allclose(net[0].narrow.bias, expected)
+@pytest.mark.parametrize(("removed", "n_left"), [(0.0, 8), (0.3, 6), (0.99, 1)])
+def test_a_channel_is_always_left(removed, n_left):
+    net = nn.Sequential(widened(removed=removed))
+    WideningSqueezing(removed=removed).deploy(net, None)
+    assert len(net[0].used) == net[0].widen.out_channels == n_left
 
 
 def test_gammas_are_driven_to_zero_by_the_penalty():

@@ -411,46 +411,54 @@ class Bop(Method):
 class WidenedConv(nn.Module):
     """A binary convolution to *n_wide* channels, batch norm, sign, and a binary 1 x 1 convolution to the outputs.
 
-    (b c h w) real numbers to (b n_out h' w'). Wide channels that are not `used` count for 0; `squeeze` takes them out.
+    (b c h w) real numbers to (b n_out h' w'). The share *removed* of the wide channels, those of least ``|gamma|``,
+    counts for 0 in evaluation, and from `choose` on in training, too; `squeeze` takes them out.
     """
 
     used: Tensor
-    """bool (n_wide)."""
+    """bool (n_wide); all of them until the channels are chosen."""
 
     def __init__(
-        self, activation: nn.Module, widen: QuantizedConv2d, select: nn.Module, narrow: QuantizedConv2d
+        self,
+        activation: nn.Module,
+        widen: QuantizedConv2d,
+        select: nn.Module,
+        narrow: QuantizedConv2d,
+        *,
+        removed: float = 0.0,
     ) -> None:
         super().__init__()
         self.activation, self.widen, self.select, self.narrow = activation, widen, select, narrow
         self.norm = nn.BatchNorm2d(widen.out_channels)
+        self.n_left = widen.out_channels - math.floor(removed * widen.out_channels)
         self.register_buffer("used", torch.ones(widen.out_channels, dtype=torch.bool))
 
-    def wide(self, x: Tensor) -> Tensor:
-        """Return the signs of the wide channels (b n_wide h' w'), 0 for those that are not used."""
-        codes = cast(Tensor, self.select(self.norm(self.widen(self.activation(x)))))
-        return codes if bool(self.used.all()) else codes * self.used[:, None, None]
+    def chosen(self) -> Tensor:
+        """Return which wide channels are left in the end, as far as is known now; bool (n_wide)."""
+        if int(self.used.sum()) == self.n_left:
+            return self.used
+        order = torch.argsort(self.norm.weight.detach().abs(), descending=True, stable=True)
+        return torch.zeros_like(self.used).index_fill(0, order[: self.n_left], value=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs."""
-        return cast(Tensor, self.narrow(self.wide(x)))
+        codes = self.select(self.norm(self.widen(self.activation(x))))
+        used = self.used if self.training else self.chosen()
+        return cast(Tensor, self.narrow(codes if bool(used.all()) else codes * used[:, None, None]))
 
-    def choose(self, share: float) -> None:
-        """Stop using the *share* of wide channels with the least ``|gamma|``, unless some are out of use already."""
-        if bool(self.used.all()):
-            order = torch.argsort(self.norm.weight.detach().abs(), stable=True)
-            self.used[order[: math.floor(share * len(order))]] = False
+    def choose(self) -> None:
+        """Stop using the channels of least ``|gamma|``; once they are chosen they stay so."""
+        self.used = self.chosen()
 
-    def squeeze(self, means: Tensor) -> None:
-        """Take out the channels that are not used; what each gave on average, *means* (n_wide), becomes a bias."""
+    def squeeze(self) -> None:
+        """Take out the channels that are not used, which changes no output."""
         kept, widen, norm, narrow = self.used, self.widen, self.norm, self.narrow
         with torch.no_grad():
-            lost = narrow.coded().numbers()[:, ~kept, 0, 0] @ means[~kept].to(narrow.weight.dtype)
             widen.weight = nn.Parameter(widen.weight[kept].clone())
             norm.weight, norm.bias = nn.Parameter(norm.weight[kept].clone()), nn.Parameter(norm.bias[kept].clone())
             norm.running_mean = cast(Tensor, norm.running_mean)[kept].clone()
             norm.running_var = cast(Tensor, norm.running_var)[kept].clone()
             narrow.weight = nn.Parameter(narrow.weight[:, kept].clone())
-            narrow.bias = nn.Parameter(lost if narrow.bias is None else narrow.bias + lost)
         self.used = kept[kept]
         widen.out_channels = norm.num_features = narrow.in_channels = len(self.used)
 
@@ -508,7 +516,7 @@ class WideningSqueezing(Method):
         n_wide = round(self.factor * n_out)
         widen = cast(QuantizedConv2d, self.conv(n_in, n_wide, kernel, stride=stride, padding=padding))
         narrow = cast(QuantizedConv2d, self.conv(n_wide, n_out, 1))
-        return WidenedConv(self.activation(n_in), widen, self.activation(n_wide), narrow)
+        return WidenedConv(self.activation(n_in), widen, self.activation(n_wide), narrow, removed=self.removed)
 
     def loss(
         self, network: nn.Module, images: Tensor, outputs: Tensor, labels: Tensor, teacher: nn.Module | None
@@ -523,29 +531,24 @@ class WideningSqueezing(Method):
         """Halfway, choose the wide channels that go out of use."""
         if progress >= WHEN_TO_SQUEEZE:
             for layer in _widened(network):
-                layer.choose(self.removed)
+                layer.choose()
 
     def after_step(self, network: nn.Module) -> None:
         """Clip the latent weights to [-1, 1]."""
         clip_latent_weights(network, SignWeights)
 
     def deploy(self, network: nn.Module, images: Tensor) -> None:
-        """Take out what is not used; *images* say what channels that are only now chosen gave on average."""
-        was_training = [module for module in network.modules() if module.training]
-        network.eval()
+        """Take out the channels that are not used."""
         for layer in _widened(network):
-            means = _mean_signs(network, layer, images)
-            layer.choose(self.removed)
-            layer.squeeze(means)
-        for module in was_training:
-            module.training = True
+            layer.choose()
+            layer.squeeze()
 
     def restore(self, network: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Take out as many wide channels as were taken out, then load the rest."""
         for name, layer in network.named_modules():
             if isinstance(layer, WidenedConv):
                 layer.used[len(state[f"{name}.used"]) :] = False
-                layer.squeeze(torch.zeros(len(layer.used)))
+                layer.squeeze()
         super().restore(network, state)
 
 
@@ -555,18 +558,6 @@ WHEN_TO_SQUEEZE = 0.5
 
 def _widened(network: nn.Module) -> list[WidenedConv]:
     return [module for module in network.modules() if isinstance(module, WidenedConv)]
-
-
-def _mean_signs(network: nn.Module, layer: WidenedConv, images: Tensor) -> Tensor:
-    """Return the mean over *images* of what each wide channel gives (n_wide)."""
-    found: list[Tensor] = []
-    hook = layer.narrow.register_forward_pre_hook(lambda module, x: found.append(x[0].mean(dim=(0, 2, 3))))
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        hook.remove()
-    return found[0]
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
