@@ -1,7 +1,7 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from weakref import WeakKeyDictionary
 
@@ -105,6 +105,38 @@ def product_of(
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
     clips += asked_of_adcs(layer, tiles, blocks, n_idle)
     return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
+
+
+def chosen_product_of(
+    plan: Plan,
+    op: Op,
+    product: Product,
+    layer: LayerPlan,
+    codes: Array,
+    weights: Sequence[PackedMatrix | Copies],
+    tiles: Reader,
+    *,
+    looks: bool,
+    chosen: Array,
+) -> Multiplied:
+    """Return the sums of one layer whose samples each meet the kernel that is *chosen* (b) for them, and no other."""
+    sums: Array | None = None
+    clips, occupancy = Clipping(), None
+    for e, expert in enumerate(product.experts):
+        here = np.flatnonzero(chosen == e)
+        if not len(here) and (sums is not None or e + 1 < product.n_experts):
+            continue
+        part = replace(op, product=expert, gate=None)
+        done = product_of(plan, part, expert, layer, codes[here], [weights[e]], tiles, looks=looks)
+        if sums is None:
+            sums = np.zeros((len(codes), *done.sums.shape[1:]), done.sums.dtype)
+        sums = sums.astype(np.result_type(sums, done.sums), copy=False)
+        sums[here] = done.sums
+        clips += done.clipping
+        if done.occupancy is not None:
+            occupancy = done.occupancy if occupancy is None else occupancy + done.occupancy
+    assert sums is not None
+    return Multiplied(sums, clips, occupancy)
 
 
 class Counts:

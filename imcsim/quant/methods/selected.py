@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 
 from imcsim.errors import ConfigError
-from imcsim.graph import Quantize, Threshold
+from imcsim.graph import ArgMax, Product, Quantize, Threshold
 from imcsim.quant.activation import SignedActivation, UnsignedActivation
+from imcsim.quant.digital import DigitalLinear
 from imcsim.quant.integer import checked_bits, to_integers
+from imcsim.quant.layers import QuantizedWeights
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.straight import rounded, signs, straight_to_weights, surrogate, window
 from imcsim.quant.weights import Coded, WeightQuantizer
@@ -469,4 +471,149 @@ def imprinted_accuracy(features: Tensor, labels: Tensor) -> float:
     return float((classes[(pooled @ imprinted.T).argmax(dim=1)] == labels).double().mean())
 
 
-METHODS: tuple[type[Method], ...] = (FNBin, KTDet, LIE)
+# --- kernels that a gate chooses from -------------------------------------------------------------------------------
+
+
+class WinnerTakesAll(nn.Module):
+    """Which of *n_choices* numbers (b n_choices) is the greatest.
+
+    In training the winners as ones among zeros (b n_choices), with the gradient of a softmax; in evaluation their
+    numbers (b 1), as a chip has them.
+    """
+
+    def __init__(self, n_choices: int) -> None:
+        super().__init__()
+        self.n_choices = n_choices
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the winners; the first one of equals."""
+        winner = x.argmax(dim=1, keepdim=True)
+        if not self.training:
+            return winner.to(x.dtype)
+        soft = F.softmax(x, dim=1)
+        return torch.zeros_like(x).scatter(1, winner, 1.0) + (soft - soft.detach())
+
+    def imc_steps(self) -> tuple[ArgMax]:
+        """Return the choice as a digital step."""
+        return (ArgMax(self.n_choices),)
+
+
+class ExpertConv2d(QuantizedWeights, nn.Conv2d):
+    """*n_experts* convolutions of one shape, the outputs of one after those of another, of which a sample uses one.
+
+    All have one step or scale, that of *weight_quantizer*. Takes the arguments of `torch.nn.Conv2d` for one of them,
+    without bias.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: int,
+        *,
+        n_experts: int,
+        weight_quantizer: WeightQuantizer,
+        stride: int = 1,
+        padding: int = 0,
+    ) -> None:
+        super().__init__(n_in, n_experts * n_out, kernel, stride=stride, padding=padding, bias=False)
+        self.n_experts, self.weight_quantizer = n_experts, weight_quantizer
+
+    def forward(self, x: Tensor, choice: Tensor) -> Tensor:
+        """Return (b n_out h w): of each sample of *x* what the kernel of *choice* makes, as `WinnerTakesAll` gives it.
+
+        NOTE: every kernel meets every sample, since a batch goes through torch in one go.
+        """
+        weights, scale = self._times()
+        y = F.conv2d(x, weights, None, self.stride, cast(tuple[int, int], self.padding))
+        y = y if scale is None else y * scale
+        y = y.unflatten(1, (self.n_experts, -1))  # b e c h w
+        if self.training:
+            return (y * choice[:, :, None, None, None]).sum(dim=1)
+        return y[torch.arange(len(y)), choice[:, 0].long()]
+
+    def imc_product(self) -> Product:
+        """Return the kernels as one `Product`."""
+        return self._product(
+            "conv2d",
+            stride=cast(tuple[int, int], self.stride),
+            padding=cast(tuple[int, int], self.padding),
+            n_experts=self.n_experts,
+        )
+
+
+class GatedConv2d(nn.Module):
+    """A convolution whose kernel a gate chooses: mean of each input channel over the image, a linear map, the winner.
+
+    The gate is a *digital* one, with real weights. Takes the arguments of `ExpertConv2d`.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, *, n_experts: int, **others: Any) -> None:
+        super().__init__()
+        self.gate = DigitalLinear(n_in, n_experts)
+        self.winner = WinnerTakesAll(n_experts)
+        self.experts = ExpertConv2d(n_in, n_out, kernel, n_experts=n_experts, **others)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the chosen kernels make of *x* (b c h w)."""
+        return cast(Tensor, self.experts(x, self.winner(self.gate(x.mean(dim=(2, 3))))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CConv(Method):
+    """Conditional convolution: of *n_experts* quantized kernels a gate picks one for each sample, winner takes all.
+
+    The gate sees the layer's quantized input, pooled over the image; its gradient is that of a softmax. Kernels have
+    *bits_w* bits with one learned step for all kernels of a layer (`StepWeights`), activations *bits_a* bits: which
+    quantizer the paper hosts, and how the gate learns, are not known for sure. Linear layers have one kernel.
+    """
+
+    record: ClassVar[MethodRecord] = MethodRecord(
+        id="M1",
+        name="cconv",
+        title="Conditional Computation for Quantized Neural Networks",
+        paper="Pham et al., Electronics, 2021",
+        weights="k-bit symmetric, E kernels",
+        activations="k-bit unsigned",
+        granularity="L / L",
+        formula="e(x) = argmax(V mean_hw(x) + b), y = W_e(x) * x",
+        planes="(k - 1) x k, E times the cells",
+        n_planes=(1, 2),
+        needs=("gate of real weights", "bank select per sample"),
+        exact="exact; time and energy are those of one kernel a sample, the first one of the layer",
+        role="architecture",
+        act_scale="layer",
+        basis="recalled",
+    )
+    n_experts: int = 2
+    bits_w: int = 2
+    bits_a: int = 2
+
+    def __post_init__(self) -> None:
+        checked_bits(self.bits_w, least=2)
+        checked_bits(self.bits_a, least=1)
+        if self.n_experts < 2:
+            raise ConfigError(f"cconv: n_experts must be at least 2, got {self.n_experts}; one kernel needs no gate")
+
+    def weights(self) -> WeightQuantizer:
+        """An even grid with a learned step."""
+        return StepWeights(self.bits_w)
+
+    def activation(self, n_channels: int) -> nn.Module:
+        """An even grid up to about 4, where a batch norm leaves few numbers."""
+        return UnsignedActivation(self.bits_a, scale=2.0 ** (2 - self.bits_a))
+
+    def conv(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
+        """Several kernels and their gate."""
+        return GatedConv2d(
+            n_in,
+            n_out,
+            kernel,
+            n_experts=self.n_experts,
+            stride=stride,
+            padding=padding,
+            weight_quantizer=self.weights(),
+        )
+
+
+METHODS: tuple[type[Method], ...] = (FNBin, KTDet, CConv, LIE)
