@@ -519,7 +519,7 @@ class ExpertConv2d(QuantizedWeights, nn.Conv2d):
         super().__init__(n_in, n_experts * n_out, kernel, stride=stride, padding=padding, bias=False)
         self.n_experts, self.weight_quantizer = n_experts, weight_quantizer
 
-    def forward(self, x: Tensor, choice: Tensor) -> Tensor:
+    def forward(self, x: Tensor, choice: Tensor) -> Tensor:  # type: ignore[override]  # it takes a choice beside
         """Return (b n_out h w): of each sample of *x* what the kernel of *choice* makes, as `WinnerTakesAll` gives it.
 
         NOTE: every kernel meets every sample, since a batch goes through torch in one go.
