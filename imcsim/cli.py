@@ -1,4 +1,4 @@
-"""The command line: imcsim run | explain | compare | chip | workload | circuit | report | reproduce.
+"""The command line: imcsim run, explain, compare, train, quantizer, chip, workload, circuit, report, reproduce.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -43,6 +43,11 @@ circuits = typer.Typer(
 app.add_typer(chips, name="chip")
 app.add_typer(circuits, name="circuit")
 app.add_typer(workloads, name="workload")
+quantizers = typer.Typer(
+    help="Published methods: list, show.", no_args_is_help=True, epilog="Example: imcsim quantizer show lsq",
+    rich_markup_mode=None,
+)  # fmt: skip
+app.add_typer(quantizers, name="quantizer")
 
 Set = Annotated[
     list[str] | None,
@@ -376,6 +381,79 @@ def workload_show(
     found = find_workload(name)
     graph = found.graph()
     print_workload(found.name, found.description, [layer_record(graph, op) for op in graph.ops], _console())
+
+
+@quantizers.command("list", epilog="Example: imcsim quantizer list --json")
+def quantizer_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of records as JSON.")] = False,
+) -> None:
+    """List every published method: levels, granularity of scales, planes, what it is."""
+    from imcsim.quant.methods import records
+
+    known = records()
+    if as_json:
+        import json
+
+        print(json.dumps([record.to_json() for record in known], indent=2, ensure_ascii=False))
+        return
+    columns = ["id", "name", "weights", "activations", "granularity", "planes", "role"]
+    _print_table("Methods", columns, [[str(getattr(record, column)) for column in columns] for record in known])
+
+
+@quantizers.command("show", epilog="Example: imcsim quantizer show lsq")
+def quantizer_show(name: Annotated[str, typer.Argument(help="Id or name: M5, lsq.")]) -> None:
+    """Show one method: paper, formula, planes, what the tile needs, what is not exact, its options."""
+    from imcsim.report.listing import print_method
+
+    print_method(name, _console())
+
+
+@app.command(
+    epilog="Example: imcsim train fashion-cnn --quantizer lsq --samples 3000 --epochs 2 --out out/lsq",
+)
+def train(
+    workload: Annotated[str, typer.Argument(help="A workload that takes a method: fashion-cnn, mnist-cnn.")],
+    quantizer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:OPTION=VALUE,...]", help="Id or name of a method, or float: lsq:bits_w=2,bits_a=3."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the trained network, itself a workload for imcsim run.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 6,
+    samples: Annotated[int | None, typer.Option(help="Training images, drawn once; all by default.")] = None,
+    batch: Annotated[int, typer.Option(help="Images of one step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Greatest learning rate of the cosine.")] = 0.002,
+    seed: Annotated[int, typer.Option(help="Of weights, order, augmentation and draws of the method.")] = 0,
+    start: Annotated[
+        str, typer.Option(metavar="float|scratch|DIR", help="Train with real weights first, or not, or go on from DIR.")
+    ] = "float",
+    augment: Annotated[
+        str, typer.Option(metavar="none|mirror|shift|both", help="What is done to the training images.")
+    ] = "none",
+    distillation: Annotated[
+        float, typer.Option(help="Weight of the divergence from the float network's outputs; 0: labels alone.")
+    ] = 0.0,
+    data: Annotated[Path | None, typer.Option(help="Folder of data sets; otherwise IMCSIM_DATA.")] = None,
+) -> None:
+    """Train a workload with a published method; stopped, the same command goes on where it was."""
+    from imcsim.quant.methods import find_method
+    from imcsim.train import Settings
+    from imcsim.train import train as train_it
+    from imcsim.workloads import find_workload
+
+    method = find_method(quantizer)
+    settings = Settings(n_epochs=epochs, batch_size=batch, learning_rate=learning_rate, seed=seed, n_train=samples,
+                        start=start, augment=augment, distillation=distillation)  # fmt: skip
+    with _progress() as progress:
+        trained = train_it(find_workload(workload), method, settings, out, data=data, progress=progress)
+    console = _console()
+    console.print(
+        f"{workload} by {method}: validation {max(trained.validation):.2%}, test {trained.test_accuracy:.2%} of "
+        f"{trained.n_test}",
+        highlight=False,
+    )
+    console.print(f"imcsim run {out} --out DIR", soft_wrap=True, highlight=False)
 
 
 @circuits.command("show", epilog="Example: imcsim circuit show tim-dnn --samples 20000 --out out/circuit")

@@ -38,7 +38,7 @@ def for_chip(
         chip: The hardware that the network is trained for.
         example_input: One input (1 ...), by which the network is captured; later inputs may be of other sizes.
         rng: Draws the misreads, from one layer to the next as they are called; a chip that reads right needs none.
-            Up to 64 samples at a time misread as in `imcsim.execute` with the same generator.
+            Up to 32 samples at a time misread as in `imcsim.execute` with the same generator.
 
     Raises:
         GraphError: The network is not one that a chip can take.

@@ -7,9 +7,11 @@ back as the model gives them. Sums before the first scale are whole numbers, exa
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+import numba
 import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
@@ -17,10 +19,11 @@ from imcsim.errors import ConfigError, DataError
 from imcsim.functional.device import COMPILED, Counting, Device, counting_on, keeping_sums
 from imcsim.functional.groups import grouped_product_of
 from imcsim.functional.instance import ChipInstance
+from imcsim.functional.kernels import run_tasks
 from imcsim.functional.noise import error_table
 from imcsim.functional.placed import Copies, placed_weights
 from imcsim.functional.products import chosen_product_of, packed_weights, product_of
-from imcsim.functional.reading import Reader
+from imcsim.functional.reading import Keys, Reader
 from imcsim.functional.recurrence import recurrence
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
@@ -30,8 +33,11 @@ from imcsim.ternary.packing import PackedMatrix
 
 Array = np.ndarray
 
-MAX_BATCH = 64
-"""Samples that at most go through the network together; bounds the memory, changes no number."""
+MAX_BATCH = 32
+"""Samples that at most go through the network together, batches side by side on the threads there are.
+
+Bounds the memory, and says which samples share a key where the chip draws at reads; changes no other number.
+"""
 
 MOST_NUMBERS = 1 << 22
 """Numbers of one tensor that go through together: what the caches hold, unless one sample has more."""
@@ -125,19 +131,78 @@ def run(
     weights = _weights(plan, instance, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
-    outputs = []
     at_once = samples_at_once(plan)
-    for start in range(0, len(x), at_once):
-        batch = x[start : start + at_once]
-        here = {name: replace(reader, first_sample=first_sample + start) for name, reader in tiles.items()}
-        given = {name: numbers[start : start + at_once] for name, numbers in (fed or {}).items()}
-        seen = occupancy if looks else None
-        outputs.append(_run_batch(plan, batch, weights, here, clipping, seen, observe, given))
+    starts = range(0, len(x), at_once)
+    done: list[Execution | None] = [None] * len(starts)
+    telling = Lock()
+
+    def one(number: int, keys: Keys | None) -> None:
+        taken = slice(starts[number], starts[number] + at_once)
+        here = {
+            name: replace(reader, first_sample=first_sample + taken.start, keys=reader.keys and keys)
+            for name, reader in tiles.items()
+        }
+        given = {name: numbers[taken] for name, numbers in (fed or {}).items()}
+        done[number] = _run_batch(plan, x[taken], weights, here, observe, given, looks=looks)
         if progress is not None:
-            progress(len(batch))
-    if not outputs:
-        outputs.append(np.zeros((0, *plan.graph.tensors[plan.graph.output].shape)))
+            with telling:
+                progress(len(x[taken]))
+
+    drawing = frozenset(name for name, reader in tiles.items() if reader.keys is not None)
+    in_order = observe is not None or counting_on(device) is not COMPILED
+    _side_by_side(plan, one, len(starts), rng if drawing else None, drawing, in_order=in_order)
+    outputs = [np.zeros((0, *plan.graph.tensors[plan.graph.output].shape))] if not done else []
+    for part in done:
+        assert part is not None
+        outputs.append(part.outputs)
+        for layer, clips in part.clipping.items():
+            clipping[layer] += clips
+        for layer, seen in part.occupancy.items():
+            occupancy[layer] = occupancy[layer] + seen if layer in occupancy else seen
     return Execution(np.concatenate(outputs), clipping, occupancy)
+
+
+_N_KEYS: "WeakKeyDictionary[Plan, dict[frozenset[str], int]]" = WeakKeyDictionary()
+"""How many keys a batch draws, by the layers that draw: known after the first batch."""
+
+
+def _side_by_side(
+    plan: Plan,
+    one: Callable[[int, Keys | None], None],
+    n_batches: int,
+    rng: np.random.Generator | None,
+    drawing: frozenset[str],
+    *,
+    in_order: bool,
+) -> None:
+    """Run ``one(number, keys)`` for each batch, as many at a time as there are threads.
+
+    Each batch gets the keys that it would draw if it came after those before it, so that the bits are the same.
+    """
+    n_threads = numba.get_num_threads()
+    first, each = 0, None
+    if rng is not None:
+        each = _N_KEYS.setdefault(plan, {}).get(drawing)
+        if each is None and n_batches:
+            begun = Keys(rng)
+            one(0, begun)
+            first, each = 1, begun.n_drawn
+            _N_KEYS[plan][drawing] = each
+    given = [None if rng is None else Keys(rng, each) for _ in range(first, n_batches)]
+    n_workers = 1 if in_order else min(n_threads, len(given))
+
+    def work(number: int) -> None:
+        numba.set_num_threads(max(1, n_threads // n_workers))
+        try:
+            one(first + number, given[number])
+        finally:
+            numba.set_num_threads(n_threads)
+
+    if n_workers > 1:
+        run_tasks(work, len(given))
+    else:
+        for number, keys in enumerate(given, start=first):
+            one(number, keys)
 
 
 def samples_at_once(plan: Plan) -> int:
@@ -217,8 +282,9 @@ def readers(
             columns = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
             if only is None or layer.name in only:
                 noise_counts = tile.imperfections.read_noise_counts
+                keys = Keys(rng) if rng is not None and tile.draws_at_reads else None
                 readers[layer.name] = Reader(
-                    tile.count_max, columns, table, rng, noise_counts=noise_counts, cells=tile.resistive, layer=layer,
+                    tile.count_max, columns, table, keys, noise_counts=noise_counts, cells=tile.resistive, layer=layer,
                     counting=counting, skips=tile.skips_zero_blocks,
                 )  # fmt: skip
             else:
@@ -231,18 +297,20 @@ def _run_batch(
     x: Array,
     weights: Mapping[str, Sequence[PackedMatrix | Copies]],
     tiles: dict[str, Reader],
-    clipping: dict[str, Clipping],
-    occupancy: dict[str, Occupancy] | None,
     observe: Observer | None,
     fed: Mapping[str, Array],
-) -> Array:
+    *,
+    looks: bool,
+) -> Execution:
+    clipping = {name: Clipping() for name in tiles}
+    occupancy: dict[str, Occupancy] = {}
     tensors = {plan.graph.input.name: channels_last(x)}
     layers = {layer.name: layer for layer in plan.layers}
     last_reader = {name: op.name for op in plan.graph.ops for name in op.inputs}
     for op in plan.graph.ops:
         values, steps = tensors[op.input], op.steps
         if op.product is not None:
-            looks, layer, reader = occupancy is not None, layers[op.name], tiles[op.name]
+            layer, reader = layers[op.name], tiles[op.name]
             compute = grouped_product_of if op.product.weights.is_grouped else product_of
             if op.gate is not None:
                 compute = partial(chosen_product_of, chosen=tensors[op.gate][:, 0])
@@ -256,7 +324,7 @@ def _run_batch(
                 done = compute(plan, op, op.product, layer, values, weights[op.name], reader, looks=looks)
                 values = done.sums
             clipping[op.name] += done.clipping
-            if occupancy is not None and done.occupancy is not None:
+            if done.occupancy is not None:
                 seen = occupancy.get(op.name)
                 occupancy[op.name] = done.occupancy if seen is None else seen + done.occupancy
             if observe is not None:
@@ -268,7 +336,7 @@ def _run_batch(
         for name in op.inputs:
             if last_reader[name] == op.name and name != plan.graph.output:
                 tensors.pop(name, None)  # nobody reads it again
-    return channels_first(tensors[plan.graph.output])
+    return Execution(channels_first(tensors[plan.graph.output]), clipping, occupancy)
 
 
 def channels_last(numbers: Array) -> Array:

@@ -385,7 +385,12 @@ def run_tasks(task: Callable[[int], None], n_tasks: int) -> None:
             task(number)
 
     helpers = [_pool().submit(work) for _ in range(min(numba.get_num_threads(), n_tasks) - 1)]
-    work()
+    try:
+        work()
+    except BaseException:
+        for _ in numbers:  # the others find nothing left to do
+            pass
+        raise
     for helper in helpers:
         if not helper.cancel():
             helper.result()

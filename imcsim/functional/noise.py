@@ -9,6 +9,7 @@ own.
 """
 
 import math
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -63,7 +64,7 @@ def draw_misreads(
     x: PackedVectors,
     w: PackedMatrix,
     adcs: Adcs,
-    rng: np.random.Generator,
+    key_of: Callable[[], int],
     *,
     column: Array,
     side: Array,
@@ -76,7 +77,7 @@ def draw_misreads(
         x: Vectors as they are driven.
         w: Weights, packed with the same rows of a block.
         adcs: How the columns are read.
-        rng: The generator.
+        key_of: Gives the key to draw with; asked once, and only where something can be drawn.
         column: Column of each pair (column, side) that is drawn.
         side: Side of each pair: 0 for n, 1 for k.
         sums: Changed in place.
@@ -93,7 +94,7 @@ def draw_misreads(
     reads = adcs.wrong, *adcs.noise, *adcs.misreads, adcs.middles, adcs.noise_counts, adcs.count_max
     chunk = max(1, BLOCKS_PER_TASK // x.n_blocks)
     n_wrong = np.zeros(-(-x.n_vectors // chunk), np.int64)
-    key = np.uint64(rng.integers(1 << 63))
+    key = np.uint64(key_of())
     words, signs = x.words(), sums.of(np.arange(2))
 
     def draw(task: int) -> None:

@@ -119,13 +119,14 @@ def chosen_product_of(
     looks: bool,
     chosen: Array,
 ) -> Multiplied:
-    """Return the sums of one layer whose samples each meet the kernel that is *chosen* (b) for them, and no other."""
+    """Return the sums of one layer whose samples each meet the kernel that is *chosen* (b) for them, and no other.
+
+    A kernel that nobody chose is read for no sample: a batch draws as many keys whatever is chosen in it.
+    """
     sums: Array | None = None
     clips, occupancy = Clipping(), None
     for e, expert in enumerate(product.experts):
         here = np.flatnonzero(chosen == e)
-        if not len(here) and (sums is not None or e + 1 < product.n_experts):
-            continue
         part = replace(op, product=expert, gate=None)
         done = product_of(plan, part, expert, layer, codes[here], [weights[e]], tiles, looks=looks)
         if sums is None:
@@ -279,5 +280,5 @@ def join_planes(total: Array, factors: Array) -> Array:
     """(b, c * j) to (b c): add up the weight planes of each output by their *factors*."""
     if len(factors) == 1 and np.all(factors == 1):
         return total
-    planes = total.reshape(len(total), -1, len(factors))
+    planes = total.reshape(len(total), total.shape[1] // len(factors), len(factors))
     return sum(planes[:, :, j] * factor for j, factor in enumerate(factors))

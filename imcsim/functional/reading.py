@@ -42,6 +42,26 @@ class Counted:
     n_misreads: int = 0
 
 
+class Keys:
+    """The keys that the reads of one batch draw with, from a generator: as they are asked for, or *n* beforehand.
+
+    Batches that draw beforehand, one after the other, draw what they would draw if each came after the one before.
+    """
+
+    def __init__(self, rng: np.random.Generator, n: int | None = None) -> None:
+        self._rng = rng
+        self._waiting = None if n is None else iter([self._draw() for _ in range(n)])
+        self.n_drawn = 0
+
+    def next(self) -> int:
+        """Return the next key."""
+        self.n_drawn += 1
+        return self._draw() if self._waiting is None else next(self._waiting)
+
+    def _draw(self) -> int:
+        return int(self._rng.integers(1 << 63))
+
+
 @dataclass(frozen=True, eq=False)
 class Reader:
     """The reading side of a tile."""
@@ -51,8 +71,8 @@ class Reader:
     table: ErrorTable | None = None
     """How often each count is misread; None where every count is read right."""
 
-    rng: np.random.Generator | None = None
-    """Draws the misreads and the noise."""
+    keys: Keys | None = None
+    """What the misreads and the noise are drawn with."""
 
     noise_counts: float = 0.0
     """Standard deviation of the noise on every read."""
@@ -191,9 +211,8 @@ class Reader:
                 skips=self.skips,
             )
         if adcs.is_noisy and not is_dense.all():
-            assert self.rng is not None
             n_misreads += draw_misreads(
-                x, w, adcs, self.rng, column=column[~is_dense], side=side[~is_dense], sums=sums, skips=self.skips
+                x, w, adcs, self._key, column=column[~is_dense], side=side[~is_dense], sums=sums, skips=self.skips
             )
         return n_misreads
 
@@ -212,8 +231,8 @@ class Reader:
         return {}
 
     def _key(self) -> int:
-        assert self.rng is not None
-        return int(self.rng.integers(1 << 63))
+        assert self.keys is not None
+        return self.keys.next()
 
     # Copy after copy
 

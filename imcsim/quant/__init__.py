@@ -11,16 +11,28 @@ from imcsim.quant.activation import (
     TernaryActivation,
     UnsignedActivation,
 )
+from imcsim.quant.digital import DigitalConv2d, DigitalLinear
 from imcsim.quant.integer import IntConv2d, IntLinear
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
+from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.recurrent import BernoulliActivation, TernaryEmbedding, TernaryGRU, TernaryLSTM
 from imcsim.quant.storage import load_packed, packed_state
+from imcsim.quant.straight import rounded, signs, surrogate, window
 from imcsim.quant.ternary import TernaryConv2d, TernaryLinear, ternarize
+from imcsim.quant.weights import Coded, WeightQuantizer
 
 __all__ = [
     "BernoulliActivation",
+    "Coded",
+    "DigitalConv2d",
+    "DigitalLinear",
     "InputQuantizer",
     "IntConv2d",
     "IntLinear",
+    "Method",
+    "MethodRecord",
+    "QuantizedConv2d",
+    "QuantizedLinear",
     "SignActivation",
     "SignedActivation",
     "TernaryActivation",
@@ -30,7 +42,12 @@ __all__ = [
     "TernaryLSTM",
     "TernaryLinear",
     "UnsignedActivation",
+    "WeightQuantizer",
     "load_packed",
     "packed_state",
+    "rounded",
+    "signs",
+    "surrogate",
     "ternarize",
+    "window",
 ]

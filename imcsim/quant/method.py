@@ -5,7 +5,7 @@ network that takes one. A method that brings nothing but a quantizer of weights 
 `weights` and `activation`; others override the layer, the block or what happens in training.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -172,6 +172,10 @@ class Method:
 
     def deploy(self, network: nn.Module, images: Tensor) -> None:
         """Turn what was trained into what is deployed, with some training *images* where statistics are needed."""
+
+    def restore(self, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Load what was deployed into a fresh *network*; a method whose `deploy` changes layers changes them here."""
+        network.load_state_dict(state)
 
     # --- options ------------------------------------------------------------------------------------------------
 

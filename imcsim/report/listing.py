@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from imcsim.arch.macros import Macro
 from imcsim.arch.spec import Chip, Machine
@@ -150,4 +151,37 @@ def print_workload(name: str, description: str, layers: list[dict[str, Any]], co
     n_weights = sum(layer.get("n_weights", 0) for layer in layers)
     table.add_section()
     table.add_row("total", "", "", "", "", "", human(n_macs, ""), f"{n_weights:,}", "", "", "")
+    console.print(table)
+
+
+def print_method(name: str, console: Console) -> None:
+    """Print what is known of the method of an id or a name, and its options."""
+    from dataclasses import fields
+
+    from imcsim.quant.methods import find_method, record_of
+
+    record, method = record_of(name), find_method(name)
+    table = Table(title=f"{record.id} {record.name}", show_header=False, title_justify="left")
+    lines = {
+        "title": record.title,
+        "paper": record.paper,
+        "role": record.role,
+        "listed again as": record.same_as and f"the same as {record.same_as}",
+        "weights": record.weights,
+        "activations": record.activations,
+        "scales": f"{record.granularity} (weights / activations)",
+        "formula": record.formula,
+        "basis of the formula": record.basis,
+        "planes": f"{record.planes}; {record.n_planes[0]} x {record.n_planes[1]} with the default options",
+        "needs": ", ".join(record.needs) or "planes, scales and thresholds",
+        "exact": record.exact,
+        "sign(0)": None if record.sign_zero is None else str(record.sign_zero),
+        "padding": str(record.pad),
+        "scale of activations": record.act_scale,
+        "rounding": record.rounding,
+        "options": ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "none",
+    }
+    for what, text in lines.items():
+        if text:
+            table.add_row(what, Text(text))  # brackets are part of formulas
     console.print(table)

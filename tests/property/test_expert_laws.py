@@ -17,7 +17,7 @@ from imcsim.analytic.factors import how_of_factors
 from imcsim.analytic.variants import estimate_variants
 from imcsim.costs.price import price
 from imcsim.errors import MappingError
-from imcsim.functional.execute import run
+from imcsim.functional.execute import run, samples_at_once
 from imcsim.functional.reference import reference, tensors_of
 from imcsim.graph import (
     REAL,
@@ -263,3 +263,20 @@ def test_several_samples_may_not_choose_what_is_written_round_by_round():
 def test_requests_are_served_in_a_pipeline():
     plan = place(gated(3), TIM_DNN, style="pipelined", policy=greatest_rate)
     assert np.all(np.asarray(serve(plan, [0.0, 0.0, 0.0]).latencies_ns) >= simulate(plan).latency_ns - 1e-3)
+
+
+def test_misreads_of_a_batch_are_the_same_whatever_is_chosen_before_it():
+    graph = gated(3)
+    chip = variant(TIM_DNN, {"tile.imperfections.read_noise_counts": 0.7})
+    plan = place(graph, chip)
+    x = inputs(graph, 3)
+    chosen = tensors_of(graph, x)["choice"][:, 0]
+    first, last = x[np.argsort(chosen)][:1], x[np.argsort(chosen)][-1:]
+    n = samples_at_once(plan)
+    tails = []
+    for head in (np.repeat(first, n, axis=0), np.repeat(last, n, axis=0), np.concatenate([first] * (n - 1) + [last])):
+        everything = np.concatenate([head, x, x])
+        tails.append(run(place(graph, chip), everything, rng=np.random.default_rng(5)).outputs[n:])
+    assert np.array_equal(tails[0], tails[1])
+    assert np.array_equal(tails[0], tails[2])
+    assert not np.array_equal(tails[0], reference(graph, np.concatenate([x, x])))

@@ -1,5 +1,7 @@
+import numba
 import numpy as np
 import pytest
+from strategies import variant
 
 from imcsim.errors import DataError
 from imcsim.functional.execute import execute, run
@@ -188,11 +190,42 @@ def test_products_are_added_in_the_order_of_the_weights(ideal_chip):
     assert execute(place(graph, ideal_chip), x).tolist() == reference(graph, x).tolist() == [[1.0]]
 
 
-def test_progress_is_told_batch_after_batch(tiny_chip, tiny_graph, monkeypatch):
+def test_progress_is_told_of_each_batch(tiny_chip, tiny_graph, monkeypatch):
     monkeypatch.setattr("imcsim.functional.execute.MAX_BATCH", 4)
     told = []
     run(place(tiny_graph, tiny_chip), np.zeros((10, 1, 4, 4)), progress=told.append)
-    assert told == [4, 4, 2]
+    assert sorted(told) == [2, 4, 4]  # batches go side by side
+
+
+def test_batches_side_by_side_misread_as_one_after_the_other(tiny_chip, tiny_graph, monkeypatch):
+    monkeypatch.setattr("imcsim.functional.execute.MAX_BATCH", 4)
+    chip = variant(tiny_chip, {"tile.imperfections.read_noise_counts": 0.4})
+    plan, x = place(tiny_graph, chip), np.random.default_rng(0).random((30, 1, 4, 4))
+    found = []
+    was = numba.get_num_threads()
+    for n_threads in (1, min(2, numba.config.NUMBA_NUM_THREADS), 1):
+        numba.set_num_threads(n_threads)
+        done = run(plan, x, rng=np.random.default_rng(3))
+        found.append((done.outputs.tobytes(), done.total, [seen.n.tolist() for seen in done.occupancy.values()]))
+    numba.set_num_threads(was)
+    watched = run(plan, x, rng=np.random.default_rng(3), observe=lambda *_: None)  # in order, one after the other
+    assert found[0] == found[1] == found[2]
+    assert watched.outputs.tobytes() == found[0][0]
+    assert watched.total == found[0][1]
+    assert watched.total.n_misreads > 0
+
+
+def test_a_batch_that_fails_stops_those_that_wait(tiny_chip, tiny_graph, monkeypatch):
+    monkeypatch.setattr("imcsim.functional.execute.MAX_BATCH", 1)
+    told = []
+
+    def fail(n):
+        told.append(n)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(place(tiny_graph, tiny_chip), np.zeros((200, 1, 4, 4)), progress=fail)
+    assert len(told) < 10
 
 
 def test_no_samples_give_no_outputs(tiny_chip, tiny_graph):

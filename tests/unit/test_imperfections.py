@@ -12,7 +12,7 @@ from imcsim.functional.execute import execute, run
 from imcsim.functional.instance import FREE, ChipInstance
 from imcsim.functional.noise import draw_misreads
 from imcsim.functional.placed import placed_weights
-from imcsim.functional.reading import Reader
+from imcsim.functional.reading import Keys, Reader
 from imcsim.graph import REAL, TERNARY, Graph, Op, Product, Tensor, Threshold
 from imcsim.mapping.place import Split, place
 from imcsim.mapping.plan import LayerPlan
@@ -323,7 +323,7 @@ def test_noisy_reads_are_distributed_as_the_normal_distribution_says(noise_count
     w = pack_matrix(np.tile(np.array([[1, -1]], np.int8), (n_rows, 4)), n_rows)
     adcs = Adcs(np.full((2, 1), 1.0), np.full((2, 1), offset), count_max, n_rows, noise_counts, table)
     assert bool(adcs.is_dense.all()) is (noise_counts > 0.5)
-    reader = Reader(count_max, 256, table, np.random.default_rng(3), noise_counts)
+    reader = Reader(count_max, 256, table, Keys(np.random.default_rng(3)), noise_counts)
     reader._ideal_adcs[n_rows] = adcs
     sums = reader.both(x, w).sums
     expected = reads_of(n_rows + 1, count_max, noise_counts, 1.0, offset, misreads)
@@ -351,7 +351,7 @@ def test_reads_drawn_by_skipping_are_those_that_are_wrong():
     adcs = Adcs.ideal(8, 4, 0.2, None)
     n, k = np.zeros((2, 5000, 6), np.int32)
     pairs = {"column": np.arange(6), "side": np.zeros(6, np.int64)}
-    n_wrong = draw_misreads(x, w, adcs, np.random.default_rng(0), **pairs, sums=Sums(n, k, 1))
+    n_wrong = draw_misreads(x, w, adcs, Keys(np.random.default_rng(0)).next, **pairs, sums=Sums(n, k, 1))
     assert not k.any()
     assert n_wrong == np.count_nonzero(n)
     assert set(np.unique(n)) == {-1, 0, 1}

@@ -10,7 +10,7 @@ from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Sums
 from imcsim.functional.execute import run
 from imcsim.functional.noise import draw_misreads, error_table
-from imcsim.functional.reading import Reader
+from imcsim.functional.reading import Keys, Reader
 from imcsim.graph import REAL, TERNARY, Graph, Op, Product, Tensor, Threshold
 from imcsim.mapping.place import place
 from imcsim.ternary import PlaneSum
@@ -29,7 +29,7 @@ def always(n, step, n_counts=5):
 
 
 def reader(table, seed=0):
-    return Reader(count_max=4, columns_per_tile=256, table=table, rng=np.random.default_rng(seed))
+    return Reader(count_max=4, columns_per_tile=256, table=table, keys=Keys(np.random.default_rng(seed)))
 
 
 X = [[1, 1, -1, 0, 1, 1, 1, -1]]  # two blocks of four rows
@@ -67,7 +67,7 @@ def drawn(x, w, adcs, rng, n_sides=2):
     """How many reads are wrong, and by how much those of n and of k are (b c)."""
     column, side = np.divmod(np.arange(w.n_columns * n_sides), n_sides)
     n, k = np.zeros((2, x.n_vectors, w.n_columns), np.int32)
-    return draw_misreads(x, w, adcs, rng, column=column, side=side, sums=Sums(n, k, 1)), n, k
+    return draw_misreads(x, w, adcs, Keys(rng).next, column=column, side=side, sums=Sums(n, k, 1)), n, k
 
 
 def test_rates_of_misreads_are_those_of_the_table():

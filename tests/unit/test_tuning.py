@@ -216,8 +216,8 @@ def test_one_seed_misreads_alike_and_another_does_not(misreading_chip):
     assert not torch.equal(first, right)
 
 
-def test_up_to_64_samples_misread_as_in_the_engine(misreading_chip):
-    net, x = small_network().double().eval(), images(64).double()
+def test_up_to_32_samples_misread_as_in_the_engine(misreading_chip):
+    net, x = small_network().double().eval(), images(32).double()
     tuned = imcsim.for_chip(net, misreading_chip, x[:1], rng=np.random.default_rng(5))
     plan = imcsim.place(imcsim.capture(net, x[:1]), misreading_chip)
     found = imcsim.execute(plan, x, np.random.default_rng(5))

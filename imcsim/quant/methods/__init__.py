@@ -6,6 +6,7 @@ from importlib import import_module
 
 from imcsim.errors import ConfigError
 from imcsim.quant.method import Method, MethodRecord
+from imcsim.quant.networks import Float
 
 FAMILIES = (
     "binary",
@@ -46,6 +47,8 @@ def find_method(text: str) -> Method:
     Raises ConfigError for a name that is none, with the nearest, and for options that the method has not.
     """
     name, _, options = text.strip().partition(":")
+    if name == Float.record.name:  # the baseline, which no list of papers has
+        return Float()
     by_name: dict[str, type[Method]] = {}
     for record in records():
         kind = methods()[record.same_as or record.id]

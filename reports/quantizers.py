@@ -1,0 +1,392 @@
+"""Every published method on one network, one data set and three chips: reports/quantizers/.
+
+IMCSIM_DATA=FOLDER python reports/quantizers.py [--workers 2] [--methods lsq bnn ...]
+
+Each method trains fashion-cnn from the same float weights with the same budget, once a seed; each network is executed
+on tim-dnn, on tim-dnn with 8 rows an access and on tim-dnn with ADCs that count to 16. rows.csv has a row for each
+method, seed and chip; rows that are there are kept, so that a run that was stopped goes on. The trained networks lie
+in reports/out/quantizers, which is not kept.
+"""
+
+import argparse
+import csv
+import io
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib as mpl
+import yaml
+
+from imcsim.arch.load import load_chip
+from imcsim.results import write_whole
+from imcsim.workloads import find_workload
+
+OUT = Path(__file__).parent / "quantizers"
+TRAINED = Path(__file__).parent / "out" / "quantizers"
+WORKLOAD = "fashion-cnn"
+SEEDS = (0, 1)
+N_EPOCHS, N_TRAIN, N_TEST = 5, 12_000, 2_000
+FLOAT = "float"
+CHIPS: dict[str, dict] = {
+    "tim-dnn": {},
+    "tim-dnn, L 8": {"tile.rows_per_access": 8},
+    "tim-dnn, count_max 16": {"tile.count_max": 16},
+}
+"""Changes of tim-dnn. The second and third cannot clip: as many counts as rows."""
+
+SHOWN = {"tim-dnn": "tim-dnn, which clips at 8 of 16", "tim-dnn, count_max 16": "ADCs that count to 16: no clipping"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one seed on one chip."""
+
+    id: str
+    method: str
+    seed: int
+    chip: str
+    n_epochs: int
+    n_train: int
+    float_accuracy: float
+    """Of the float network that the training started from, on the whole test set."""
+
+    quantized_accuracy: float
+    """Of the torch module on the whole test set."""
+
+    n_samples: int
+    """First images of the test set, executed on the chip."""
+
+    ideal_accuracy: float
+    """On those images, of the reference."""
+
+    chip_accuracy: float
+    clipped_accesses: float
+    """Share of accesses in which at least one column had n or k above count_max."""
+
+    energy_pJ: float
+    latency_ns: float
+    n_cells: int
+    """Ternary cells that one copy of the weights takes."""
+
+    weight_planes: int
+    activation_planes: int
+    """Of the layers between first and last, the most that one has."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="*", help="ids or names; all by default")
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread (default 2)")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--draw", action="store_true", help="only draw the table and the figure anew")
+    chosen = parser.parse_args()
+    rows = read(chosen.out / "rows.csv")
+    if not chosen.draw:
+        work(chosen.methods or names(), chosen.seeds, chosen.workers, rows, chosen.out)
+    write_whole(chosen.out / "table.md", to_markdown(rows))
+    draw(rows, chosen.out)
+    print(chosen.out / "table.md")
+
+
+def names() -> list[str]:
+    """The methods that run on tiles, as the registry has them; the named-only variants come last."""
+    from imcsim.quant.methods import methods
+
+    return [kind.record.name for kind in methods().values() if kind.lowers]
+
+
+def work(methods: Iterable[str], seeds: Iterable[int], workers: int, rows: list[Row], out: Path) -> None:
+    """Train and run what is missing, and write the rows as they come."""
+    done = {(row.method, row.seed) for row in rows}
+    jobs = [(name, seed) for seed in seeds for name in methods if (name, seed) not in done]
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(train_float, seeds))  # what every other training starts from
+        running = {pool.submit(one, name, seed): (name, seed) for name, seed in jobs}
+        for number, future in enumerate(as_completed(running), start=1):
+            name, seed = running[future]
+            started = f"{number} of {len(jobs)}: {name}, seed {seed}"
+            try:
+                found = future.result()
+            except Exception as error:  # one method that fails loses no other
+                print(f"{started}: failed: {error}", flush=True)
+                continue
+            rows += found
+            rows.sort(key=lambda row: (order(row.id), row.method, row.seed, list(CHIPS).index(row.chip)))
+            write_whole(out / "rows.csv", to_csv(rows))
+            accuracy = ", ".join(f"{row.chip} {row.chip_accuracy:.2%} {row.energy_pJ / 1e3:.0f} nJ" for row in found)
+            print(f"{started}: {found[0].quantized_accuracy:.2%}; {accuracy}", flush=True)
+
+
+def train_float(seed: int) -> float:
+    """Train the float network of a *seed*, unless it is there; return its test accuracy."""
+    return trained(FLOAT, seed, start="scratch")
+
+
+def trained(name: str, seed: int, *, start: str) -> float:
+    """Train, or take what was trained; return the test accuracy."""
+    import torch
+
+    from imcsim.quant.methods import find_method
+    from imcsim.train import Settings, accuracy_of, train
+
+    torch.set_num_threads(1)
+    folder = TRAINED / f"{name.replace(':', '-')}-{seed}"
+    known = accuracy_of(folder)
+    if known is not None:
+        return known
+    settings = Settings(n_epochs=N_EPOCHS, n_train=N_TRAIN, seed=seed, start=start)
+    return train(find_workload(WORKLOAD), find_method(name), settings, folder).test_accuracy
+
+
+def one(name: str, seed: int) -> list[Row]:
+    """Train *name* with *seed* and run it on each chip."""
+    from imcsim.quant.methods import find_method
+    from imcsim.run import run
+
+    float_folder = TRAINED / f"{FLOAT}-{seed}"
+    float_accuracy = train_float(seed)
+    quantized = trained(name, seed, start=str(float_folder))
+    workload = find_workload(TRAINED / f"{name.replace(':', '-')}-{seed}")
+    graph = workload.graph()
+    inner = graph.products[1:-1]
+    rows = []
+    for chip, changes in CHIPS.items():
+        result = run(workload, load_chip("tim-dnn", overrides=changes), engine="all", n_samples=N_TEST, seed=seed)
+        said = result.summary
+        accuracy = said["accuracy"]
+        rows.append(
+            Row(
+                id=find_method(name).record.id,
+                method=name,
+                seed=seed,
+                chip=chip,
+                n_epochs=N_EPOCHS,
+                n_train=N_TRAIN,
+                float_accuracy=float_accuracy,
+                quantized_accuracy=quantized,
+                n_samples=N_TEST,
+                ideal_accuracy=accuracy["reference"],
+                chip_accuracy=accuracy["chip"],
+                clipped_accesses=accuracy["n_clipped_accesses"] / accuracy["n_accesses"],
+                energy_pJ=said["simulate"]["energy_pJ"],
+                latency_ns=said["simulate"]["latency_ns"],
+                n_cells=sum(op.product.n_weights * op.product.n_planes for op in graph.products),
+                weight_planes=max(op.product.n_planes for op in inner),
+                activation_planes=max(graph.tensors[op.input].format.n_passes for op in inner),
+            )
+        )
+    return rows
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of an earlier run."""
+    if not path.exists():
+        return []
+    kinds = {field.name: field.type for field in fields(Row)}
+    text = csv.DictReader(io.StringIO(path.read_text()))
+    return [Row(**{key: kinds[key](value) for key, value in row.items()}) for row in text]  # type: ignore[operator]
+
+
+def to_csv(rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def order(identifier: str) -> tuple[int, int]:
+    return "ABTMIN".index(identifier[0]), int(identifier[1:])
+
+
+@dataclass(frozen=True)
+class Mean:
+    """One method on one chip, over its seeds."""
+
+    id: str
+    method: str
+    n_seeds: int
+    accuracy: float
+    least: float
+    greatest: float
+    quantized: float
+    clipped: float
+    energy_nJ: float  # noqa: N815  (unit in its own case)
+    latency_us: float
+    n_cells: int
+    planes: str
+
+    @classmethod
+    def of(cls, rows: list[Row]) -> "Mean":
+        found = [row.chip_accuracy for row in rows]
+        return cls(
+            rows[0].id,
+            rows[0].method,
+            len(rows),
+            fmean(found),
+            min(found),
+            max(found),
+            fmean(row.quantized_accuracy for row in rows),
+            fmean(row.clipped_accesses for row in rows),
+            fmean(row.energy_pJ for row in rows) / 1e3,
+            fmean(row.latency_ns for row in rows) / 1e3,
+            rows[0].n_cells,
+            f"{rows[0].weight_planes} x {rows[0].activation_planes}",
+        )
+
+
+def means(rows: list[Row], chip: str) -> list[Mean]:
+    """Return each method on *chip*, in the order of the ids."""
+    of_method: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.chip == chip:
+            of_method[row.method].append(row)
+    return [Mean.of(each) for each in of_method.values()]
+
+
+def front(points: list[Mean]) -> list[Mean]:
+    """Return the methods that no other one beats in accuracy at the same energy or less, from the least energy."""
+    found: list[Mean] = []
+    for point in sorted(points, key=lambda each: (each.energy_nJ, -each.accuracy)):
+        if not found or point.accuracy > found[-1].accuracy:
+            found.append(point)
+    return found
+
+
+def to_markdown(rows: list[Row]) -> str:
+    """Return the page: what was done, the table, the fronts, the papers' own figures."""
+    by_chip = {chip: {each.method: each for each in means(rows, chip)} for chip in CHIPS}
+    floats = {row.seed: row.float_accuracy for row in rows}
+    seeds = sorted(floats)
+    text = [
+        "# Published quantizers on one network, one data set and one chip",
+        "",
+        "Made by `python reports/quantizers.py`; every figure, with its seed, in `rows.csv`. Each method trains "
+        f"`{WORKLOAD}` (four convolutions and a linear layer, the first and the last in 8 bits) on "
+        f"{N_TRAIN} images of Fashion-MNIST for {N_EPOCHS} epochs from the same float weights, seeds "
+        f"{', '.join(map(str, seeds))}; the float networks, with the same budget, reach "
+        + " and ".join(f"{floats[seed]:.2%}" for seed in seeds)
+        + f". Accuracy on a chip is that of the first {N_TEST} test images: a difference of less than about 1.5 points "
+        "says nothing.",
+        "",
+        "**This is a small network, a small data set and a short training.** It tells what a method costs on the tile "
+        "and how it meets clipping ADCs; it does not rank methods by what they reach on ImageNet with the training of "
+        "their papers. Methods that bring a network of their own (MeliusNet, ReActNet, Bi-Real) run here with their "
+        "blocks in the place of the plain ones.",
+        "",
+        "*Planes*: weight planes x activation passes of the layers between. *Torch*: the module itself, whole test "
+        "set. *Clipped*: accesses in which a column had n or k above 8. Energy and latency of one inference are "
+        "simulated, with the bitline energy of the counts that occurred. Cells: one copy of the weights.",
+        "",
+        "| id | method | planes | torch | tim-dnn | clipped | L 8 | count_max 16 | energy nJ | latency us | cells |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, plain in by_chip["tim-dnn"].items():
+        eight, wide = by_chip["tim-dnn, L 8"][name], by_chip["tim-dnn, count_max 16"][name]
+        text.append(
+            f"| {plain.id} | {name} | {plain.planes} | {plain.quantized:.2%} | {plain.accuracy:.2%} | "
+            f"{plain.clipped:.1%} | {eight.accuracy:.2%} | {wide.accuracy:.2%} | {plain.energy_nJ:.1f} | "
+            f"{plain.latency_us:.2f} | {plain.n_cells} |"
+        )
+    text += ["", "Pareto fronts, from the least energy (mean over the seeds):", ""]
+    for chip, said in SHOWN.items():
+        listed = ", ".join(f"{each.method} ({each.energy_nJ:.0f} nJ, {each.accuracy:.1%})"
+                           for each in front(list(by_chip[chip].values())))  # fmt: skip
+        text.append(f"* {said}: {listed}.")
+    text += [
+        "",
+        "![Accuracy against energy](energy-accuracy.png)",
+        "",
+        "## What the papers and their code report",
+        "",
+        "Of other networks and data sets, with the training of the papers; only figures that were read in the code or "
+        "README of a repository or in a paper's abstract (`papers.yaml`). They do not compare with the table above.",
+        "",
+        "| id | figure | read in |",
+        "|---|---|---|",
+    ]
+    papers = yaml.safe_load((OUT / "papers.yaml").read_text())
+    text += [f"| {each['id']} | {each['figure']} | {each['read_in']} |" for each in papers["figures"]]
+    return "\n".join(text) + "\n"
+
+
+COLOURS = {1: "#0072B2", 2: "#009E73", 3: "#E69F00", 4: "#D55E00"}
+"""By activation passes; more than 4 are the last colour."""
+
+
+def draw(rows: list[Row], out: Path) -> None:
+    """Draw accuracy against energy on two chips side by side, with the Pareto front of each."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({"font.size": 8, "svg.hashsalt": "imcsim", "svg.fonttype": "none"})
+    figure, axes = plt.subplots(1, len(SHOWN), figsize=(11, 5.6), sharey=True, layout="constrained")
+    for side, (chip, title) in zip(axes, SHOWN.items(), strict=True):
+        points = means(rows, chip)
+        best = front(points)
+        side.step([p.energy_nJ for p in best], [100 * p.accuracy for p in best], where="post", color="0.6", zorder=1)
+        for point in points:
+            passes = int(point.planes.rpartition(" ")[2])
+            colour = COLOURS[1 if passes == 1 else 2 if passes == 2 else 3 if passes <= 4 else 4]
+            at = point.energy_nJ, 100 * point.accuracy
+            spread = [[at[1] - 100 * point.least], [100 * point.greatest - at[1]]]
+            side.errorbar(*at, yerr=spread, fmt="o", ms=4, color=colour, lw=0.7, zorder=2)
+        place_labels(side, [(p.energy_nJ, 100 * p.accuracy, p.method, p in best) for p in points])
+        baseline = 100 * fmean({row.seed: row.float_accuracy for row in rows}.values())
+        side.axhline(baseline, color="0.3", lw=0.7, ls="--")
+        side.annotate("float network", (1, baseline), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                      xytext=(-2, 1), textcoords="offset points", color="0.3")  # fmt: skip
+        side.set(xscale="log", title=title, xlabel="energy of one inference (nJ), simulated")
+        side.grid(visible=True, which="both", lw=0.3, color="0.9")
+    axes[0].set_ylabel(f"accuracy on the chip (%), first {N_TEST} test images of Fashion-MNIST")
+    labels = {1: "1 activation pass", 2: "2 passes", 3: "3 or 4", 4: "more"}
+    handles = [plt.Line2D([], [], marker="o", ls="", ms=4, color=COLOURS[key], label=labels[key]) for key in COLOURS]
+    handles.append(plt.Line2D([], [], color="0.6", label="Pareto front"))
+    axes[1].legend(handles=handles, loc="lower right", frameon=False)
+    out.mkdir(parents=True, exist_ok=True)
+    for form in ("png", "svg"):
+        metadata = {"Date": None} if form == "svg" else {"Software": None}
+        figure.savefig(out / f"energy-accuracy.{form}", dpi=200, metadata=metadata)
+    plt.close(figure)
+    lines = [{"chip": chip, "on_front": each in front(means(rows, chip)), **asdict(each)}
+             for chip in SHOWN for each in means(rows, chip)]  # fmt: skip
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]) if lines else ["chip"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_whole(out / "energy-accuracy.csv", text.getvalue())
+
+
+def place_labels(axes, points: list[tuple[float, float, str, bool]]) -> None:
+    """Name the points: each label where it covers no other one, the methods of the front in bold and first."""
+    axes.figure.canvas.draw()
+    renderer = axes.figure.canvas.get_renderer()
+    taken = []
+    spots = [(5, 0, "left"), (-5, 0, "right"), (5, 7, "left"), (-5, 7, "right"), (5, -7, "left"), (-5, -7, "right"),
+             (0, 9, "center"), (0, -9, "center"), (12, 14, "left"), (-12, 14, "right"), (12, -14, "left"),
+             (-12, -14, "right")]  # fmt: skip
+    for x, y, name, is_best in sorted(points, key=lambda point: (not point[3], point[0])):
+        for dx, dy, side in spots:
+            text = axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", ha=side, va="center",
+                                 fontsize=5.5, fontweight="bold" if is_best else "normal")  # fmt: skip
+            box = text.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+    axes.figure.canvas.draw()
+
+
+if __name__ == "__main__":
+    started_at = time.perf_counter()
+    main()
+    print(f"{time.perf_counter() - started_at:.0f} s")
