@@ -375,9 +375,10 @@ class Result:
             return record | {"kind": "host"}
         if not layer.is_on_tiles:
             return record
-        tiles = {shard.tile for round_ in layer.rounds for shard in round_.shards}
-        cells = sum(shard.n_rows * shard.n_columns for round_ in layer.rounds for shard in round_.shards)
-        capacity = sum(len(round_.tiles) for round_ in layer.rounds) * self.plan.chip.tile.n_rows
+        rounds = layer.stored.rounds
+        tiles = {shard.tile for round_ in rounds for shard in round_.shards}
+        cells = sum(shard.n_rows * shard.n_columns for round_ in rounds for shard in round_.shards)
+        capacity = sum(len(round_.tiles) for round_ in rounds) * self.plan.chip.tile.n_rows
         capacity *= self.plan.chip.tile.n_columns
         counts = (self.trace or self.estimate).counts if self.trace or self.estimate else {}  # type: ignore[union-attr]
         clips = self.outcome.clipping[layer.name] if self.outcome is not None else None

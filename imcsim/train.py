@@ -164,6 +164,7 @@ class _Loop:
         """Train, from the checkpoint if there is one, and leave the network as it was after its best epoch."""
         method, network = self.method, self.network
         network.train()
+        method.allocate(network, self.images[:N_DEPLOY], self.labels[:N_DEPLOY])
         method.initialise(network, self.images[:N_DEPLOY])
         self.optimizer = method.optimizer(network, self.settings.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)

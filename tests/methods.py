@@ -32,6 +32,7 @@ def train(method, net, *, n_steps=3, seed=1, teacher=None):
     """Take *n_steps* of the training of *method* on drawn images, with all its hooks; leave *net* in eval mode."""
     images = example(16, seed=seed)
     labels = torch.as_tensor(np.random.default_rng(seed).integers(0, 3, 16))
+    method.allocate(net, images, labels)
     method.initialise(net, images)
     optimizer = method.optimizer(net, 0.01)
     for step in range(n_steps):

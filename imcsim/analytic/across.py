@@ -94,6 +94,7 @@ class _Across:
     def time(self) -> LayerTime:
         """Advance the clock by the layer and return its time."""
         clock, start = self.clock, self.clock.now_ns
+        clock.wait_for_gate(self.layer)
         least: Any = 0.0
         for r in range(len(self.layer.rounds)):
             least = least + self._round(r)

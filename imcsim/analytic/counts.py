@@ -242,7 +242,8 @@ def _reduction(plan: Plan, layer: LayerPlan, spent: Derivation, *times: Factor) 
 
 
 def _weights(plan: Plan, layer: LayerPlan, spent: Derivation, *times: Factor) -> None:
-    rows = (*times, ("groups", layer.n_groups), ("rows of a group", layer.n_rows))
+    kernels = [("kernels to choose from", layer.n_experts)] if layer.n_experts > 1 else []
+    rows = (*times, ("groups", layer.n_groups), *kernels, ("rows of a group", layer.n_rows))
     bits = (*rows, ("columns of a group", layer.n_columns), ("bits a weight", BITS_PER_CELL))
     replicas = ("replicas", layer.n_replicas)
     spent.add("main_memory.read", *bits)

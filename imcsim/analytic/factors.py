@@ -107,6 +107,7 @@ def _of_a_product(plan: Plan, layer: LayerPlan) -> Iterator[tuple[str, How]]:
         ),
     )
     yield "groups", How("groups of the product, each with weights of its own")
+    yield "kernels to choose from", How("kernels that the tiles hold, of which a sample uses one")
     rows = Counter(layer.row_groups or (layer.n_rows,))
     parts = [f"{f'{n} * ' if n > 1 else ''}ceil({size} / {tile.rows_per_access})" for size, n in rows.items()]
     of = "each input group's rows" if layer.row_groups else "rows of a group"

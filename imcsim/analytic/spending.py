@@ -47,7 +47,7 @@ class Spent(NamedTuple):
 
 def weights_of_banks(plan: Plan, layer: LayerPlan) -> Iterator[Spent]:
     """Yield what writing the weights of *layer* once spends."""
-    for part in parts_of_tiles(layer, plan.chip):
+    for part in parts_of_tiles(layer.stored, plan.chip):
         yield from _weights(plan, part)
 
 

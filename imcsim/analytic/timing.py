@@ -280,6 +280,12 @@ class Clock:
         exceeds = n_instructions(self.plan, layer) > n_entries
         return (first if is_first else 0.0) + sum(others, 0.0) * exceeds / min(n_entries, 2)
 
+    def wait_for_gate(self, layer: LayerPlan) -> None:
+        """Keep main memory from writing the kernel that *layer* uses before the layers ahead have chosen it."""
+        if self.plan.style == "temporal" and self.plan.op_of[layer.name].gate is not None:
+            issue = self.stage("scheduler", "scheduler.issue", 1, 1)
+            self.memory_free_ns = greatest(self.memory_free_ns, self.now_ns + alone_ns(issue))
+
     def free_ns(self, round_: Round) -> float:
         """Return when the last of the tiles of *round_* is free."""
         return greatest(*(self.tile_free_ns[tile] for tile in round_.tiles))
@@ -298,6 +304,7 @@ class Clock:
         """Return the time of the next layer."""
         plan = self.plan
         start = self.now_ns
+        self.wait_for_gate(layer)
         op = plan.op_of[layer.name]
         n_items = max(layer.n_vectors, layer.n_samples)
         tensors = [plan.graph.tensors[name] for name in op.inputs]

@@ -28,6 +28,7 @@ from imcsim.mapping.place import (
     Split,
     as_they_are,
     begins,
+    held_in,
     layer_of,
     least_split,
     off_chip_of,
@@ -256,6 +257,8 @@ class _Group:
         self.layers = [self._with_psums(layer_of(op, graph, chip, n_samples)) for op in graph.ops]
         self.on_tiles = [layer for layer in self.layers if layer.is_on_tiles]
         self.style = style_of(graph, self.on_tiles, chip, style)
+        self.layers = [held_in(layer, self.style) for layer in self.layers]
+        self.on_tiles = [layer for layer in self.layers if layer.is_on_tiles]
         self.off_chip = self._off_chip()
         self.splits = None if splits is None else [self._kept(layer, splits[layer.name]) for layer in self.on_tiles]
         self.n_plans = 0

@@ -8,6 +8,7 @@ import numpy as np
 from imcsim.graph import (
     Abs,
     AddChannels,
+    ArgMax,
     ChannelMix,
     Clip,
     Concat,
@@ -128,6 +129,7 @@ EPILOGUE: dict[type[Step], Callable[[Any, Array, Tensors], Array]] = {
     Mean: _mean,
     Mul: _mul,
     Concat: _concat,
+    ArgMax: lambda step, x, tensors: x.argmax(axis=-1, keepdims=True).astype(np.int32),
     Slice: lambda step, x, tensors: x[..., step.first : step.last],
     AddChannels: _add_channels,
     ChannelMix: _channel_mix,

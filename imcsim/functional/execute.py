@@ -22,7 +22,7 @@ from imcsim.functional.instance import ChipInstance
 from imcsim.functional.kernels import run_tasks
 from imcsim.functional.noise import error_table
 from imcsim.functional.placed import Copies, placed_weights
-from imcsim.functional.products import packed_weights, product_of
+from imcsim.functional.products import chosen_product_of, packed_weights, product_of
 from imcsim.functional.reading import Keys, Reader
 from imcsim.functional.recurrence import recurrence
 from imcsim.functional.statistics import Clipping, Occupancy
@@ -236,6 +236,11 @@ def _weights(
     if not plan.chip.tile.has_faults:
         return packed_weights(plan)
     for op in plan.graph.ops:
+        if op.gate is not None and (only is None or op.name in only):
+            raise ConfigError(
+                f"{op.name}: must have one kernel on a chip with stuck cells, deviating ADCs or resistive devices, got "
+                f"{op.product.n_experts if op.product else 0} to choose from; leave the imperfection out"
+            )
         if op.product is not None and op.product.weights.is_grouped and (only is None or op.name in only):
             raise ConfigError(
                 f"{op.name}: must have one scale an output on a chip with stuck cells, deviating ADCs or resistive "
@@ -307,6 +312,8 @@ def _run_batch(
         if op.product is not None:
             layer, reader = layers[op.name], tiles[op.name]
             compute = grouped_product_of if op.product.weights.is_grouped else product_of
+            if op.gate is not None:
+                compute = partial(chosen_product_of, chosen=tensors[op.gate][:, 0])
             cell = steps[0] if steps else None
             if isinstance(cell, Cell):  # a product after the other, each of all samples
                 reader = replace(reader, layer=layer.one_step)

@@ -1,7 +1,7 @@
 """The product of one layer as the tiles compute it: pass after pass, plane by plane, group by group."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from weakref import WeakKeyDictionary
 
@@ -105,6 +105,39 @@ def product_of(
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
     clips += asked_of_adcs(layer, tiles, blocks, n_idle)
     return Multiplied(together.reshape(len(codes), *out[1:], out[0]), clips, occupancy)
+
+
+def chosen_product_of(
+    plan: Plan,
+    op: Op,
+    product: Product,
+    layer: LayerPlan,
+    codes: Array,
+    weights: Sequence[PackedMatrix | Copies],
+    tiles: Reader,
+    *,
+    looks: bool,
+    chosen: Array,
+) -> Multiplied:
+    """Return the sums of one layer whose samples each meet the kernel that is *chosen* (b) for them, and no other.
+
+    A kernel that nobody chose is read for no sample: a batch draws as many keys whatever is chosen in it.
+    """
+    sums: Array | None = None
+    clips, occupancy = Clipping(), None
+    for e, expert in enumerate(product.experts):
+        here = np.flatnonzero(chosen == e)
+        part = replace(op, product=expert, gate=None)
+        done = product_of(plan, part, expert, layer, codes[here], [weights[e]], tiles, looks=looks)
+        if sums is None:
+            sums = np.zeros((len(codes), *done.sums.shape[1:]), done.sums.dtype)
+        sums = sums.astype(np.result_type(sums, done.sums), copy=False)
+        sums[here] = done.sums
+        clips += done.clipping
+        if done.occupancy is not None:
+            occupancy = done.occupancy if occupancy is None else occupancy + done.occupancy
+    assert sums is not None
+    return Multiplied(sums, clips, occupancy)
 
 
 class Counts:
@@ -247,5 +280,5 @@ def join_planes(total: Array, factors: Array) -> Array:
     """(b, c * j) to (b c): add up the weight planes of each output by their *factors*."""
     if len(factors) == 1 and np.all(factors == 1):
         return total
-    planes = total.reshape(len(total), -1, len(factors))
+    planes = total.reshape(len(total), total.shape[1] // len(factors), len(factors))
     return sum(planes[:, :, j] * factor for j, factor in enumerate(factors))

@@ -6,6 +6,7 @@ that the result does not depend on the order of additions.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -57,13 +58,24 @@ def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None]
                 observe(op, "sums", sums)
             continue
         if op.product is not None:
-            y = _product(op, y, graph.tensors[op.input].format)
+            y = _product_of(op, y, graph.tensors[op.input].format, tensors)
             if observe is not None:
                 observe(op, "sums", y)
         for step in op.steps:
             y = _step(step, y, tensors)
         tensors[op.output.name] = y
     return tensors
+
+
+def _product_of(op: Op, x: Array, source: Format, tensors: dict[str, Array]) -> Array:
+    """Return the sums of a layer, sample by sample with the kernel that its gate has chosen where there are several."""
+    if op.gate is None:
+        return _product(op, x, source)
+    assert op.product is not None
+    ops = [replace(op, product=product, gate=None) for product in op.product.experts]
+    chosen = tensors[op.gate][:, 0].astype(int)
+    parts = [_product(ops[e], x[i : i + 1], source) for i, e in enumerate(chosen)]
+    return np.concatenate(parts) if parts else _product(ops[0], x, source)
 
 
 def _product(op: Op, x: Array, source: Format) -> Array:

@@ -6,6 +6,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from imcsim.graph import (
     Abs,
     AddChannels,
+    ArgMax,
     ChannelMix,
     Clip,
     Concat,
@@ -50,6 +51,9 @@ def epilogue_step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
             return x * tensors[name]
         case Concat(other=name):
             return np.hstack([x, tensors[name]])
+        case ArgMax(n_choices=n):
+            firsts = [[sum(np.all(row[: i + 1] < row.max()) for i in range(n))] for row in x]
+            return np.array(firsts, dtype=np.float64).reshape(len(x), 1)
         case Slice(first=first, last=last):
             return x[:, first:last]
         case AddChannels(other=name, scale=scale, first=first):

@@ -3,6 +3,7 @@
 from imcsim.graph.epilogue import (
     Abs,
     AddChannels,
+    ArgMax,
     ChannelMix,
     Clip,
     Concat,
@@ -44,6 +45,7 @@ __all__ = [
     "Add",
     "AddChannels",
     "Affine",
+    "ArgMax",
     "AvgPool",
     "Cell",
     "ChannelMix",

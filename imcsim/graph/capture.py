@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
-from imcsim.graph.epilogue import Abs, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
+from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
@@ -206,7 +206,7 @@ class _Walk:
                 self.tensors[node.name] = source
             self.tensor_of[node] = source.name
         elif isinstance(piece, Product):
-            self._product(node, path, source, piece)
+            self._product(node, path, source, piece, [self.tensor_of[gate] for gate in sources[1:]])
         elif piece == ():
             self.tensor_of[node] = source.name
         elif isinstance(piece, Recurrence):
@@ -319,8 +319,13 @@ class _Walk:
         self._emit(Op(name=self._op_name(path), input=source.name, output=output, product=product, steps=(cell,)))
         self.tensor_of[node] = node.name
 
-    def _product(self, node: fx.Node, path: str, source: Tensor, product: Product) -> None:
+    def _product(self, node: fx.Node, path: str, source: Tensor, product: Product, gates: list[str]) -> None:
         _require_codes(path, source)
+        if len(gates) != (product.n_experts > 1):
+            raise GraphError(
+                f"{path}: must read its input, and the choice of a kernel where there are several, got {len(gates)} "
+                f"tensors beside the input for {product.n_experts} kernels"
+            )
         bias = getattr(self.module.get_submodule(path), "bias", None)
         try:
             product, steps = take_apart(product, source, 0.0 if bias is None else bias.detach().double().numpy())
@@ -329,7 +334,7 @@ class _Walk:
         shape = product.shape(source.shape)
         name = self._op_name(path)
         total = Tensor(f"{name}.sum", shape, REAL)
-        self._emit(Op(name=name, input=source.name, output=total, product=product))
+        self._emit(Op(name=name, input=source.name, output=total, product=product, gate=gates[0] if gates else None))
         for what, step in zip(("scale", "border"), steps, strict=False):
             is_last = step is steps[-1]
             shape = step.shape(shape)
@@ -350,7 +355,7 @@ class _Walk:
         fmt: Format = form
         for step in steps:
             shape = step.shape(shape)
-            if isinstance(step, Threshold | Quantize | Embedding):
+            if isinstance(step, Threshold | Quantize | Embedding | ArgMax):
                 fmt = step.format
             elif not step.keeps_codes:
                 fmt = REAL

@@ -2,7 +2,7 @@
 
 Scales: static per pixel (`SpatialAffine`), computed per sample or per pixel at run time (`Abs` and `Mean` make the
 factors, `Mul` applies them). Branches: `Concat`, `Slice`, `AddChannels`. Functions: `PRelu`, `Clip`, `Sigmoid`,
-`HardSwish`. Sums among themselves: `ChannelMix`, `OnesColumn`. Windows: `ExtremePool`.
+`HardSwish`. Choices: `ArgMax`. Sums among themselves: `ChannelMix`, `OnesColumn`. Windows: `ExtremePool`.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from imcsim.errors import GraphError
+from imcsim.graph.formats import Format, unsigned
 from imcsim.graph.steps import Joining, Shape, Step, window_shape
 from imcsim.records import frozen_array
 
@@ -58,6 +59,31 @@ class HardSwish(Step):
 @dataclass(frozen=True, eq=False)
 class Abs(Step):
     """``|x|``."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArgMax(Step):
+    """Which of the `n_choices` numbers of a sample is the greatest, as a code; the first one of equals.
+
+    CConv's gate: winner takes all.
+    """
+
+    n_choices: int
+
+    def __post_init__(self) -> None:
+        if self.n_choices < 2:
+            raise GraphError(f"arg max: n_choices must be at least 2, got {self.n_choices}")
+
+    @property
+    def format(self) -> Format:
+        """Of the codes that come out."""
+        return unsigned((self.n_choices - 1).bit_length())
+
+    def shape(self, shape: Shape) -> Shape:
+        """(n_choices) to (1)."""
+        if shape != (self.n_choices,):
+            raise GraphError(f"arg max: must get {self.n_choices} numbers, got shape {shape}")
+        return (1,)
 
 
 # --- scales ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from imcsim.errors import GraphError
+from imcsim.graph.epilogue import ArgMax
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.recurrent import PARTS, Cell, Embedding
 from imcsim.graph.steps import Joining, Quantize, Shape, Step, Threshold, window_shape
@@ -71,14 +72,31 @@ class Product(Record):
     groups: int = 1
     attrs: LayerAttrs = LayerAttrs()
 
+    n_experts: int = 1
+    """Kernels of one shape, all of them held, of which each sample uses one: the first axis has one's outputs after
+    another's, and the op's `gate` says which is meant."""
+
     def __post_init__(self) -> None:
         ndim = 4 if self.kind == "conv2d" else 2
         if len(self.weights.shape) != ndim:
             raise GraphError(f"{self.kind}: weights must have {ndim} axes, got shape {self.weights.shape}")
         if self.is_recurrent:
             self._check_recurrent()
+        if self.n_experts != 1:
+            self._check_experts()
         if self.groups < 1 or self.weights.shape[0] % self.groups:
             raise GraphError(f"{self.kind}: groups must divide the {self.weights.shape[0]} outputs, got {self.groups}")
+
+    def _check_experts(self) -> None:
+        weights, n = self.weights, self.n_experts
+        if n < 1 or weights.shape[0] % n:
+            raise GraphError(f"{self.kind}: n_experts must divide the {weights.shape[0]} outputs, got {n}")
+        is_plain = weights.scale.size == 1 and weights.factors.ndim == 1 and weights.offset.size == 1
+        if self.groups != 1 or self.is_recurrent or weights.is_asymmetric or weights.is_grouped or not is_plain:
+            raise GraphError(
+                f"{self.kind}: kernels to choose from must be symmetric, in one group, with one scale for all of them; "
+                f"got {n} that are not"
+            )
 
     def _check_recurrent(self) -> None:
         n_columns, n_rows = self.weights.shape
@@ -112,7 +130,7 @@ class Product(Record):
 
     @property
     def n_weights(self) -> int:
-        """Weights, without those of a GRU that are 0 whatever was learned."""
+        """Weights of all kernels, without those of a GRU that are 0 whatever was learned."""
         n_fixed = self.n_hidden * self.n_rows if self.kind == "gru" else 0
         return prod(self.weights.shape) - n_fixed
 
@@ -167,14 +185,26 @@ class Product(Record):
     @property
     def n_columns(self) -> int:
         """Outputs of one group: the columns that one weight plane of it takes."""
-        return self.weights.shape[0] // self.groups
+        return self.n_outputs // self.groups
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs, or channels of them, that come out for one sample."""
+        return self.weights.shape[0] // self.n_experts
+
+    @cached_property
+    def experts(self) -> tuple["Product", ...]:
+        """Each of the kernels that there are to choose from, as a product of its own."""
+        starts = range(0, self.weights.shape[0], self.n_outputs)
+        parts = (self.weights.planes[:, start : start + self.n_outputs] for start in starts)
+        return tuple(replace(self, weights=replace(self.weights, planes=part), n_experts=1) for part in parts)
 
     def shape(self, shape: Shape) -> Shape:
         """Return the shape that comes out for an input of *shape*."""
         if self.kind == "linear":
             if shape != (self.weights.shape[1],):
                 raise GraphError(f"linear: must get {self.weights.shape[1]} inputs, got shape {shape}")
-            return (self.weights.shape[0],)
+            return (self.n_outputs,)
         if self.is_recurrent:
             n_inputs = self.n_rows - self.n_hidden
             if len(shape) != 3 or shape[:2] != (n_inputs, 1):
@@ -183,23 +213,24 @@ class Product(Record):
         if len(shape) != 3 or shape[0] != self.weights.shape[1] * self.groups:
             raise GraphError(f"conv2d: must get {self.weights.shape[1] * self.groups} channels, got shape {shape}")
         window = window_shape(shape, self.kernel, self.stride, self.padding, self.dilation)
-        return (self.weights.shape[0], *window[1:])
+        return (self.n_outputs, *window[1:])
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """The weights as tiles hold them: int8 (j g r c), plane after plane, group after group.
+        """The weights as tiles hold them: int8 (j g r c), plane after plane, group after group; kernels are groups.
 
         The rows of a convolution run over (kh, kw, c_in / groups): one kernel position after the other, so that
         neighbouring rows come from one pixel. Where inputs are grouped over the whole window, one input group comes
         after the other, each in that order. Those of a recurrent layer are the input's, then the hidden state's.
         """
         planes = self.weights.planes
-        planes = planes.reshape(len(planes), self.groups, self.n_columns, *planes.shape[2:])
+        n_groups = self.groups * self.n_experts
+        planes = planes.reshape(len(planes), n_groups, self.n_columns, *planes.shape[2:])
         if self.kind == "conv2d":
             planes = planes.transpose(0, 1, 4, 5, 3, 2)  # j g c i kh kw -> j g kh kw i c
         else:
             planes = planes.transpose(0, 1, 3, 2)
-        matrix = planes.reshape(len(planes), self.groups, self.n_rows, self.n_columns)
+        matrix = planes.reshape(len(planes), n_groups, self.n_rows, self.n_columns)
         if self.weights.group_size is not None and not self.splits_window:
             rows = np.arange(self.n_rows).reshape(-1, self.weights.shape[1])  # window, input
             cuts = range(self.weights.group_size, self.weights.shape[1], self.weights.group_size)
@@ -220,10 +251,14 @@ class Op(Record):
     product: Product | None = None
     steps: tuple[Step, ...] = ()
 
+    gate: str | None = None
+    """Name of the tensor (1) that says for each sample which of the product's kernels is meant; made by an `ArgMax`."""
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of all tensors that the op reads."""
-        return (self.input, *(step.other for step in self.steps if isinstance(step, Joining)))
+        gate = () if self.gate is None else (self.gate,)
+        return (self.input, *gate, *(step.other for step in self.steps if isinstance(step, Joining)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -237,12 +272,21 @@ class Graph(Record):
 
     def __post_init__(self) -> None:
         shapes = {self.input.name: self.input}
+        choices: dict[str, int] = {}
         for op in self.ops:
             for name in op.inputs:
                 if name not in shapes:
                     raise GraphError(f"{op.name}: must read a tensor that was made before, got {name!r}")
             if op.input != self.input.name and any(isinstance(step, Embedding) for step in op.steps):
                 raise GraphError(f"{op.name}: embedding must read the network's input, got {op.input!r}")
+            n_experts = op.product.n_experts if op.product is not None else 1
+            if (op.gate is None) != (n_experts == 1) or (op.gate is not None and choices.get(op.gate) != n_experts):
+                raise GraphError(
+                    f"{op.name}: {n_experts} kernels to choose from must have a gate that chooses one of them, an arg "
+                    f"max of as many numbers, got {op.gate!r}"
+                )
+            if op.steps and isinstance(op.steps[-1], ArgMax):
+                choices[op.output.name] = op.steps[-1].n_choices
             if op.output.name in shapes:
                 raise GraphError(f"{op.name}: tensor {op.output.name!r} is made twice; names must differ")
             shape, fmt = self._walk(op, shapes)
@@ -290,7 +334,7 @@ class Graph(Record):
                 if not is_affine and not step.keeps_codes:
                     kind = "levels of bases" if source.format.kind == "bases" else "asymmetric codes"
                     raise GraphError(f"{kind} must go to products alone, got a digital step behind them")
-                if isinstance(step, Threshold | Quantize | Cell | Embedding):
+                if isinstance(step, Threshold | Quantize | Cell | Embedding | ArgMax):
                     fmt = now = step.format
                 elif not step.keeps_codes:  # these make real numbers of codes
                     fmt, now = None, REAL
@@ -322,7 +366,7 @@ class Graph(Record):
         """Multiply-accumulates of one sample in *op*, one per pair of weight and activation, whatever their planes."""
         if op.product is None:
             return 0
-        return op.product.n_weights * self.n_vectors(op)
+        return op.product.n_weights // op.product.n_experts * self.n_vectors(op)
 
     def n_vectors(self, op: Op) -> int:
         """Input vectors that one sample sends through the tiles: output positions, time steps, 1 for linear."""

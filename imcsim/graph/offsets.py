@@ -33,6 +33,8 @@ def take_apart(product: Product, source: Tensor, bias: Array | float = 0.0) -> t
     table: tuple[Step, ...] = ()
     if form.kind == "bases" and product.attrs.pad_value == 0:
         product = replace(product, attrs=replace(product.attrs, pad_value=form.high))  # the code without digits
+    if form.zero and product.n_experts > 1:
+        raise GraphError("kernels to choose from must get codes whose zero is code 0, got another zero")
     if form.zero:
         if product.padding != (0, 0) and product.attrs.pad_value == 0 and form.zero_code is None:
             sums = _sums_inside(product, source.shape)

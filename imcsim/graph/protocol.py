@@ -16,7 +16,8 @@ class QuantizedProduct(Protocol):
     """A convolution or linear layer whose weights are planes.
 
     The layer computes ``product(x)``, where ``weights.scale`` and an optional ``bias`` attribute (a parameter of one
-    number per output, or None) apply to the sum as usual.
+    number per output, or None) apply to the sum as usual. One that holds several kernels (`Product.n_experts`) is
+    called with a second tensor, which an `ArgMax` made: the kernel of each sample.
     """
 
     def imc_product(self) -> Product:

@@ -31,7 +31,7 @@ Made = dict[int, list[str]]
 
 def write_setup_across(writer: "_Writer", layer: LayerPlan) -> None:
     """Write the tasks that write the resident weights of *layer* into the tiles of all banks."""
-    for part in parts_of_tiles(layer, writer.plan.chip):
+    for part in parts_of_tiles(layer.stored, writer.plan.chip):
         with writer.at(part.bank):
             for r, round_ in zip(part.rounds, part.layer.rounds, strict=True):
                 writer.write_weights(part.layer, r, round_)

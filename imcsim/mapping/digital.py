@@ -10,6 +10,7 @@ from imcsim.graph import (
     Add,
     AddChannels,
     Affine,
+    ArgMax,
     AvgPool,
     ChannelMix,
     Clip,
@@ -61,6 +62,8 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
             return {"vpe": 5 * n_after}
         case AddChannels():
             return {"vpe": prod(other)}
+        case ArgMax():  # comparisons
+            return {"vpe": n_before - 1}
         case Mean():
             return {"vpe": n_before}
         case ChannelMix(n_terms=n_terms):

@@ -133,8 +133,8 @@ class _Writer:
         if self.plan.chip.all_banks > 1:
             write_setup_across(self, layer)
             return
-        for r, round_ in enumerate(layer.rounds):
-            self.write_weights(layer, r, round_)
+        for r, round_ in enumerate(layer.stored.rounds):
+            self.write_weights(layer.stored, r, round_)
 
     def layer(self, layer: LayerPlan) -> None:
         plan = self.plan
@@ -317,6 +317,8 @@ class _Writer:
         free = [self.readers_of_tile[tile] for tile in tiles if tile in self.readers_of_tile]
         if not self.plan.chip.double_buffered:
             free += [*self.frontier, *self.readers_of_tile.values()]
+        elif self.plan.op_of[layer.name].gate is not None:  # until the layers before are done nobody knows which
+            free += self.frontier
         free = list(dict.fromkeys(free))
         rows = sum(s.n_rows for s in round_.shards if layer.is_first(s))
         bits = sum(s.n_rows * s.n_columns for s in round_.shards if layer.is_first(s)) * BITS_PER_CELL

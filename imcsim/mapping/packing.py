@@ -125,7 +125,7 @@ def chunks(layer: LayerPlan, n_chunks: int, tile: Tile) -> list[tuple[int, int, 
 
 def shards_of(layer: LayerPlan, split: Split, tile: Tile) -> Iterator[list[Shard]]:
     """Yield the shards that add up to the same outputs, all copies: they belong into one round."""
-    for group in range(layer.n_groups):
+    for group in range(layer.n_groups * layer.n_experts):
         for column_start, column_stop in segments(layer, tile):
             yield [
                 Shard(layer.name, group, replica, start, stop, column_start, column_stop, -1, -1, -1, row_groups)
@@ -148,7 +148,7 @@ def stays_together(layer: LayerPlan, chip: Chip) -> bool:
     """
     tile = chip.tile
     n_chunks = -(-layer.n_blocks(tile.rows_per_access) // tile.n_blocks)
-    n_shards = layer.n_groups * n_chunks * len(segments(layer, tile))
+    n_shards = layer.n_groups * layer.n_experts * n_chunks * len(segments(layer, tile))
     return layer.n_steps > 0 or (layer.is_gathered and n_shards <= chip.n_tiles)
 
 

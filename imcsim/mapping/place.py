@@ -57,6 +57,7 @@ def place(
     layers = [layer_of(op, graph, chip, n_samples) for op in graph.ops]
     on_tiles = [layer for layer in layers if layer.is_on_tiles]
     style = style_of(graph, on_tiles, chip, style)
+    on_tiles = [held_in(layer, style) for layer in on_tiles]
     splits = (policy or (greatest_rate if style == "pipelined" else least_time))(on_tiles, chip, style)
     if style != "temporal":
         packed = pack_resident(on_tiles, splits, chip, by_work=style == "pipelined")
@@ -117,9 +118,27 @@ def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style |
     return style or ("spatial" if fits else "temporal")
 
 
+def held_in(layer: LayerPlan, style: Style) -> LayerPlan:
+    """Return *layer* as *style* holds it: round by round only the kernel that a sample has chosen is written.
+
+    Raises MappingError where several samples, which may choose several, would go round by round.
+    """
+    if style != "temporal" or layer.n_experts == 1:
+        return layer
+    if layer.n_samples > 1:
+        raise MappingError(
+            f"{layer.name}: must take one sample at a time where the kernel it has chosen is written round by round, "
+            f"got {layer.n_samples}; use spatial, or one sample"
+        )
+    return replace(layer, n_experts=1)
+
+
 def placed_layer(layer: LayerPlan, split: Split, rounds: tuple[Round, ...], chip: Chip) -> LayerPlan:
     """Return *layer* cut by *split* and packed into *rounds*; raises MappingError where its psums have no room."""
-    placed = _cut_layer(layer, split, rounds, chip)
+    held = tuple(s for round_ in rounds for s in round_.shards if s.group >= layer.n_groups)
+    if held:
+        rounds = tuple(Round(tuple(s for s in round_.shards if s.group < layer.n_groups)) for round_ in rounds)
+    placed = replace(_cut_layer(layer, split, rounds, chip), held=held)
     least = 4 * int(np.max(layer.psum_bits))  # half may keep what waits for a later round; one goes in as one goes out
     if placed.psums_per_output > 1 and chip.psum_buffer.capacity_bits < least:
         raise MappingError(
@@ -157,6 +176,7 @@ def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         n_vectors=graph.n_vectors(op) * n_samples,
         n_steps=graph.n_vectors(op) if product.is_recurrent else 0,
         n_groups=product.groups,
+        n_experts=product.n_experts,
         n_rows=product.n_rows,
         row_groups=product.row_groups if product.weights.is_grouped else (),
         n_columns=product.n_columns * product.n_planes,
@@ -365,7 +385,7 @@ def splits_of(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     least = least_split(layer, tile).n_row_chunks
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
-        pieces = layer.n_groups * n_chunks * len(segments(layer, tile))
+        pieces = layer.n_groups * layer.n_experts * n_chunks * len(segments(layer, tile))
         n_replicas, most = 1, layer.n_vectors // max(1, layer.n_steps)
         while n_replicas <= most and (n_replicas == 1 or pieces * n_replicas <= n_tiles):
             yield Split(n_chunks, n_replicas)

@@ -144,6 +144,10 @@ class LayerPlan:
     """Time steps of a recurrent layer, one after the other: so many of a sample's vectors wait for each other."""
 
     n_groups: int = 0
+    n_experts: int = 1
+    """Kernels that tiles hold, each as many groups, of which a sample uses one. What is counted and timed is one, the
+    first: the others have as many cells, cut and copied alike."""
+
     n_rows: int = 0
     """Inputs of one group."""
 
@@ -177,6 +181,9 @@ class LayerPlan:
     """Bits that the largest sum of the layer takes."""
 
     rounds: tuple[Round, ...] = ()
+    held: tuple[Shard, ...] = ()
+    """Shards of the other kernels, which lie in the tiles beside."""
+
     skipped_share: float = 0.0
     """Share of its accesses that a chip leaves out because they drive no input; see `Plan.skipping`."""
 
@@ -199,8 +206,17 @@ class LayerPlan:
 
     @property
     def n_cells(self) -> int:
-        """Cells of one copy, all groups together."""
-        return self.n_groups * self.n_rows * self.n_columns
+        """Cells of one copy, all groups and kernels together."""
+        return self.n_groups * self.n_experts * self.n_rows * self.n_columns
+
+    @property
+    def stored(self) -> "LayerPlan":
+        """The layer with all that is written into tiles: every kernel a group of its own."""
+        if self.n_experts == 1:
+            return self
+        (round_,) = self.rounds
+        whole = (Round((*round_.shards, *self.held)),)
+        return replace(self, n_groups=self.n_groups * self.n_experts, n_experts=1, rounds=whole, held=())
 
     @cached_property
     def first_copy(self) -> dict[tuple[int, int, int], int]:
@@ -388,9 +404,9 @@ class Plan:
     @cached_property
     def n_cells(self) -> int:
         """Cells that hold a weight, replicas included."""
-        return sum(s.n_rows * s.n_columns for layer in self.layers for r in layer.rounds for s in r.shards)
+        return sum(s.n_rows * s.n_columns for layer in self.layers for r in layer.stored.rounds for s in r.shards)
 
     @cached_property
     def shards_of_tile(self) -> Counter[int]:
         """How many shards each tile ever holds."""
-        return Counter(s.tile for layer in self.layers for r in layer.rounds for s in r.shards)
+        return Counter(s.tile for layer in self.layers for r in layer.stored.rounds for s in r.shards)

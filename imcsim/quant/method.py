@@ -149,6 +149,9 @@ class Method:
         """Return what moves the parameters."""
         return torch.optim.Adam(network.parameters(), lr=learning_rate)
 
+    def allocate(self, network: nn.Module, images: Tensor, labels: Tensor) -> None:
+        """Give each layer its bits, from float weights and labelled *images* (b c h w): before `initialise`."""
+
     def initialise(self, network: nn.Module, images: Tensor) -> None:
         """Set what is set once from float weights and some *images* (b c h w), before the first step."""
 

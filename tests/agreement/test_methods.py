@@ -18,9 +18,9 @@ def test_tiles_give_what_the_trained_module_gives(kind):
     graph = check_on_tiles(net, example())
     inner = [op for op in graph.ops if isinstance(op.product, Product)][1:-1]
     assert inner, "the layers of the method are on tiles"
-    for op in inner:
-        found = (op.product.n_planes, graph.tensors[op.input].format.n_passes)
-        assert found == kind.record.n_planes
+    found = [(op.product.n_planes, graph.tensors[op.input].format.n_passes) for op in inner]
+    assert max(found) == kind.record.n_planes
+    assert kind.record.role == "bit allocation" or len(set(found)) == 1
 
 
 def test_a_method_is_found_by_id_and_by_name():
