@@ -174,12 +174,18 @@ class _Loop:
             network.train()
             self._epoch(epoch)
             self.accuracies.append(accuracy(network, *self.validation))
-            if self.accuracies[-1] >= max(self.accuracies):
+            counted = self.accuracies[self._first_counted() :]
+            if counted and counted[-1] >= max(counted):
                 self.best = copy.deepcopy(network.state_dict())
             self._checkpoint(epoch + 1)
             if progress is not None:
                 progress(what, epoch + 1, self.settings.n_epochs)
         network.load_state_dict(self.best)
+
+    def _first_counted(self) -> int:
+        """Return the first epoch that may be picked: the method has settled when it ends, and the last one always."""
+        n = self.settings.n_epochs
+        return min(n - 1, math.ceil(self.method.settles_at * n - 1e-9) - 1 if self.method.settles_at else 0)
 
     def _epoch(self, epoch: int) -> None:
         size = self.settings.batch_size
@@ -265,7 +271,7 @@ class _Loop:
             )
         parts = _by_prefix(tensors)
         self.network.load_state_dict(parts["network"])
-        self.best = parts["best"]
+        self.best = parts.get("best", {})
         self.generator.set_state(parts["random"]["order"])
         torch.set_rng_state(parts["random"]["torch"])
         state: dict[int, dict[str, Any]] = {}

@@ -11,7 +11,6 @@ from threading import Lock
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-import numba
 import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
@@ -19,7 +18,7 @@ from imcsim.errors import ConfigError, DataError
 from imcsim.functional.device import COMPILED, Counting, Device, counting_on, keeping_sums
 from imcsim.functional.groups import grouped_product_of
 from imcsim.functional.instance import ChipInstance
-from imcsim.functional.kernels import run_tasks
+from imcsim.functional.kernels import n_threads, on_threads, run_tasks
 from imcsim.functional.noise import error_table
 from imcsim.functional.placed import Copies, placed_weights
 from imcsim.functional.products import chosen_product_of, packed_weights, product_of
@@ -179,7 +178,7 @@ def _side_by_side(
 
     Each batch gets the keys that it would draw if it came after those before it, so that the bits are the same.
     """
-    n_threads = numba.get_num_threads()
+    threads = n_threads()
     first, each = 0, None
     if rng is not None:
         each = _N_KEYS.setdefault(plan, {}).get(drawing)
@@ -189,14 +188,11 @@ def _side_by_side(
             first, each = 1, begun.n_drawn
             _N_KEYS[plan][drawing] = each
     given = [None if rng is None else Keys(rng, each) for _ in range(first, n_batches)]
-    n_workers = 1 if in_order else min(n_threads, len(given))
+    n_workers = 1 if in_order else min(threads, len(given))
 
     def work(number: int) -> None:
-        numba.set_num_threads(max(1, n_threads // n_workers))
-        try:
+        with on_threads(max(1, threads // n_workers)):
             one(first + number, given[number])
-        finally:
-            numba.set_num_threads(n_threads)
 
     if n_workers > 1:
         run_tasks(work, len(given))

@@ -15,8 +15,9 @@ how many. All results are sums of integers over tasks of their own, so they are 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any
@@ -370,6 +371,22 @@ def share(task: Callable[..., None], n_vectors: int, *args: Any, at_most: int = 
     """Run ``task(first, last, *args)`` for ranges of the vectors, each of *at_most* so many, on all threads."""
     chunk = max(1, min(at_most, -(-n_vectors // numba.get_num_threads())))
     run_tasks(lambda n: task(n * chunk, min((n + 1) * chunk, n_vectors), *args), -(-n_vectors // chunk))
+
+
+def n_threads() -> int:
+    """Return how many threads this thread may take for its tasks."""
+    return int(numba.get_num_threads())
+
+
+@contextmanager
+def on_threads(n: int) -> Iterator[None]:
+    """Let this thread take *n* threads for its tasks; numba keeps the number of each thread apart."""
+    was = n_threads()
+    numba.set_num_threads(n)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(was)
 
 
 def run_tasks(task: Callable[[int], None], n_tasks: int) -> None:

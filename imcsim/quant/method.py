@@ -96,6 +96,9 @@ class Method:
     takes_teacher: ClassVar[bool] = False
     """Whether `loss` wants a trained float network of the same kind."""
 
+    settles_at: ClassVar[float] = 0.0
+    """Share of the training after which the network evaluated is of the kind that is deployed; no epoch before counts."""
+
     lowers: ClassVar[bool] = True
     """Whether its networks run on tiles once an activation quantizer is attached."""
 

@@ -19,7 +19,7 @@ ORDER = [
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
-    {"reproduce", "comparison"},
+    {"reproduce", "comparison", "train"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -27,8 +27,8 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/", "tuning.py", "functional/torch_kernels.py"},
-    "safetensors": {"quant/"},
+    "torch": {"graph/capture.py", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
+    "safetensors": {"quant/", "train.py"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
     "simpy": {"sim/"},

@@ -132,7 +132,7 @@ def test_a_method_of_no_such_name_is_one_line(tmp_path):
     done = imcsim(tmp_path, "train", "digits-cnn", "--quantizer", "bn", "--out", "net")
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "imcsim: quantizer: must be an id or a name of a method, got 'bn'; did you mean 'bnn'?"
+        "imcsim: quantizer: must be an id or a name of a method, got 'bn'; did you mean 'tbn'?"
     )
     assert not (tmp_path / "net").exists()
 

@@ -144,6 +144,7 @@ class FNBin(Method):
     the paper's times are not known.
     """
 
+    settles_at: ClassVar[float] = 0.9
     record: ClassVar[MethodRecord] = MethodRecord(
         id="A7",
         name="fnbin",
