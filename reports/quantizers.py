@@ -30,7 +30,7 @@ OUT = Path(__file__).parent / "quantizers"
 TRAINED = Path(__file__).parent / "out" / "quantizers"
 WORKLOAD = "fashion-cnn"
 SEEDS = (0, 1)
-N_EPOCHS, N_TRAIN, N_TEST = 5, 12_000, 2_000
+N_EPOCHS, N_TRAIN, N_TEST = 5, 10_000, 2_000
 FLOAT = "float"
 CHIPS: dict[str, dict] = {
     "tim-dnn": {},
