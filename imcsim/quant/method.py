@@ -97,7 +97,7 @@ class Method:
     """Whether `loss` wants a trained float network of the same kind."""
 
     settles_at: ClassVar[float] = 0.0
-    """Share of the training after which the network evaluated is of the kind that is deployed; no epoch before counts."""
+    """Share of the training after which what is evaluated is what is deployed; no epoch before that is picked."""
 
     lowers: ClassVar[bool] = True
     """Whether its networks run on tiles once an activation quantizer is attached."""
