@@ -23,8 +23,8 @@ from imcsim.quant.methods.multi_base import (
     LearnedBasisWeights,
     LeastSquaresBases,
     MeanScaledSigns,
+    ReBNetWeights,
     ResidualSigns,
-    ScaledSigns,
     ShiftedSigns,
     least_squares_scales,
 )
@@ -111,9 +111,9 @@ def test_the_gammas_get_their_signs_and_what_the_rest_passes():
 
 
 def test_rebnet_weights_have_one_trained_scale_and_a_sign_of_0_at_0():
-    coded = with_parameters(ScaledSigns(), gamma=-0.5)(d(-2, 0, 0.1))
+    coded = with_parameters(ReBNetWeights(), gamma=-0.5)(d(-2, 0, 0.1))
     assert coded.numbers().tolist() == [-0.5, 0, 0.5]
-    assert gradient(lambda w: ScaledSigns()(w).numbers(), d(-2, 0, 0.1)) == [0, 1, 1]
+    assert gradient(lambda w: ReBNetWeights()(w).numbers(), d(-2, 0, 0.1)) == [0, 1, 1]
 
 
 # --- ABC-Net

@@ -26,12 +26,12 @@ from imcsim.quant.methods.selected import (
     MixedActivation,
     MixedBlock,
     MixedWeights,
-    ScaledSigns,
     StepWeights,
     WinnerTakesAll,
     gains_of,
     imprinted_accuracy,
 )
+from imcsim.quant.methods.xnor import ScaledSigns
 from imcsim.quant.networks import Float
 
 

@@ -19,7 +19,6 @@ from imcsim.quant.methods.gxnor import DiscreteStateTransition, DiscreteWeights,
 from imcsim.quant.methods.ternary import (
     AdaptiveWeights,
     BestTernaryWeights,
-    BinaryScaledWeights,
     CaffeTernaryWeights,
     EednWeights,
     FatnnActivation,
@@ -31,6 +30,7 @@ from imcsim.quant.methods.ternary import (
     SpikeActivation,
 )
 from imcsim.quant.methods.tnn import StochasticFire, StudentWeights, TernaryBlock, TernaryNeurons, limits_of
+from imcsim.quant.methods.xnor import ScaledSigns
 from imcsim.quant.search import Neuron, agreeing_neuron, best_ternary
 
 finite = st.floats(-4, 4, width=32)
@@ -546,14 +546,14 @@ def test_initial_states_are_draws_rounded():
 
 
 def test_the_sign_of_a_zero_weight_is_zero():
-    coded = BinaryScaledWeights()(torch.stack([tensor(2, -1, 0), tensor(3, 3, -3)]))
+    coded = ScaledSigns(sign_zero=0)(torch.stack([tensor(2, -1, 0), tensor(3, 3, -3)]))
     assert coded.codes[0].tolist() == [[1, -1, 0], [1, 1, -1]]
     assert coded.scales[0].tolist() == [[1.0], [3.0]]
 
 
 def test_binary_weights_get_the_gradient_of_scale_and_sign():
     weight, upstream = tensor(0.5, -2, 0.25, -0.75)[None].requires_grad_(), tensor(1, 2, 3, 4)[None]
-    (BinaryScaledWeights()(weight).numbers() * upstream).sum().backward()
+    (ScaledSigns(sign_zero=0)(weight).numbers() * upstream).sum().backward()
     w, g = weight.detach().numpy(), upstream.numpy()
     alpha = np.abs(w).mean()
     expected = np.sign(w) * (g * np.sign(w)).sum() / 4 + g * alpha * (np.abs(w) <= 1)

@@ -17,13 +17,13 @@ from imcsim.quant.method import Method
 from imcsim.quant.methods import find_method
 from imcsim.quant.methods.multi_base import FoldableActivation, HalfWaveActivation
 from imcsim.quant.methods.variants import (
-    BestTernaryWeights,
     ClippedWeights,
     PowerOfTwoWeights,
     SoftActivation,
     SoftWeights,
     SwishSignActivation,
     SwishSignWeights,
+    TwoStepWeights,
     soft_steps,
     swish_slope,
 )
@@ -149,7 +149,7 @@ def test_horq_takes_as_many_residual_signs_as_its_order():
 
 @given(st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=1, max_size=7))
 def test_no_other_ternary_weights_are_nearer(row):
-    found = BestTernaryWeights().eval()(d(*row)[None]).numbers()[0].numpy()
+    found = TwoStepWeights().eval()(d(*row)[None]).numbers()[0].numpy()
     ours = float(((np.array(row) - found) ** 2).sum())
     for kept in {abs(w) for w in row}:
         mask = np.abs(row) >= kept
@@ -158,14 +158,14 @@ def test_no_other_ternary_weights_are_nearer(row):
 
 
 def test_ternary_weights_by_hand():
-    coded = BestTernaryWeights().eval()(d(4, -3, 1, 0, 0.5, 0.5, -0.5, 0.5).reshape(2, 4))
+    coded = TwoStepWeights().eval()(d(4, -3, 1, 0, 0.5, 0.5, -0.5, 0.5).reshape(2, 4))
     assert coded.numbers().tolist() == [[3.5, -3.5, 0, 0], [0.5, 0.5, -0.5, 0.5]]
 
 
 def test_weights_of_tsq_stay_real_in_the_first_step():
     method = find_method("tsq")
     net = network_of(method)
-    (layer, *_) = layers_of(net, BestTernaryWeights)
+    (layer, *_) = layers_of(net, TwoStepWeights)
     method.before_step(net, 0.4)
     torch.testing.assert_close(layer.coded().numbers(), layer.weight, rtol=1e-12, atol=0)
     method.before_step(net, 0.5)

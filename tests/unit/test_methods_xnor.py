@@ -17,6 +17,7 @@ from imcsim.graph import Affine, ChannelMix, Mean, Product, SpatialAffine
 from imcsim.graph.capture import capture
 from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
 from imcsim.quant.methods import find_method, record_of
+from imcsim.quant.methods.uniform import DoReFaWeights
 from imcsim.quant.methods.xnor import (
     CIBCNN,
     BMXNet,
@@ -25,7 +26,6 @@ from imcsim.quant.methods.xnor import (
     OutputScale,
     PopcountRange,
     ScaledSigns,
-    TanhGridWeights,
     XnorNet,
     XnorNetPlusPlus,
 )
@@ -292,7 +292,7 @@ def test_a_linear_layer_gives_counts_too():
 
 
 def test_tanh_grids_are_odd_codes_of_the_share_of_the_greatest_tanh():
-    coded = TanhGridWeights(2)(wide([[-2.0, -0.2, 0.4, 1.0]]))
+    coded = DoReFaWeights(2)(wide([[-2.0, -0.2, 0.4, 1.0]]))
     # tanh: -0.964 -0.197 0.380 0.762; over twice the greatest, plus 1/2, times 3: 0, 1.19, 2.09, 2.68
     assert coded.codes[0].tolist() == [[-3.0, -1.0, 1.0, 3.0]]
     assert coded.numbers().tolist() == [pytest.approx([-1.0, -1 / 3, 1 / 3, 1.0])]
@@ -301,7 +301,7 @@ def test_tanh_grids_are_odd_codes_of_the_share_of_the_greatest_tanh():
 @given(arrays(np.float64, (2, 6), elements=st.floats(-3, 3)), st.integers(2, 8))
 def test_tanh_grids_are_written_as_planes_of_signs(values, bits):
     weight = torch.as_tensor(values)
-    quantizer = TanhGridWeights(bits)
+    quantizer = DoReFaWeights(bits)
     planes = quantizer.plane_sum(weight)
     assert planes.planes.shape[0] == bits
     assert np.array_equal(np.abs(planes.planes), np.ones_like(planes.planes))
@@ -312,7 +312,7 @@ def test_tanh_grids_are_written_as_planes_of_signs(values, bits):
 def test_the_gradient_of_tanh_grids_goes_straight_through_the_rounding():
     weight, again = wide([[-2.0, -0.2, 0.4, 1.0]]), wide([[-2.0, -0.2, 0.4, 1.0]])
     g = wide([[0.3, -1.0, 0.5, 2.0]], grad=False)
-    (TanhGridWeights(3)(weight).numbers() * g).sum().backward()
+    (DoReFaWeights(3)(weight).numbers() * g).sum().backward()
     (torch.tanh(again) / torch.tanh(again).abs().max() * g).sum().backward()
     assert torch.allclose(weight.grad, again.grad, rtol=1e-12)
 

@@ -114,7 +114,7 @@ class ResidualSigns(nn.Module):
         return residual_step([abs(gamma) for gamma in self.gamma.tolist()], self.sign_zero)
 
 
-class ScaledSigns(WeightQuantizer):
+class ReBNetWeights(WeightQuantizer):
     """``|gamma| sgn(clip(w, -1, 1))`` with one trained gamma, which starts at 1; sgn(0) = 0.
 
     The gradient passes where ``|w| <= 1``. Source: ReBNet, the authors' code.
@@ -166,7 +166,7 @@ class ReBNet(Method):
 
     def weights(self) -> WeightQuantizer:
         """Signs with one trained scale."""
-        return ScaledSigns()
+        return ReBNetWeights()
 
     def activation(self, n_channels: int) -> nn.Module:
         """Residual signs with trained scales."""

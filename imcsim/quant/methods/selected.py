@@ -20,7 +20,8 @@ from imcsim.quant.digital import DigitalLinear
 from imcsim.quant.integer import checked_bits, to_integers
 from imcsim.quant.layers import QuantizedWeights
 from imcsim.quant.method import Method, MethodRecord
-from imcsim.quant.straight import rounded, signs, straight_to_weights, surrogate, window
+from imcsim.quant.methods.xnor import ScaledSigns
+from imcsim.quant.straight import rounded, straight_to_weights, surrogate
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, binary, sign_magnitude
 
@@ -29,23 +30,6 @@ REAL_BITS = 8
 
 
 # --- weights --------------------------------------------------------------------------------------------------------
-
-
-class ScaledSigns(WeightQuantizer):
-    """``a_c sgn(w)``, sgn(0) = +1, with ``a_c = mean|w|`` of each output channel: what minimises ``|W - a B|``.
-
-    The gradient goes through the scale too: ``sgn(w_i) / n sum_j g_j sgn(w_j) + g_i a 1[|w_i| <= 1]``.
-    Source: Rastegari et al., "XNOR-Net", ECCV 2016 (Binary-Weight-Networks).
-    """
-
-    def forward(self, weight: Tensor) -> Coded:
-        """Return signs and one scale an output channel (c 1 ...)."""
-        codes = surrogate(weight, signs(weight), window(weight))
-        return Coded((codes,), (weight.abs().mean(dim=tuple(range(1, weight.ndim)), keepdim=True),))
-
-    def codec(self) -> Codec:
-        """One plane."""
-        return binary()
 
 
 class LaterBinary(ScaledSigns):

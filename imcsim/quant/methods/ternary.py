@@ -21,6 +21,7 @@ from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.binary import clip_latent_weights
 from imcsim.quant.methods.gxnor import GXNOR
 from imcsim.quant.methods.tnn import TNN
+from imcsim.quant.methods.xnor import ScaledSigns
 from imcsim.quant.search import best_ternary
 from imcsim.quant.straight import signs, straight_to_weights, surrogate, window
 from imcsim.quant.ternary import TernaryWeights, ternarize
@@ -709,23 +710,6 @@ class RTN(Method):
 # --- T5 -------------------------------------------------------------------------------------------------------------
 
 
-class BinaryScaledWeights(WeightQuantizer):
-    """``mean|w| sgn(w)`` per output, with sgn(0) = 0 as torch and Caffe have it, so that codes are ternary in name.
-
-    Gradients are those of XNOR-Net: ``(1/n) sgn(w_i) sum_j g_j sgn(w_j) + g_i a 1[|w_i| <= 1]``.
-    Source: Wan et al., "TBN", ECCV 2018, after Rastegari et al., 2016.
-    """
-
-    def forward(self, weight: Tensor) -> Coded:
-        """Return signs and the scale (c 1 ...), both with gradients."""
-        scale = weight.abs().mean(dim=over_group(weight, True), keepdim=True)
-        return Coded((surrogate(weight, torch.sign(weight.detach()), window(weight.detach())),), (scale,))
-
-    def codec(self) -> Codec:
-        """One plane, which has a 0 where a weight is exactly 0."""
-        return ternary()
-
-
 class RunningTernaryActivation(nn.Module):
     """+1 from ``delta E|x|`` up, -1 from ``-delta E|x|`` down, else 0, the mean running over batches.
 
@@ -807,7 +791,7 @@ class TBN(Method):
 
     def weights(self) -> WeightQuantizer:
         """Signs with a scale per output."""
-        return BinaryScaledWeights()
+        return ScaledSigns(sign_zero=0)
 
     def activation(self, n_channels: int) -> nn.Module:
         """Ternary by a running threshold."""

@@ -23,12 +23,12 @@ from imcsim.quant.methods.multi_base import (
     HalfWaveActivation,
     MeanScaledSigns,
     checked_count,
-    per_output,
     reached,
 )
+from imcsim.quant.methods.ternary import BestTernaryWeights
 from imcsim.quant.straight import signs, straight_to_weights, surrogate, window
 from imcsim.quant.weights import Coded, WeightQuantizer
-from imcsim.ternary import Codec, binary, odd_binary, powers_of_two, sign_magnitude, ternary
+from imcsim.ternary import Codec, binary, odd_binary, powers_of_two, sign_magnitude
 
 Q = TypeVar("Q", bound=WeightQuantizer)
 
@@ -120,6 +120,7 @@ class INQ(Method):
     *bits_a* bits, which the paper does not have.
     """
 
+    settles_at: ClassVar[float] = 0.9
     record: ClassVar[MethodRecord] = MethodRecord(
         id="N1",
         name="inq",
@@ -286,11 +287,9 @@ class HORQ(Method):
 # --- TSQ ------------------------------------------------------------------------------------------------------------
 
 
-class BestTernaryWeights(WeightQuantizer):
-    """``a_c {-1, 0, +1}`` per output with the least squared error of the weights.
+class TwoStepWeights(BestTernaryWeights):
+    """``a_c {-1, 0, +1}`` per output with the least squared error, once it `is_on`; real weights in training before.
 
-    Of the magnitudes of an output, from the largest, as many are kept as make ``(sum |w|)^2 / count`` greatest, and a_c
-    is their mean. In training the weights stay real until `is_on`; the gradient goes straight through.
     Source: Wang, Hu, Zhang, Zhang, Liu, Cheng, "Two-Step Quantization", CVPR 2018; its second step fits the outputs of
     the layer, not its weights, which is not done here.
     """
@@ -298,26 +297,14 @@ class BestTernaryWeights(WeightQuantizer):
     is_on: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(per_channel=True)
         self.register_buffer("is_on", torch.tensor(False))
 
     def forward(self, weight: Tensor) -> Coded:
         """Return codes and the scales; in the first step of training real numbers in the place of codes."""
-        rows = weight.detach().reshape(len(weight), -1).double()
-        sizes = rows.abs().sort(dim=1, descending=True).values
-        sums = sizes.cumsum(dim=1)
-        counts = torch.arange(1, rows.shape[1] + 1)
-        best = (sums**2 / counts).argmax(dim=1, keepdim=True)
-        least = sizes.gather(1, best)
-        scale = per_output((sums.gather(1, best) / counts[best]).to(weight.dtype), weight)
-        codes = (torch.sign(rows) * (rows.abs() >= least)).reshape(weight.shape).to(weight.dtype)
-        if self.training and not self.is_on:
-            codes = weight.detach() / scale.where(scale > 0, 1.0)
-        return straight_to_weights(weight, codes, scale)
-
-    def codec(self) -> Codec:
-        """One plane."""
-        return ternary()
+        if self.is_on or not self.training:
+            return super().forward(weight)
+        return Coded((weight,), (weight.new_ones(()),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +314,7 @@ class TSQ(Method):
     The weights become ternary from half of the training on. How long the paper trains each step is not known here.
     """
 
+    settles_at: ClassVar[float] = 0.6
     record: ClassVar[MethodRecord] = MethodRecord(
         id="N4",
         name="tsq",
@@ -345,7 +333,7 @@ class TSQ(Method):
 
     def weights(self) -> WeightQuantizer:
         """Ternary weights of the least squared error."""
-        return BestTernaryWeights()
+        return TwoStepWeights()
 
     def activation(self, n_channels: int) -> nn.Module:
         """The levels of HWGQ."""
@@ -353,7 +341,7 @@ class TSQ(Method):
 
     def before_step(self, network: nn.Module, progress: float) -> None:
         """Begin the second step at half of the training."""
-        for _, quantizer in _quantizers(network, BestTernaryWeights):
+        for _, quantizer in _quantizers(network, TwoStepWeights):
             quantizer.is_on.fill_(progress >= 0.5)
 
 

@@ -20,9 +20,10 @@ from imcsim.quant.integer import checked_bits
 from imcsim.quant.layers import QuantizedConv2d
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.binary import SignWeights, clip_latent_weights, layers_with
+from imcsim.quant.methods.uniform import DoReFaWeights
 from imcsim.quant.straight import rounded, signs, surrogate
 from imcsim.quant.weights import Coded, WeightQuantizer, as_float64, as_whole
-from imcsim.ternary import Codec, binary, odd_binary
+from imcsim.ternary import Codec, binary
 
 # --- XNOR-Net -------------------------------------------------------------------------------------------------------
 
@@ -408,29 +409,6 @@ class XnorNetPlusPlus(Method):
 # --- BMXNet ---------------------------------------------------------------------------------------------------------
 
 
-class TanhGridWeights(WeightQuantizer):
-    """DoReFa's weights of *bits* bits: ``2 R((2^k - 1) (tanh(w) / (2 max|tanh w|) + 1/2)) / (2^k - 1) - 1``.
-
-    The codes are odd, from ``-(2^k - 1)``, and the scale is ``1 / (2^k - 1)``. The gradient goes straight through the
-    rounding R, and through the rest as it is. Source: Zhou et al., "DoReFa-Net", 2016, equation 9.
-    """
-
-    def __init__(self, bits: int) -> None:
-        super().__init__()
-        self.bits = checked_bits(bits, least=2)
-
-    def forward(self, weight: Tensor) -> Coded:
-        """Return odd codes and their scale."""
-        top = (1 << self.bits) - 1
-        bent = torch.tanh(weight)
-        share = bent / (2 * bent.abs().max().clamp(min=torch.finfo(weight.dtype).tiny)) + 0.5
-        return Coded((2 * rounded(top * share) - top,), (weight.new_tensor(1 / top),))
-
-    def codec(self) -> Codec:
-        """``bits`` planes of -1 and +1."""
-        return odd_binary(self.bits)
-
-
 class PopcountRange(nn.Module):
     """Sums of *n* products of signs, from -n to n, as counts from 0 to n: ``(y + n) / 2``."""
 
@@ -448,7 +426,7 @@ class PopcountRange(nn.Module):
 
 
 def _bmxnet_weights(bits: int) -> WeightQuantizer:
-    return SignWeights() if bits == 1 else TanhGridWeights(bits)
+    return SignWeights() if bits == 1 else DoReFaWeights(bits)
 
 
 def _bmxnet_activation(bits: int) -> nn.Module:
