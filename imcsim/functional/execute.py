@@ -278,7 +278,8 @@ def readers(
             columns = tile.n_columns // layer.n_weight_planes * layer.n_weight_planes
             if only is None or layer.name in only:
                 noise_counts = tile.imperfections.read_noise_counts
-                keys = Keys(rng) if rng is not None and tile.draws_at_reads else None
+                draws = tile.draws_at_reads or table is not None
+                keys = Keys(rng) if rng is not None and draws else None
                 readers[layer.name] = Reader(
                     tile.count_max, columns, table, keys, noise_counts=noise_counts, cells=tile.resistive, layer=layer,
                     counting=counting, skips=tile.skips_zero_blocks,
