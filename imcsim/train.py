@@ -122,7 +122,7 @@ def train(
     with _one_thread():
         teacher = _teacher(workload, method, settings, folder, data, progress)
         torch.manual_seed(settings.seed)
-        network = workload.module.network(method)
+        network = workload.call("network", method)
         _materialise(network, images)
         if teacher is not None and settings.start != "scratch":
             copy_float(teacher, network)
@@ -331,14 +331,14 @@ def _require_same(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _data(workload: Workload, settings: Settings, data: str | Path | None) -> tuple[Labelled, Labelled, Labelled]:
-    images, labels = workload.module.split("train", data)
+    images, labels = workload.call("split", "train", data)
     if settings.n_train is not None:
         if settings.n_train > len(images):
             raise ConfigError(f"n_train: must be at most the {len(images)} training images, got {settings.n_train}")
         picks = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: settings.n_train]
         images, labels = images[picks], labels[picks]
     held = torch.arange(len(images)) % VALIDATION_SHARE == 0
-    return (images[~held], labels[~held]), (images[held], labels[held]), workload.module.split("test", data)
+    return (images[~held], labels[~held]), (images[held], labels[held]), workload.call("split", "test", data)
 
 
 def _teacher(
@@ -436,8 +436,8 @@ def load(folder: Path) -> tuple[Workload, nn.Module]:
         ) from None
     workload = find_workload(path or name)
     method = find_method(quantizer)
-    network = workload.module.network(method)
-    _materialise(network, workload.module.example_input())
+    network = workload.call("network", method)
+    _materialise(network, workload.call("example_input"))
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no iterator of it)

@@ -87,15 +87,15 @@ class Workload:
     def graph(self) -> Graph:
         """Return the network as a graph, its steps joined and its batch norms folded."""
         if _offers(self.module, "graph"):
-            made = self._call("graph")
+            made = self.call("graph")
             if not isinstance(made, Graph):
                 raise ConfigError(f"{self.path}: graph() must give an imcsim Graph, got {type(made).__name__}")
             return simplify(replace(made, name=self.name))
         from imcsim.graph.capture import capture
 
-        built = self._call("build")
+        built = self.call("build")
         try:
-            return capture(built, self._call("example_input"), name=self.name)
+            return capture(built, self.call("example_input"), name=self.name)
         except ImcsimError as error:
             raise type(error)(f"{self.name}: {error}") from None
 
@@ -103,7 +103,7 @@ class Workload:
         """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none."""
         if not self.has_data:
             raise DataError(f"{self.name}: data(): missing; a workload without a test set runs with --engine simulate")
-        found = self._call("data", folder)
+        found = self.call("data", folder)
         try:
             x, labels = found
             return np.asarray(x, dtype=np.float64), np.asarray(labels)
@@ -117,14 +117,15 @@ class Workload:
         """
         if not _offers(self.module, "expected"):
             raise DataError(f"{self.name}: expected(): missing; nobody published outputs of this workload")
-        return np.asarray(self._call("expected", folder))
+        return np.asarray(self.call("expected", folder))
 
     @property
     def has_data(self) -> bool:
         """Whether the workload comes with a test set."""
         return _offers(self.module, "data")
 
-    def _call(self, name: str, *args: Any) -> Any:
+    def call(self, name: str, *args: Any) -> Any:
+        """Call a function of the `workload.py`; raises ConfigError for what goes wrong in it, in one line."""
         function: Callable[..., Any] = getattr(self.module, name)
         try:
             return function(*args)

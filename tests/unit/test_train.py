@@ -128,6 +128,26 @@ def test_a_workload_that_takes_no_method_is_one_line(tmp_path):
         train(find_workload("ttq-lenet"), find_method("bnn"), Settings(**FEW), tmp_path)
 
 
+def test_a_workload_whose_network_takes_no_method_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"network\(\) must run, got TypeError: network\(\) takes 0 positional"):
+        train(find_workload("digits-ternary-cnn"), find_method("bnn"), Settings(**FEW), tmp_path)
+
+
+def test_no_data_folder_is_one_line(tmp_path):
+    done = imcsim(tmp_path, "train", "mnist-cnn", "--quantizer", "bnn", "--out", "net")
+    assert done.returncode == 1
+    assert done.stderr.startswith("imcsim: ")
+    assert "IMCSIM_DATA" in done.stderr
+
+
+def test_a_folder_that_holds_something_else_is_one_line(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "training.json").write_text("[1]")
+    done = imcsim(tmp_path, "train", "digits-cnn", "--quantizer", "bnn", "--out", "net")
+    assert done.returncode == 1
+    assert "training.json: must be what a training wrote, got something else; delete it" in done.stderr
+
+
 def test_a_method_of_no_such_name_is_one_line(tmp_path):
     done = imcsim(tmp_path, "train", "digits-cnn", "--quantizer", "bn", "--out", "net")
     assert done.returncode == 1
