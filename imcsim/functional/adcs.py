@@ -41,8 +41,13 @@ class Adcs:
 
     @classmethod
     def ideal(cls, count_max: int, greatest: int, noise_counts: float, table: ErrorTable | None) -> "Adcs":
-        """Return ADCs that all read each count as it is, up to *count_max*."""
-        return cls(np.ones((2, 1)), np.zeros((2, 1)), count_max, greatest, noise_counts, table)
+        """Return ADCs that all read each count as it is, up to *count_max*; every batch asks for the same."""
+        key = count_max, greatest, noise_counts, id(table)
+        if key not in _IDEAL:
+            if len(_IDEAL) >= MOST_KEPT:
+                _IDEAL.clear()
+            _IDEAL[key] = cls(np.ones((2, 1)), np.zeros((2, 1)), count_max, greatest, noise_counts, table)
+        return _IDEAL[key]
 
     @cached_property
     def levels(self) -> Array:
@@ -84,6 +89,11 @@ class Adcs:
         return np.minimum(1, noisy + (1 - noisy) * misread)
 
     @cached_property
+    def rates(self) -> Array:
+        """Rate of the Poisson process that hits a read at least once with the probability `wrong` (side c count)."""
+        return -np.log1p(-np.minimum(self.wrong, 1 - 2.0**-53))
+
+    @cached_property
     def is_dense(self) -> Array:
         """Which ADCs (side c) are wrong too often for skipping from one wrong read to the next."""
         return self.wrong.max(axis=2) >= DENSE_PROBABILITY
@@ -101,3 +111,8 @@ class Adcs:
     def rounded(self, values: Array) -> Array:
         """Return what analog *values*, in counts, are read as: halves up, then clipped; int64."""
         return np.clip(np.floor(values + 0.5), 0, self.count_max).astype(np.int64)
+
+
+MOST_KEPT = 64
+_IDEAL: dict[tuple[int, int, float, int], Adcs] = {}
+"""Ideal ADCs by what they are of; each holds its table, so that no other one can have its place in memory."""

@@ -8,7 +8,6 @@ drawing every read, and depends on the generator alone: tasks of a size that no 
 own.
 """
 
-import math
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -20,7 +19,7 @@ from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Sums, as_read
-from imcsim.functional.drawing import mixed, normal, uniform
+from imcsim.functional.drawing import exponential, mixed, normal, uniform
 from imcsim.functional.kernels import compiled, popcount, run_tasks
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
@@ -35,7 +34,7 @@ BLOCKS_PER_TASK = 1 << 16
 CANDIDATES_OF_A_RUN = 4096
 """Candidates that take as long as starting another run of them."""
 
-AT_A_TIME = 128
+AT_A_TIME = 256
 """Candidates that are found before the first of them is looked at."""
 
 
@@ -83,7 +82,7 @@ def draw_misreads(
         sums: Changed in place.
         skips: Whether nothing is read where no input of a block is driven.
     """
-    rates = -np.log1p(-np.minimum(adcs.wrong, 1 - 2.0**-53))
+    rates = adcs.rates
     cells, starts = _cells_of(w)
     classes = _classes(_bounds(rates, np.unique(side), len(starts) - 2), starts, x.n_vectors)
     if not (x.n_vectors and classes):
@@ -198,7 +197,7 @@ def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, 
     n_wrong, n_drawn, position = 0, 0, 0.0
     while position < end:
         for i in range(AT_A_TIME):
-            gaps[i] = -math.log(uniform(key, n_drawn + i)) * per_candidate
+            gaps[i] = exponential(key, n_drawn + i) * per_candidate
         n_drawn += AT_A_TIME
         n_here = 0
         for i in range(AT_A_TIME):

@@ -1,13 +1,15 @@
 import numba
 import numpy as np
 import pytest
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
 from imcsim.arch.load import load_chip
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError
+from imcsim.functional import drawing
 from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Sums
+from imcsim.functional.drawing import exponential
 from imcsim.functional.execute import run
 from imcsim.functional.noise import draw_misreads, error_table
 from imcsim.functional.reading import Keys, Reader
@@ -172,3 +174,30 @@ def test_passes_that_go_into_one_total_are_misread_as_often_as_they_count():
     total = np.full((1, 1), 100, np.int32)
     assert found.difference(x, w, onto=(total, -4)).sums[0] is total
     assert total.tolist() == (100 - 4 * alone).tolist()
+
+
+# --- exponential numbers --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn_exponentials():
+    return np.array([exponential(np.uint64(11), place) for place in range(200_000)])
+
+
+def test_exponential_numbers_have_the_distribution(drawn_exponentials):
+    assert kstest(drawn_exponentials, "expon").pvalue > 0.01
+    assert drawn_exponentials.mean() == pytest.approx(1, abs=0.01)
+    assert (drawn_exponentials**2).mean() == pytest.approx(2, abs=0.05)
+
+
+def test_the_tail_of_exponential_numbers_is_that_of_the_distribution(drawn_exponentials):
+    n, beyond = len(drawn_exponentials), 7.69711747013104972
+    expected = n * np.exp(-beyond)
+    assert abs(np.sum(drawn_exponentials > beyond) - expected) < 4 * np.sqrt(expected)
+    assert drawn_exponentials.min() > 0
+
+
+def test_layers_of_the_ziggurat_have_one_area():
+    widths, densities = drawing._WIDTHS, drawing._DENSITIES
+    areas = widths[1:-1] * (densities[2:] - densities[1:-1])
+    assert areas == pytest.approx(np.full(len(areas), drawing._AREA), rel=1e-6)
