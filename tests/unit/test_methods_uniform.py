@@ -666,7 +666,7 @@ def test_pact_penalises_the_squares_of_alpha():
     net = nn.Sequential(method.activation(1), method.activation(1))
     outputs = torch.log_softmax(torch.zeros(1, 2), dim=1)
     loss = method.loss(net, torch.zeros(1), outputs, torch.tensor([0]), None)
-    assert float(loss) == pytest.approx(math.log(2) + 0.1 * (9 + 9))
+    assert loss.item() == pytest.approx(math.log(2) + 0.1 * (9 + 9))
 
 
 # Options
