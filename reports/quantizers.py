@@ -11,6 +11,7 @@ in reports/out/quantizers, which is not kept.
 import argparse
 import csv
 import io
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -69,6 +70,9 @@ class Row:
     """Share of accesses in which at least one column had n or k above count_max."""
 
     energy_pJ: float
+    inner_energy_pJ: float
+    """Of the layers of the method: all but the first and the last one, which are in 8 bits for all methods."""
+
     latency_ns: float
     n_cells: int
     """Ternary cells that one copy of the weights takes."""
@@ -155,6 +159,7 @@ def one(name: str, seed: int) -> list[Row]:
     workload = find_workload(TRAINED / f"{name.replace(':', '-')}-{seed}")
     graph = workload.graph()
     inner = graph.products[1:-1]
+    edges = {"", graph.products[0].name, graph.products[-1].name}
     rows = []
     for chip, changes in CHIPS.items():
         result = run(workload, load_chip("tim-dnn", overrides=changes), engine="all", n_samples=N_TEST, seed=seed)
@@ -175,6 +180,11 @@ def one(name: str, seed: int) -> list[Row]:
                 chip_accuracy=accuracy["chip"],
                 clipped_accesses=accuracy["n_clipped_accesses"] / accuracy["n_accesses"],
                 energy_pJ=said["simulate"]["energy_pJ"],
+                inner_energy_pJ=sum(
+                    row.energy_pJ
+                    for row in result.rows
+                    if row.engine == "simulate" and row.phase == "inference" and row.layer not in edges
+                ),
                 latency_ns=said["simulate"]["latency_ns"],
                 n_cells=sum(op.product.n_weights * op.product.n_planes for op in graph.products),
                 weight_planes=max(op.product.n_planes for op in inner),
@@ -220,6 +230,7 @@ class Mean:
     greatest: float
     quantized: float
     clipped: float
+    inner_nJ: float  # noqa: N815  (unit in its own case)
     energy_nJ: float  # noqa: N815  (unit in its own case)
     latency_us: float
     n_cells: int
@@ -237,6 +248,7 @@ class Mean:
             max(found),
             fmean(row.quantized_accuracy for row in rows),
             fmean(row.clipped_accesses for row in rows),
+            fmean(row.inner_energy_pJ for row in rows) / 1e3,
             fmean(row.energy_pJ for row in rows) / 1e3,
             fmean(row.latency_ns for row in rows) / 1e3,
             rows[0].n_cells,
@@ -254,9 +266,9 @@ def means(rows: list[Row], chip: str) -> list[Mean]:
 
 
 def front(points: list[Mean]) -> list[Mean]:
-    """Return the methods that no other one beats in accuracy at the same energy or less, from the least energy."""
+    """Return the methods that no other one beats in accuracy at the same inner energy or less, from the least."""
     found: list[Mean] = []
-    for point in sorted(points, key=lambda each: (each.energy_nJ, -each.accuracy)):
+    for point in sorted(points, key=lambda each: (each.inner_nJ, -each.accuracy)):
         if not found or point.accuracy > found[-1].accuracy:
             found.append(point)
     return found
@@ -285,21 +297,24 @@ def to_markdown(rows: list[Row]) -> str:
         "",
         "*Planes*: weight planes x activation passes of the layers between. *Torch*: the module itself, whole test "
         "set. *Clipped*: accesses in which a column had n or k above 8. Energy and latency of one inference are "
-        "simulated, with the bitline energy of the counts that occurred. Cells: one copy of the weights.",
+        "simulated, with the bitline energy of the counts that occurred; *inner* is the energy of the layers between "
+        "the first and the last one, which are in 8 bits for every method and take most of the energy of so small a "
+        "network. Cells: one copy of the weights.",
         "",
-        "| id | method | planes | torch | tim-dnn | clipped | L 8 | count_max 16 | energy nJ | latency us | cells |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| id | method | planes | torch | tim-dnn | clipped | L 8 | count_max 16 | inner nJ | energy nJ | latency us "
+        "| cells |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, plain in by_chip["tim-dnn"].items():
         eight, wide = by_chip["tim-dnn, L 8"][name], by_chip["tim-dnn, count_max 16"][name]
         text.append(
             f"| {plain.id} | {name} | {plain.planes} | {plain.quantized:.2%} | {plain.accuracy:.2%} | "
-            f"{plain.clipped:.1%} | {eight.accuracy:.2%} | {wide.accuracy:.2%} | {plain.energy_nJ:.1f} | "
-            f"{plain.latency_us:.2f} | {plain.n_cells} |"
+            f"{plain.clipped:.1%} | {eight.accuracy:.2%} | {wide.accuracy:.2%} | {plain.inner_nJ:.1f} | "
+            f"{plain.energy_nJ:.1f} | {plain.latency_us:.2f} | {plain.n_cells} |"
         )
-    text += ["", "Pareto fronts, from the least energy (mean over the seeds):", ""]
+    text += ["", "Pareto fronts of accuracy against inner energy, from the least (mean over the seeds):", ""]
     for chip, said in SHOWN.items():
-        listed = ", ".join(f"{each.method} ({each.energy_nJ:.0f} nJ, {each.accuracy:.1%})"
+        listed = ", ".join(f"{each.method} ({each.inner_nJ:.0f} nJ, {each.accuracy:.1%})"
                            for each in front(list(by_chip[chip].values())))  # fmt: skip
         text.append(f"* {said}: {listed}.")
     text += [
@@ -324,34 +339,41 @@ COLOURS = {1: "#0072B2", 2: "#009E73", 3: "#E69F00", 4: "#D55E00"}
 
 
 def draw(rows: list[Row], out: Path) -> None:
-    """Draw accuracy against energy on two chips side by side, with the Pareto front of each."""
+    """Draw accuracy against energy on two chips side by side, with the Pareto front of each and a key of the ids."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     plt.rcParams.update({"font.size": 8, "svg.hashsalt": "imcsim", "svg.fonttype": "none"})
-    figure, axes = plt.subplots(1, len(SHOWN), figsize=(11, 5.6), sharey=True, layout="constrained")
+    figure = plt.figure(figsize=(10, 6.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(4.6, 2.0))
+    axes = above.subplots(1, len(SHOWN))
+    baseline = 100 * fmean({row.seed: row.float_accuracy for row in rows}.values())
     for side, (chip, title) in zip(axes, SHOWN.items(), strict=True):
         points = means(rows, chip)
         best = front(points)
-        side.step([p.energy_nJ for p in best], [100 * p.accuracy for p in best], where="post", color="0.6", zorder=1)
+        side.axhline(baseline, color="0.3", lw=0.7, ls="--", zorder=0)
+        side.step([p.inner_nJ for p in best], [100 * p.accuracy for p in best], where="post", color="0.6", zorder=1)
         for point in points:
-            passes = int(point.planes.rpartition(" ")[2])
-            colour = COLOURS[1 if passes == 1 else 2 if passes == 2 else 3 if passes <= 4 else 4]
-            at = point.energy_nJ, 100 * point.accuracy
+            at = point.inner_nJ, 100 * point.accuracy
             spread = [[at[1] - 100 * point.least], [100 * point.greatest - at[1]]]
-            side.errorbar(*at, yerr=spread, fmt="o", ms=4, color=colour, lw=0.7, zorder=2)
-        place_labels(side, [(p.energy_nJ, 100 * p.accuracy, p.method, p in best) for p in points])
-        baseline = 100 * fmean({row.seed: row.float_accuracy for row in rows}.values())
-        side.axhline(baseline, color="0.3", lw=0.7, ls="--")
-        side.annotate("float network", (1, baseline), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      xytext=(-2, 1), textcoords="offset points", color="0.3")  # fmt: skip
-        side.set(xscale="log", title=title, xlabel="energy of one inference (nJ), simulated")
+            side.errorbar(*at, yerr=spread, fmt="o", ms=3.5, color=colour_of(point), lw=0.7, zorder=2)
+        side.set(xscale="log", title=title, xlabel="energy of the layers between first and last, one inference (nJ)")
+        side.margins(x=0.06, y=0.06)
         side.grid(visible=True, which="both", lw=0.3, color="0.9")
-    axes[0].set_ylabel(f"accuracy on the chip (%), first {N_TEST} test images of Fashion-MNIST")
+        side.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
+        side.xaxis.set_minor_formatter(plt.NullFormatter())
+        side.annotate("float network", (0.995, baseline), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                      color="0.3", fontsize=7)  # fmt: skip
+    axes[0].set_ylabel(f"accuracy on the chip (%), first {N_TEST} test images")
     labels = {1: "1 activation pass", 2: "2 passes", 3: "3 or 4", 4: "more"}
-    handles = [plt.Line2D([], [], marker="o", ls="", ms=4, color=COLOURS[key], label=labels[key]) for key in COLOURS]
+    handles = [plt.Line2D([], [], marker="o", ls="", ms=3.5, color=COLOURS[key], label=labels[key]) for key in COLOURS]
     handles.append(plt.Line2D([], [], color="0.6", label="Pareto front"))
-    axes[1].legend(handles=handles, loc="lower right", frameon=False)
+    axes[0].legend(handles=handles, loc="center right", frameon=False)
+    key_of(below, means(rows, "tim-dnn"))
+    figure.canvas.draw()
+    for side, chip in zip(axes, SHOWN, strict=True):
+        best = front(means(rows, chip))
+        place_labels(side, [(p.inner_nJ, 100 * p.accuracy, p.id, p in best) for p in means(rows, chip)])
     out.mkdir(parents=True, exist_ok=True)
     for form in ("png", "svg"):
         metadata = {"Date": None} if form == "svg" else {"Software": None}
@@ -366,24 +388,79 @@ def draw(rows: list[Row], out: Path) -> None:
     write_whole(out / "energy-accuracy.csv", text.getvalue())
 
 
+def colour_of(point: Mean) -> str:
+    """Return the colour of its activation passes."""
+    passes = int(point.planes.rpartition(" ")[2])
+    return COLOURS[1 if passes == 1 else 2 if passes == 2 else 3 if passes <= 4 else 4]
+
+
+def key_of(figure, points: list[Mean], *, n_columns: int = 6) -> None:
+    """Write the names of the ids under the plots, column after column."""
+    axes = figure.subplots()
+    axes.set_axis_off()
+    n_lines = -(-len(points) // n_columns)
+    for number, point in enumerate(points):
+        column, line = divmod(number, n_lines)
+        x, y = column / n_columns + 0.01, 1 - (line + 0.5) / n_lines
+        axes.text(x, y, point.id, color=colour_of(point), fontsize=7, fontweight="bold", va="center")
+        axes.text(x + 0.028, y, f"{point.method} ({point.planes})", fontsize=7, va="center")
+
+
 def place_labels(axes, points: list[tuple[float, float, str, bool]]) -> None:
-    """Name the points: each label where it covers no other one, the methods of the front in bold and first."""
-    axes.figure.canvas.draw()
+    """Write the id beside each point, those of the front first and in bold, where it covers no other id or point.
+
+    Where there is no room beside it, an id stands further off with a thin line to its point.
+    """
     renderer = axes.figure.canvas.get_renderer()
-    taken = []
-    spots = [(5, 0, "left"), (-5, 0, "right"), (5, 7, "left"), (-5, 7, "right"), (5, -7, "left"), (-5, -7, "right"),
-             (0, 9, "center"), (0, -9, "center"), (12, 14, "left"), (-12, 14, "right"), (12, -14, "left"),
-             (-12, -14, "right")]  # fmt: skip
-    for x, y, name, is_best in sorted(points, key=lambda point: (not point[3], point[0])):
-        for dx, dy, side in spots:
-            text = axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", ha=side, va="center",
-                                 fontsize=5.5, fontweight="bold" if is_best else "normal")  # fmt: skip
-            box = text.get_window_extent(renderer)
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+    inside = axes.get_window_extent(renderer)
+    spots = [axes.transData.transform(point[:2]) for point in points]
+    taken: list[tuple[float, float, float, float]] = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    order_of = sorted(range(len(points)), key=lambda i: (not points[i][3], points[i][1]))
+    for i in order_of:
+        x, y, name, is_best = points[i]
+        for distance in (7, 12, 18, 26, 36, 48, 62):
+            found = None
+            for step in range(16):
+                angle = 2 * math.pi * step / 16
+                dx, dy = distance * math.cos(angle), distance * math.sin(angle)
+                text = axes.annotate(
+                    name,
+                    (x, y),
+                    xytext=(dx, dy),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=6,
+                    fontweight="bold" if is_best else "normal",
+                    arrowprops={"arrowstyle": "-", "lw": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 1}
+                    if distance > 7
+                    else None,
+                    zorder=3,
+                )
+                box = text.get_window_extent(renderer) if distance <= 7 else super_extent(text, renderer)
+                corners = box.x0, box.y0, box.x1, box.y1
+                others = taken[:i] + taken[i + 1 :]
+                is_inside = box.x0 > inside.x0 and box.x1 < inside.x1 and box.y0 > inside.y0 and box.y1 < inside.y1
+                if is_inside and not any(overlap(corners, each) for each in others):
+                    found = corners
+                    break
+                text.remove()
+            if found is not None:
+                taken.append(found)
                 break
-            text.remove()
-    axes.figure.canvas.draw()
+
+
+def super_extent(text, renderer):
+    """Return the extent of the words of an annotation alone, without its line."""
+    from matplotlib.text import Text
+
+    text.update_positions(renderer)
+    return Text.get_window_extent(text, renderer)
+
+
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes (x0 y0 x1 y1) share a point."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 if __name__ == "__main__":
