@@ -418,7 +418,7 @@ def place_labels(axes, points: list[tuple[float, float, str, bool]]) -> None:
     order_of = sorted(range(len(points)), key=lambda i: (not points[i][3], points[i][1]))
     for i in order_of:
         x, y, name, is_best = points[i]
-        for distance in (7, 12, 18, 26, 36, 48, 62):
+        for distance in (8.5, 13, 18, 26, 36, 48, 62):
             found = None
             for step in range(16):
                 angle = 2 * math.pi * step / 16
@@ -433,11 +433,11 @@ def place_labels(axes, points: list[tuple[float, float, str, bool]]) -> None:
                     fontsize=6,
                     fontweight="bold" if is_best else "normal",
                     arrowprops={"arrowstyle": "-", "lw": 0.3, "color": "0.5", "shrinkA": 0, "shrinkB": 1}
-                    if distance > 7
+                    if distance > 8.5
                     else None,
                     zorder=3,
                 )
-                box = text.get_window_extent(renderer) if distance <= 7 else super_extent(text, renderer)
+                box = text.get_window_extent(renderer) if distance <= 8.5 else super_extent(text, renderer)
                 corners = box.x0, box.y0, box.x1, box.y1
                 others = taken[:i] + taken[i + 1 :]
                 is_inside = box.x0 > inside.x0 and box.x1 < inside.x1 and box.y0 > inside.y0 and box.y1 < inside.y1

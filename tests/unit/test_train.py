@@ -68,6 +68,21 @@ def test_training_from_float_weights_starts_from_them(tmp_path):
     assert network.training is False
 
 
+def test_distillation_learns_from_the_float_network(tmp_path):
+    plain = trained(tmp_path / "plain", n_epochs=1)
+    taught = trained(tmp_path / "taught", n_epochs=1, distillation=2.0)
+    assert (tmp_path / "taught" / "float" / training.WEIGHTS).exists()
+    assert not (tmp_path / "plain" / "float").exists()
+    ours, theirs = (load_file(tmp_path / name / training.WEIGHTS) for name in ("plain", "taught"))
+    assert not all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert plain.validation != taught.validation or plain.test_accuracy != taught.test_accuracy
+
+
+def test_a_start_that_nobody_trained_is_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"training.json: must be what imcsim train wrote, got FileNotFoundError"):
+        trained(tmp_path / "net", start=str(tmp_path / "nothing"))
+
+
 def test_the_command_trains_and_says_what_came_of_it(tmp_path):
     done = imcsim(
         tmp_path, "train", "digits-cnn", "--quantizer", "bnn", "--samples", 120, "--epochs", 1, "--out", "net"
