@@ -287,7 +287,8 @@ def to_markdown(rows: list[Row]) -> str:
         f"{N_TRAIN} images of Fashion-MNIST for {N_EPOCHS} epochs from the same float weights, seeds "
         f"{', '.join(map(str, seeds))}; the float networks, with the same budget, reach "
         + " and ".join(f"{floats[seed]:.2%}" for seed in seeds)
-        + f" of the whole test set. Accuracy on a chip is that of the first {N_TEST} test images: a difference of less than about 1.5 points "
+        + f" of the whole test set. Accuracy on a chip is that of the first {N_TEST} test images: a difference of less "
+        "than about 1.5 points "
         "says nothing.",
         "",
         "**This is a small network, a small data set and a short training.** It tells what a method costs on the tile "
@@ -362,8 +363,8 @@ def draw(rows: list[Row], out: Path) -> None:
         side.grid(visible=True, which="both", lw=0.3, color="0.9")
         side.xaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
         side.xaxis.set_minor_formatter(plt.NullFormatter())
-        side.annotate("float network, whole test set", (0.995, baseline), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      color="0.3", fontsize=7)  # fmt: skip
+        side.annotate("float network, whole test set", (0.995, baseline), xycoords=("axes fraction", "data"),
+                      ha="right", va="bottom", color="0.3", fontsize=7)  # fmt: skip
     axes[0].set_ylabel(f"accuracy on the chip (%), first {N_TEST} test images")
     labels = {1: "1 activation pass", 2: "2 passes", 3: "3 or 4", 4: "more"}
     handles = [plt.Line2D([], [], marker="o", ls="", ms=3.5, color=COLOURS[key], label=labels[key]) for key in COLOURS]
