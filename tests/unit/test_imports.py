@@ -20,6 +20,7 @@ ORDER = [
     {"accounts"},
     {"run"},
     {"reproduce", "comparison", "train"},
+    {"sweep"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -40,6 +41,11 @@ HOME = {
     "jinja2": {"report/"},
     "rich": {"report/", "cli.py"},
     "typer": {"cli.py"},
+    "optuna": {"sweep/"},
+    "distributed": {"sweep/cluster.py"},
+    "dask": {"sweep/cluster.py"},
+    "pyarrow": {"sweep/"},
+    "sqlite3": {"sweep/"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
