@@ -127,43 +127,30 @@ def _variants(network: Network, chip: Chip, points: Points) -> tuple[dict[str, F
     texts = {name: first[name] for name, values in points.columns.items() if name in first and _is_text(name, values)}
     texts = {name: value for name, value in texts.items() if name not in MAPPING}
     n = len(points)
-    figures = _nothing(n)
-    messages: list[str | None] = [None] * n
+    figures = {name: np.full(n, np.nan) for name in figures_of(("estimate",))}
     try:
         chip = vary(chip, texts) if texts else chip
     except ImcsimError as error:
         return figures, [_line(error)] * n
     # without a change the chip's own number of tiles stands for one: a point is estimated in one way, whoever asks
     changes = numbers or {"n_tiles": np.full(n, chip.n_tiles)}
-
-    def attempt(at: NDArray[np.int64]) -> None:
-        try:
-            found = estimate_variants(
-                network.graph, chip, {key: values[at] for key, values in changes.items()}, n_samples=batch, style=style
-            )
-        except Exception as error:  # whatever a number of the chip brings about is the point's, not the sweep's
-            if len(at) == 1:
-                messages[at[0]] = _line(error)
-                return
-            for half in np.array_split(at, 2):
-                attempt(half)
-            return
-        for name, values in (
-            ("latency_ns", found.latency_ns),
-            ("energy_pJ", found.energy_pJ),
-            ("edp_pJ_ns", found.edp),
-            ("area_um2", found.area_um2),
-            ("throughput_per_s", 1e9 * batch / found.latency_ns),
-        ):
-            figures[name][at] = values
-
-    with np.errstate(all="ignore"):
-        attempt(np.arange(n))
-    return figures, messages
-
-
-def _nothing(n: int) -> dict[str, Floats]:
-    return {name: np.full(n, np.nan) for name in figures_of(("estimate",))}
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is said of its point
+            found = estimate_variants(network.graph, chip, changes, n_samples=batch, style=style, failures="keep")
+    except Exception as error:  # whatever a number of the chip brings about is the point's, not the sweep's
+        if n == 1:
+            return figures, [_line(error)]
+        halves = [_variants(network, chip, points.take(at)) for at in np.array_split(np.arange(n), 2)]
+        first, second = halves
+        return {name: np.concatenate([first[0][name], second[0][name]]) for name in figures}, first[1] + second[1]
+    figures = {
+        "latency_ns": found.latency_ns,
+        "energy_pJ": found.energy_pJ,
+        "edp_pJ_ns": found.edp,
+        "area_um2": found.area_um2,
+        "throughput_per_s": found.throughput_per_s,
+    }
+    return figures, [message and " ".join(message.split()) for message in found.messages]
 
 
 # --- one by one -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from pathlib import Path
+from inspect import signature
 
 import numpy as np
 
@@ -84,7 +84,8 @@ def _of_method(workload: Workload, quantizer: str) -> Graph:
 
 def require_method(workload: Workload) -> None:
     """Raise ConfigError unless the workload can be built with a method."""
-    if not callable(getattr(workload.module, "network", None)):
+    network = getattr(workload.module, "network", None)
+    if not callable(network) or not signature(network).parameters:
         raise ConfigError(
             f"quantizer: must go with a workload that takes a method, got {workload.name}; its workload.py offers no "
             "network(method)"
@@ -105,15 +106,3 @@ def method_text(parameters: Mapping[str, Value]) -> str | None:
         if key.startswith("quantizer."):
             options[key.removeprefix("quantizer.")] = str(value).lower() if isinstance(value, bool) else str(value)
     return f"{name}:{','.join(f'{key}={value}' for key, value in options.items())}" if options else name
-
-
-def absolute(workload: str, folder: Path) -> str:
-    """Return a shipped name as it is, and a path as an absolute one: other processes may run elsewhere."""
-    path = folder / workload
-    return str(path.resolve()) if path.exists() and ("/" in workload or not _is_shipped(workload)) else workload
-
-
-def _is_shipped(name: str) -> bool:
-    from imcsim.workloads import shipped_workloads
-
-    return name in shipped_workloads()
