@@ -39,7 +39,7 @@ HOME = {
     "matplotlib": {"report/", "reproduce/figures.py"},
     "plotly": {"report/"},
     "jinja2": {"report/"},
-    "rich": {"report/", "cli.py"},
+    "rich": {"report/", "sweep/progress.py", "cli.py"},
     "typer": {"cli.py"},
     "optuna": {"sweep/"},
     "distributed": {"sweep/cluster.py"},
