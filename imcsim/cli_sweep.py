@@ -52,7 +52,8 @@ def run(
     page: Annotated[bool, typer.Option("--page/--no-page", help="Draw report.html and figures at the end.")] = True,
 ) -> None:
     """Explore the points of a sweep file and keep every result; stopped, the same command goes on where it was."""
-    from imcsim.sweep.local import Local
+    from imcsim.sweep.evaluate import evaluate
+    from imcsim.sweep.local import InProcess
     from imcsim.sweep.progress import SweepProgress
     from imcsim.sweep.run import run_sweep
     from imcsim.sweep.spec import load_sweep
@@ -68,7 +69,7 @@ def run(
 
             runner: Any = stack.enter_context(local_cluster(workers) if workers is not None else join(str(scheduler)))
         else:
-            runner = Local()
+            runner = InProcess(evaluate)
         progress = stack.enter_context(SweepProgress(quiet=quiet))
         try:
             written = run_sweep(sweep, out, runner=runner, progress=progress, store=store)

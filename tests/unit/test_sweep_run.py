@@ -10,7 +10,7 @@ import imcsim
 from imcsim.errors import ConfigError, DataError
 from imcsim.sweep import run as sweep_run
 from imcsim.sweep.evaluate import evaluate
-from imcsim.sweep.local import Local
+from imcsim.sweep.local import InProcess
 from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.run import find_store, rebuild, run_sweep
 from imcsim.sweep.spec import sweep_from
@@ -283,7 +283,7 @@ def test_batches_hold_points_that_share_tiles_and_buffers(tmp_path):
 
 
 def test_the_runner_of_this_process_gives_what_evaluate_gives(tmp_path):
-    explored(GRID, tmp_path / "one", Local())
+    explored(GRID, tmp_path / "one", InProcess(evaluate))
     explored(GRID, tmp_path / "two")
     assert (tmp_path / "one" / "points.csv").read_bytes() == (tmp_path / "two" / "points.csv").read_bytes()
     assert np.isfinite([float(row["energy"]) for row in rows_of(tmp_path / "one")]).all()
