@@ -33,7 +33,7 @@ from imcsim.sweep.tables import write_tables
 STORE, ELSEWHERE, FILE = "store.sqlite", "store.txt", "sweep.yaml"
 """In the folder of a sweep: its store, or where it is, and the sweep itself."""
 
-MOST_AT_ONCE = 20_000
+MOST_AT_ONCE = 1 << 15
 """Points that are estimated in one batch at most."""
 
 MOST_SHAPES = 8
@@ -107,8 +107,9 @@ class Exploration:
         known = Figures({}, [None] * len(points))
         at = np.arange(len(points))
         for number, stage in enumerate(self.sweep.stages):
-            known.lay(at, self.stage(points.take(at), number))
+            keys = self.stage(points.take(at), number)
             if stage.keep is not None:
+                known.lay(at, self.figures(keys, stage))
                 at = self.survivors(points, known, at, stage)
 
     def write(self) -> Path:
@@ -131,8 +132,8 @@ class Exploration:
 
     # --- one stage ----------------------------------------------------------------------------------------------
 
-    def stage(self, points: Points, number: int) -> Figures:
-        """Return what the engines of a stage say of *points*; only what the store does not know is computed."""
+    def stage(self, points: Points, number: int) -> list[bytes]:
+        """Have the engines of a stage look at *points*, and return their keys: what the store knows is not computed."""
         stage = self.sweep.stages[number]
         parts = list(self._parts(points, stage))
         keys: list[bytes] = [b""] * len(points)
@@ -156,9 +157,10 @@ class Exploration:
             theirs = self.store.known(sorted(left)) if left else {}
             self.progress.add(len(theirs), sum(kept.message is not None for kept in theirs.values()))
             left -= set(theirs)
-        return self._figures(keys, stage)
+        return keys
 
-    def _figures(self, keys: Sequence[bytes], stage: Stage) -> Figures:
+    def figures(self, keys: Sequence[bytes], stage: Stage) -> Figures:
+        """Return what the store knows of points of a stage, by their *keys*."""
         known = self.store.known(keys)
         names = figures_of(stage.engines)
         kept = [known[key] for key in keys]
