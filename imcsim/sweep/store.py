@@ -10,7 +10,6 @@ Figures that are NaN are none, and are left out.
 """
 
 import json
-import math
 import os
 import sqlite3
 import tempfile
@@ -27,16 +26,20 @@ from numpy.typing import NDArray
 
 from imcsim.errors import DataError, ImcsimError, OutputError
 from imcsim.sweep.kept import (
+    KEY,
+    KEY_BYTES,
     Columns,
-    checksum_of_place,
-    checksum_of_point,
-    checksum_of_result,
-    checksum_of_sweep,
-    json_of,
-    parsed,
+    blocks,
+    checksum,
+    find,
+    keys_of,
+    text_of,
+    text_of_list,
+    text_of_messages,
+    turned,
 )
 from imcsim.sweep.lease import LEASE_S, Heart, Owner, this_owner
-from imcsim.sweep.points import Points, Value
+from imcsim.sweep.points import Column, Points, Value
 from imcsim.version import __version__
 
 FORMAT = 1
@@ -48,53 +51,40 @@ APPLICATION_ID = 0x696D6373
 PAGE_BYTES = 4096
 """Fixed, so that pages can be found in a file without its header."""
 
-KEY_BYTES = 16
 BUSY_S = 60.0
 """How long one process waits for another's transaction."""
 
 CHECK_S = 0.5
 """How long a store is looked through when it is opened."""
 
-CHUNK_ROWS = 50_000
-"""Rows of a table that are Python objects at one time."""
-
 TABLES = f"""
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE results(
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE CHECK (length(key) = {KEY_BYTES}), engine TEXT NOT NULL,
-    version TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, figures TEXT NOT NULL, message TEXT,
-    checksum INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, engine TEXT NOT NULL, version TEXT NOT NULL, at REAL NOT NULL, keys BLOB NOT NULL,
+    seconds TEXT NOT NULL, figures TEXT NOT NULL, messages TEXT NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE keys(key BLOB PRIMARY KEY CHECK (length(key) = {KEY_BYTES}), block INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sweeps(
-    id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, name TEXT NOT NULL, text TEXT NOT NULL, version TEXT NOT NULL,
-    at REAL NOT NULL, checksum INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, digest BLOB NOT NULL, version TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
+    at REAL NOT NULL, checksum INTEGER NOT NULL, UNIQUE (digest, version));
 CREATE TABLE points(
-    sweep INTEGER NOT NULL, number INTEGER NOT NULL, parameters TEXT NOT NULL, checksum INTEGER NOT NULL,
-    PRIMARY KEY (sweep, number)) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, sweep INTEGER NOT NULL, numbers TEXT NOT NULL, parameters TEXT NOT NULL,
+    checksum INTEGER NOT NULL);
 CREATE TABLE places(
-    sweep INTEGER NOT NULL, stage INTEGER NOT NULL, number INTEGER NOT NULL, key BLOB NOT NULL,
-    checksum INTEGER NOT NULL,
-    PRIMARY KEY (sweep, stage, number)) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, sweep INTEGER NOT NULL, stage INTEGER NOT NULL, numbers TEXT NOT NULL, keys BLOB NOT NULL,
+    checksum INTEGER NOT NULL);
 CREATE TABLE owners(
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
     started TEXT NOT NULL, seen REAL NOT NULL);
 CREATE TABLE claims(key BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX claims_of_owner ON claims(owner);
 """
 
-_ADD_RESULT = """
-INSERT INTO results(key, engine, version, seconds, at, figures, message, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT(key) DO NOTHING"""
-_ADD_SWEEP = """
-INSERT INTO sweeps(digest, name, text, version, at, checksum) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT(digest) DO NOTHING"""
-_ADD_POINT = """
-INSERT INTO points(sweep, number, parameters, checksum) VALUES (?, ?, ?, ?)
-ON CONFLICT(sweep, number) DO UPDATE SET parameters = excluded.parameters, checksum = excluded.checksum
-WHERE checksum != excluded.checksum"""
-_ADD_PLACE = """
-INSERT INTO places(sweep, stage, number, key, checksum) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT(sweep, stage, number) DO UPDATE SET key = excluded.key, checksum = excluded.checksum
-WHERE checksum != excluded.checksum"""
+COLUMNS = {
+    "results": "engine, version, at, keys, seconds, figures, messages",
+    "sweeps": "digest, version, name, text, at",
+    "points": "sweep, numbers, parameters",
+    "places": "sweep, stage, numbers, keys",
+}
+"""What the rows that are to last hold beside their number and their checksum."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +174,39 @@ class Progress:
     """Results of the sweep that came in the last 60 s."""
 
 
+@dataclass(frozen=True)
+class ResultBlock:
+    """Results that came together, as they are kept; texts are bytes."""
+
+    engine: bytes
+    version: bytes
+    at: float
+    content: bytes
+    """Their keys, one after the other."""
+
+    seconds_text: bytes
+    figures_text: bytes
+    messages_text: bytes
+
+    def keys(self) -> list[bytes]:
+        """Return the keys."""
+        return _split(self.content)
+
+    def figures(self) -> dict[str, list[float | None]]:
+        """Return name of a figure to values."""
+        found: dict[str, list[float | None]] = json.loads(self.figures_text)
+        return found
+
+    def messages(self) -> dict[int, str]:
+        """Return row to message, for those that failed."""
+        return {int(row): message for row, message in json.loads(self.messages_text).items()}
+
+    def seconds(self) -> list[float]:
+        """Return what each took."""
+        found: list[float] = json.loads(self.seconds_text)
+        return found
+
+
 class Store:
     """A store of results; one process may open it several times, each time as another owner of claims.
 
@@ -196,6 +219,8 @@ class Store:
         self._owner = this_owner(owner)
         self._owner_id: int | None = None
         self._heart: Heart | None = None
+        self._places: dict[tuple[int, int], _Placed] = {}
+        self._placed_points: dict[int, _Described] = {}
         if not read_only:
             _make_missing(self.path)
         with _in_words(self.path):
@@ -223,11 +248,13 @@ class Store:
     # Sweeps and their points
 
     def begin(self, name: str, text: str, digest: bytes) -> int:
-        """Register a sweep by the *digest* of its normalised *text*, once, and return its number."""
+        """Register a sweep by the *digest* of its normalised *text*, once for each imcsim; return its number."""
         with self._writing():
-            row = (digest, name, text, __version__, time.time(), checksum_of_sweep(digest, name, text))
-            self._db.execute(_ADD_SWEEP, row)
-            return int(self._db.execute("SELECT id FROM sweeps WHERE digest = ?", (digest,)).fetchone()[0])
+            same = "SELECT id FROM sweeps WHERE digest = ? AND version = ?"
+            if found := self._db.execute(same, (digest, __version__)).fetchone():
+                return int(found[0])
+            row = (digest, __version__, name, text, time.time())
+            return self._append("sweeps", [row])
 
     def place(
         self,
@@ -237,35 +264,54 @@ class Store:
         keys: Sequence[bytes],
         parameters: Iterable[Mapping[str, Value]],
     ) -> None:
-        """Say which *keys* the points of these *numbers* have at a stage of a sweep; the last word counts."""
-        texts = [json_of(row) for row in parameters]
-        wanted = [int(number) for number in numbers]
-        points = [
-            (sweep, number, text, checksum_of_point(sweep, number, text.encode()))
-            for number, text in zip(wanted, texts, strict=True)
-        ]
-        places = [
-            (sweep, stage, number, key, checksum_of_place(sweep, stage, number, key))
-            for number, key in zip(wanted, keys, strict=True)
-        ]
+        """Say which *keys* the points of these *numbers*, none twice, have at a stage of a sweep.
+
+        What was said already is not written again; the last word counts.
+        """
+        at, new = np.array(list(numbers), dtype=np.int64), keys_of(b"".join(keys))
+        rows = list(parameters)
+        if not len(at) == len(new) == len(rows):
+            raise ValueError(f"place: must get one key and one row for each of {len(at)} numbers")
+        if not len(at):
+            return
         with self._writing():
-            self._db.executemany(_ADD_POINT, points)
-            self._db.executemany(_ADD_PLACE, places)
+            old = self._places.setdefault((sweep, stage), _Placed()).of(self._db, sweep, stage, at)
+            has_row = self._placed_points.setdefault(sweep, _Described()).of(self._db, sweep, at)
+            is_new = old != new
+            to_describe = np.flatnonzero(is_new & (~has_row | (old != b""))).tolist()
+            columns = turned([rows[i] for i in to_describe])
+            self._append(
+                "points",
+                [
+                    (sweep, text_of_list(at[to_describe[rows]].tolist()), text_of(_cut(columns, rows)))
+                    for rows in blocks(len(to_describe))
+                ],
+            )
+            at, new = at[is_new], new[is_new]
+            self._append(
+                "places",
+                [(sweep, stage, text_of_list(at[rows].tolist()), new[rows].tobytes()) for rows in blocks(len(at))],
+            )
 
     # Results
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
         """Return what the store has under those of *keys* that it has."""
         found = {}
-        with _in_words(self.path):
-            select = "SELECT key, engine, figures, message, checksum FROM results WHERE key IN"
-            for key, engine, figures, message, checksum in self._among(select, keys):
-                if checksum != checksum_of_result(key, engine, figures, message):
-                    raise _damaged(self.path, f"a wrong checksum of the result {key.hex()}")
-                found[key] = Kept(
-                    {name: float(value) for name, value in json.loads(figures).items()},
-                    None if message is None else message.decode(),
-                )
+        with _in_words(self.path), self._reading():
+            wanted = dict(self._among("SELECT key, block FROM keys WHERE key IN", keys))
+            numbers = list(dict.fromkeys(wanted.values()))
+            for block in self._among(f"SELECT {COLUMNS['results']}, checksum FROM results WHERE id IN", numbers):
+                _, _, _, content, _, texts, said = self._sound("results", block)
+                figures, messages = json.loads(texts), json.loads(said)
+                for row, key in enumerate(_split(content)):
+                    if key in wanted:
+                        of_row = {
+                            name: float(values[row]) for name, values in figures.items() if values[row] is not None
+                        }
+                        found[key] = Kept(of_row, messages.get(str(row)))
+            if found.keys() != wanted.keys():
+                raise _damaged(self.path, "keys without results")
         return found
 
     def claim(self, keys: Sequence[bytes]) -> list[bool]:
@@ -276,7 +322,7 @@ class Store:
         with self._writing():
             owner = self._present()
             self._bury(*(id for id, _, is_alive in self._owners() if not is_alive and id != owner))
-            taken = {key for (key,) in self._among("SELECT key FROM results WHERE key IN", keys)}
+            taken = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
             taken.update(key for (key,) in self._among("SELECT key FROM claims WHERE key IN", keys))
             ours = []
             for key in keys:
@@ -309,15 +355,29 @@ class Store:
         Raises OutputError where the disk is full: nothing is lost then, and what is added once there is room is kept.
         """
         at = time.time()
-        rows = []
-        for key, of_point, message, second in zip(keys, figures, messages, seconds, strict=True):
-            text = json_of({name: float(value) for name, value in of_point.items() if value == value})
-            checksum = checksum_of_result(
-                key, engine.encode(), text.encode(), None if message is None else message.encode()
-            )
-            rows.append((key, engine, __version__, float(second), at, text, message, checksum))
         with self._writing():
-            self._db.executemany(_ADD_RESULT, rows)
+            there = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
+            row_of_key = {key: row for row, key in reversed(list(enumerate(keys))) if key not in there}
+            kept = sorted(row_of_key.values())
+            columns = turned([_floats(figures[row]) for row in kept])
+            found = []
+            for rows in blocks(len(kept)):
+                those = kept[rows]
+                found.append(
+                    (
+                        engine,
+                        __version__,
+                        at,
+                        b"".join(keys[row] for row in those),
+                        text_of_list([round(float(seconds[row]), 6) for row in those]),
+                        text_of(_cut(columns, rows)),
+                        text_of_messages([messages[row] for row in those]),
+                    )
+                )
+            last = self._append("results", found)
+            first = last - len(found) + 1
+            pairs = [(keys[row], first + i) for i, rows in enumerate(blocks(len(kept))) for row in kept[rows]]
+            self._db.executemany("INSERT INTO keys(key, block) VALUES (?, ?)", pairs)
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in keys])
 
     # Reading
@@ -325,19 +385,28 @@ class Store:
     def sweeps(self) -> list[KeptSweep]:
         """Return all sweeps that were begun on this store, in that order."""
         with _in_words(self.path):
-            rows = self._db.execute("SELECT id, digest, name, text, version, at, checksum FROM sweeps ORDER BY id")
-            found = []
-            for number, digest, name, text, version, at, checksum in rows:
-                if checksum != checksum_of_sweep(digest, name.decode(), text.decode()):
-                    raise _damaged(self.path, f"a wrong checksum of sweep {number}")
-                found.append(KeptSweep(number, name.decode(), text.decode(), version.decode(), at))
-            return found
+            rows = self._db.execute(f"SELECT id, {COLUMNS['sweeps']}, checksum FROM sweeps ORDER BY id").fetchall()
+        found = []
+        for number, *row in rows:
+            _, version, name, text, at = self._sound("sweeps", tuple(row))
+            found.append(KeptSweep(number, name.decode(), text.decode(), version.decode(), at))
+        return found
 
     def table(self, sweep: int) -> Table:
         """Return all points of a sweep with their figures; raises DataError where rows were damaged."""
         with _in_words(self.path), self._reading():
-            points = _points(self._db, self.path, sweep)
-            return _with_results(self._db, self.path, sweep, points)
+            points = self._points(sweep)
+            places = self._keys_of_stages(sweep)
+            contents = self._db.execute("SELECT keys FROM results ORDER BY id").fetchall()
+            all_keys = keys_of(b"".join(content for (content,) in contents))
+            found = {stage: find(keys, all_keys) for stage, (_, keys) in places.items()}
+            needed = np.zeros(len(all_keys), dtype=np.bool_)
+            for at in found.values():
+                needed[at[at >= 0]] = True
+            figures, has, engines, messages = self._results(needed, [len(content) for (content,) in contents])
+        return _joined(
+            points, {stage: (places[stage][0], at) for stage, at in found.items()}, figures, has, engines, messages
+        )
 
     def progress(self, sweep: int) -> Progress:
         """Return how far a sweep is; quick enough to be asked every few seconds."""
@@ -346,40 +415,111 @@ class Store:
             name = self._db.execute("SELECT name FROM sweeps WHERE id = ?", (sweep,)).fetchone()
             if name is None:
                 raise DataError(f"{self.path}: must hold sweep {sweep}, got none of that number")
-            counts = self._db.execute(
-                """SELECT p.stage, count(*), count(r.id), count(r.message), count(c.key), sum(coalesce(r.at, 0) > ?)
-                FROM places p LEFT JOIN results r ON r.key = p.key LEFT JOIN claims c ON c.key = p.key
-                WHERE p.sweep = ? GROUP BY p.stage ORDER BY p.stage""",
-                (now - 60, sweep),
-            ).fetchall()
+            places = self._keys_of_stages(sweep)
+            results = self._db.execute("SELECT keys, at, messages FROM results ORDER BY id").fetchall()
+            claimed = keys_of(b"".join(key for (key,) in self._db.execute("SELECT key FROM claims")))
             claims = dict(self._db.execute("SELECT owner, count(*) FROM claims GROUP BY owner"))
             workers = tuple(
                 Worker(owner.name, claims.get(id, 0), now - owner.seen, is_alive)
                 for id, owner, is_alive in self._owners()
             )
-        stages = tuple(StageCounts(*row[:5]) for row in counts)
-        return Progress(name[0].decode(), stages, workers, sum(row[5] for row in counts))
+        all_keys = keys_of(b"".join(content for content, _, _ in results))
+        n_rows = np.array([len(content) // KEY_BYTES for content, _, _ in results], dtype=np.int64)
+        starts = np.cumsum(n_rows) - n_rows
+        is_new = np.repeat(np.array([at > now - 60 for _, at, _ in results], dtype=np.bool_), n_rows)
+        has_failed = np.zeros(len(all_keys), dtype=np.bool_)
+        for start, (_, _, said) in zip(starts.tolist(), results, strict=True):
+            if said != b"{}":
+                has_failed[[start + int(row) for row in json.loads(said)]] = True
+        stages, n_last_minute = [], 0
+        for stage, (_, keys) in places.items():
+            at = find(keys, all_keys)
+            at = at[at >= 0]
+            n_claimed = int((find(keys, claimed) >= 0).sum())
+            stages.append(StageCounts(stage, len(keys), len(at), int(has_failed[at].sum()), n_claimed))
+            n_last_minute += int(is_new[at].sum())
+        return Progress(name[0].decode(), tuple(stages), workers, n_last_minute)
 
-    def results(self) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield all results in the order in which they came, many at a time.
-
-        Each is (key, engine, version, seconds, at, figures, message); texts are bytes, figures JSON.
-        """
+    def results(self) -> Iterator[ResultBlock]:
+        """Yield all results in the order in which they came, many at a time."""
         with _in_words(self.path):
-            rows = self._db.execute(
-                "SELECT key, engine, version, seconds, at, figures, message, checksum FROM results ORDER BY id"
-            )
-            while chunk := rows.fetchmany(CHUNK_ROWS):
+            rows = self._db.execute(f"SELECT {COLUMNS['results']}, checksum FROM results ORDER BY id")
+            while chunk := rows.fetchmany(100):
                 for row in chunk:
-                    if row[7] != checksum_of_result(row[0], row[1], row[5], row[6]):
-                        raise _damaged(self.path, f"a wrong checksum of the result {row[0].hex()}")
-                yield [row[:7] for row in chunk]
+                    yield ResultBlock(*self._sound("results", row))
 
     def export(self, path: Path) -> None:
         """Write every result to a Parquet or a CSV file, by its suffix."""
         from imcsim.sweep.export import write_results  # pyarrow: only where it is needed
 
         write_results(self.results(), Path(path))
+
+    # Rows of tables
+
+    def _append(self, table: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Append rows, each with its checksum; return the number of the last row of the table."""
+        last = int(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+        places = ", ".join("?" * (COLUMNS[table].count(",") + 3))
+        self._db.executemany(
+            f"INSERT INTO {table}(id, {COLUMNS[table]}, checksum) VALUES ({places})",
+            [(number, *row, checksum(table, *row)) for number, row in enumerate(rows, start=last + 1)],
+        )
+        return last + len(rows)
+
+    def _sound(self, table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a row without its checksum, which is the last; raises DataError where that is not right."""
+        if row[-1] != checksum(table, *row[:-1]):
+            raise _damaged(self.path, f"a wrong checksum in {table}")
+        return row[:-1]
+
+    def _rows(self, table: str, where: str, *values: int) -> Iterator[tuple[Any, ...]]:
+        query = f"SELECT {COLUMNS[table]}, checksum FROM {table} {where} ORDER BY id"
+        for row in self._db.execute(query, values):
+            yield self._sound(table, row)
+
+    def _points(self, sweep: int) -> Points:
+        columns, numbers = Columns(), []
+        for _, texts, parameters in self._rows("points", "WHERE sweep = ?", sweep):
+            of_block = json.loads(texts)
+            numbers.append(np.array(of_block, dtype=np.int64))
+            columns.add(len(of_block), json.loads(parameters))
+        points = Points(np.concatenate([_NO_NUMBERS, *numbers]), *columns.joined())
+        return points if _is_rising(points.numbers) else points.take(_last_of_each(points.numbers))
+
+    def _keys_of_stages(self, sweep: int) -> dict[int, tuple[NDArray[np.int64], NDArray[np.bytes_]]]:
+        """Return stage to numbers, rising, and keys of its points."""
+        numbers: dict[int, list[NDArray[np.int64]]] = {}
+        keys: dict[int, list[bytes]] = {}
+        for _, stage, texts, content in self._rows("places", "WHERE sweep = ?", sweep):
+            numbers.setdefault(stage, []).append(np.array(json.loads(texts), dtype=np.int64))
+            keys.setdefault(stage, []).append(content)
+        found = {}
+        for stage in sorted(numbers):
+            at, of_stage = np.concatenate(numbers[stage]), keys_of(b"".join(keys[stage]))
+            if not _is_rising(at):
+                last = _last_of_each(at)
+                at, of_stage = at[last], of_stage[last]
+            found[stage] = at, of_stage
+        return found
+
+    def _results(
+        self, needed: NDArray[np.bool_], n_bytes: Sequence[int]
+    ) -> tuple[dict[str, Column], dict[str, NDArray[np.bool_]], NDArray[np.object_], dict[int, str]]:
+        """Return figures, which results have them, engines and messages, for the blocks of results that are needed."""
+        columns, messages, start = Columns(), {}, 0
+        engines = np.full(len(needed), None, dtype=object)
+        query = f"SELECT {COLUMNS['results']}, checksum FROM results ORDER BY id"
+        for size, row in zip(n_bytes, self._db.execute(query), strict=True):
+            n = size // KEY_BYTES
+            if needed[start : start + n].any():
+                block = ResultBlock(*self._sound("results", row))
+                columns.add(n, block.figures())
+                engines[start : start + n] = block.engine.decode()
+                messages.update({start + at: message for at, message in block.messages().items()})
+            else:
+                columns.add(n, {})
+            start += n
+        return *columns.joined(), engines, messages
 
     # Transactions, owners
 
@@ -520,6 +660,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
     db.text_factory = bytes
     db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 4000")
     db.execute("PRAGMA cache_size = -65536")  # KiB: the index of a million keys
     return db
 
@@ -603,66 +744,106 @@ def _in_words(path: Path) -> Iterator[None]:
         raise OutputError(message) from None
 
 
-# Tables, column by column
+# Columns and numbers
+
+_NO_NUMBERS = np.zeros(0, dtype=np.int64)
 
 
-def _points(db: sqlite3.Connection, path: Path, sweep: int) -> Points:
-    query = "SELECT number, parameters, checksum FROM points WHERE sweep = ? ORDER BY number"
-    rows = db.execute(query, (sweep,))
-    numbers: list[NDArray[np.int64]] = []
-    columns = Columns()
-    while chunk := rows.fetchmany(CHUNK_ROWS):
-        for number, parameters, checksum in chunk:
-            if checksum != checksum_of_point(sweep, number, parameters):
-                raise _damaged(path, f"a wrong checksum of point {number}")
-        numbers.append(np.array([number for number, _, _ in chunk], dtype=np.int64))
-        columns.add(parsed(parameters for _, parameters, _ in chunk))
-    values, has = columns.joined()
-    return Points(np.concatenate([np.zeros(0, dtype=np.int64), *numbers]), values, has)
+class _Placed:
+    """The keys of the points of one stage by their numbers, as far as they were read."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._keys = np.zeros(0, dtype=KEY)
+
+    def of(self, db: sqlite3.Connection, sweep: int, stage: int, numbers: NDArray[np.int64]) -> NDArray[np.bytes_]:
+        """Return the keys of *numbers*, empty where there are none; reads what came since it was last asked."""
+        rows = db.execute(
+            "SELECT id, numbers, keys FROM places WHERE sweep = ? AND stage = ? AND id > ? ORDER BY id",
+            (sweep, stage, self._last),
+        )
+        for id, texts, content in rows:
+            at = np.array(json.loads(texts), dtype=np.int64)
+            self._keys = _grown(self._keys, int(at.max()) + 1)
+            self._keys[at] = keys_of(content)
+            self._last = id
+        self._keys = _grown(self._keys, int(numbers.max()) + 1)
+        return self._keys[numbers]
 
 
-def _with_results(db: sqlite3.Connection, path: Path, sweep: int, points: Points) -> Table:
+class _Described:
+    """Which points of a sweep have parameters in the store, as far as they were read."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._is_there = np.zeros(0, dtype=np.bool_)
+
+    def of(self, db: sqlite3.Connection, sweep: int, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say it of *numbers*; reads what came since it was last asked."""
+        rows = db.execute("SELECT id, numbers FROM points WHERE sweep = ? AND id > ? ORDER BY id", (sweep, self._last))
+        for id, texts in rows:
+            at = np.array(json.loads(texts), dtype=np.int64)
+            self._is_there = _grown(self._is_there, int(at.max()) + 1)
+            self._is_there[at] = True
+            self._last = id
+        self._is_there = _grown(self._is_there, int(numbers.max()) + 1)
+        return self._is_there[numbers]
+
+
+def _grown(array: NDArray[Any], n: int) -> NDArray[Any]:
+    if n <= len(array):
+        return array
+    larger = np.zeros(max(n, 2 * len(array)), dtype=array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def _cut(columns: Mapping[str, list[Value | None]], rows: slice) -> dict[str, list[Value | None]]:
+    parts = {name: values[rows] for name, values in columns.items()}
+    return {name: part for name, part in parts.items() if any(value is not None for value in part)}
+
+
+def _floats(row: Mapping[str, float]) -> dict[str, Value]:
+    return {name: float(value) for name, value in row.items()}
+
+
+def _split(content: bytes) -> list[bytes]:
+    return [content[at : at + KEY_BYTES] for at in range(0, len(content), KEY_BYTES)]
+
+
+def _is_rising(numbers: NDArray[np.int64]) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def _last_of_each(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each number comes last, in the order of numbers."""
+    _, from_end = np.unique(numbers[::-1], return_index=True)
+    return len(numbers) - 1 - from_end
+
+
+def _joined(
+    points: Points,
+    places: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]],
+    figures: Mapping[str, Column],
+    has: Mapping[str, NDArray[np.bool_]],
+    engines_of_results: NDArray[np.object_],
+    messages_of_results: Mapping[int, str],
+) -> Table:
+    """Return points with results; *places* says for each stage, in order, numbers of points and places of results."""
     n = len(points)
     placed, stages = np.full(n, -1, dtype=np.int64), np.full(n, -1, dtype=np.int64)
     engines, messages = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
-    figures: dict[str, NDArray[np.float64]] = {}
-    known = db.execute("SELECT DISTINCT stage FROM places WHERE sweep = ? ORDER BY stage", (sweep,)).fetchall()
-    for (stage,) in known:
-        rows = db.execute(
-            """SELECT p.number, r.key, r.engine, r.figures, r.message, r.checksum
-            FROM places p LEFT JOIN results r ON r.key = p.key WHERE p.sweep = ? AND p.stage = ? ORDER BY p.number""",
-            (sweep, stage),
-        )
-        while chunk := rows.fetchmany(CHUNK_ROWS):
-            at = np.searchsorted(points.numbers, np.array([row[0] for row in chunk], dtype=np.int64))
-            placed[at] = stage
-            has_result = np.array([row[1] is not None for row in chunk])
-            at, chunk = at[has_result], [row for row in chunk if row[1] is not None]
-            for _, key, engine, text, message, checksum in chunk:
-                if checksum != checksum_of_result(key, engine, text, message):
-                    raise _damaged(path, f"a wrong checksum of the result {key.hex()}")
-            stages[at] = stage
-            _fill(chunk, at, figures, engines, messages)
-    return Table(points, placed, stages, figures, engines, messages)
-
-
-def _fill(
-    chunk: Sequence[tuple[Any, ...]],
-    at: NDArray[np.int64],
-    figures: dict[str, NDArray[np.float64]],
-    engines: NDArray[np.object_],
-    messages: NDArray[np.object_],
-) -> None:
-    """Write the results of a chunk into the columns, at their places."""
-    n = len(engines)
-    rows = parsed(row[3] for row in chunk)
-    for name in sorted({name for row in rows for name in row}):
-        column = figures.setdefault(name, np.full(n, np.nan))
-        values = np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
-        is_there = ~np.isnan(values)
-        column[at[is_there]] = values[is_there]
-    names = {engine: engine.decode() for engine in {row[2] for row in chunk}}
-    for place, row, of_point in zip(at.tolist(), chunk, rows, strict=True):
-        messages[place] = None if row[4] is None else row[4].decode()
-        if of_point:
-            engines[place] = names[row[2]]
+    values = {name: np.full(n, np.nan) for name in sorted(figures)}
+    for stage, (numbers, results) in places.items():
+        at = np.searchsorted(points.numbers, numbers)
+        placed[at] = stage
+        at, results = at[results >= 0], results[results >= 0]
+        stages[at] = stage
+        has_any = np.zeros(len(at), dtype=np.bool_)
+        for name, column in values.items():
+            is_there = has[name][results] if name in has else np.ones(len(results), dtype=np.bool_)
+            column[at[is_there]] = figures[name][results[is_there]]
+            has_any |= is_there
+        engines[at[has_any]] = engines_of_results[results[has_any]]
+        messages[at] = [messages_of_results.get(result) for result in results.tolist()]
+    return Table(points, placed, stages, values, engines, messages)
