@@ -28,7 +28,7 @@ from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
-from imcsim.sweep.tables import write_tables
+from imcsim.sweep.output import write_tables
 
 STORE, ELSEWHERE, FILE = "store.sqlite", "store.txt", "sweep.yaml"
 """In the folder of a sweep: its store, or where it is, and the sweep itself."""
