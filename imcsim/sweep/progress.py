@@ -46,7 +46,7 @@ class _Stage:
 class SweepProgress:
     """What a sweep tells a person while it goes on.
 
-    >>> with SweepProgress([], lines=sys.stdout, is_terminal=False) as progress:
+    >>> with SweepProgress(lines=sys.stdout, is_terminal=False) as progress:
     ...     progress.stage("estimate", 2)
     ...     progress.add(2, 1)
     estimate: 0 of 2 points
@@ -55,9 +55,9 @@ class SweepProgress:
 
     def __init__(
         self,
-        objectives: Sequence[Objective],
+        objectives: Sequence[Objective] = (),
         *,
-        is_quiet: bool = False,
+        quiet: bool = False,
         is_terminal: bool | None = None,
         console: Console | None = None,
         lines: TextIO | None = None,
@@ -67,7 +67,7 @@ class SweepProgress:
 
         Args:
             objectives: What is asked of the points.
-            is_quiet: Show nothing.
+            quiet: Show nothing.
             is_terminal: Draw bars, and plain lines otherwise; as standard error is by default.
             console: Where bars are drawn.
             lines: Where plain lines go; standard error by default.
@@ -76,11 +76,12 @@ class SweepProgress:
         self.objectives = tuple(objectives)
         self.clock = clock
         self._lines = sys.stderr if lines is None else lines
-        is_drawn = not is_quiet and (sys.stderr.isatty() if is_terminal is None else is_terminal)
-        self._is_quiet = is_quiet
+        is_drawn = not quiet and (sys.stderr.isatty() if is_terminal is None else is_terminal)
+        self._is_quiet = quiet
         self._stages: list[_Stage] = []
         self._front: Sequence[FrontRow] = ()
         self._messages: list[str] = []
+        self._aside = ""
         self._past: list[tuple[float, int]] = []  # when, and how many were done then
         self._said = clock()
         self._live = (
@@ -105,11 +106,11 @@ class SweepProgress:
         if self._live is not None:
             self._live.stop()
 
-    def stage(self, name: str, n_points: int, n_known: int = 0) -> None:
-        """Begin a stage of so many points, some of which are known from before; it ends the one before."""
+    def stage(self, name: str, n_points: int) -> None:
+        """Begin a stage of so many points; it ends the one before."""
         self._end_stage()
-        self._stages.append(_Stage(name, n_points, self.clock(), n_known))
-        self._past = [(self._stages[-1].begun, n_known)]
+        self._stages.append(_Stage(name, n_points, self.clock()))
+        self._past = [(self._stages[-1].begun, 0)]
         self._line()
 
     def add(self, n_done: int, n_failed: int = 0) -> None:
@@ -118,12 +119,20 @@ class SweepProgress:
         stage.n_done += n_done
         stage.n_failed += n_failed
         now = self.clock()
-        if now > self._past[-1][0] + 1 / DRAWN_PER_S:
+        if now <= stage.begun + 1 / DRAWN_PER_S:  # points that were known before say nothing of the rate
+            self._past = [(now, stage.n_done)]
+        elif now > self._past[-1][0] + 1 / DRAWN_PER_S:
             self._past.append((now, stage.n_done))
             while len(self._past) > 2 and self._past[1][0] < now - RATE_OVER_S:
                 del self._past[0]
         if self._live is None and now >= self._said + LINE_EVERY_S and stage.n_done < stage.n_points:
             self._line()
+
+    def said(self, what: str, done: int, total: int) -> None:
+        """Note how far something else is that a stage has to wait for: a training, say."""
+        self._aside = f"{what}: {done} of {total}" if done < total else ""
+        if self._live is None and not self._is_quiet:
+            print(f"{what}: {done} of {total}", file=self._lines, flush=True)
 
     def error(self, message: str) -> None:
         """Note what went wrong with a whole batch."""
@@ -171,6 +180,8 @@ class SweepProgress:
             bar = ProgressBar(total=max(1, stage.n_points), completed=stage.n_done if stage.n_points else 1, width=30)
             grid.add_row(stage.name, bar, Text(_counts(stage)), Text(self._pace(stage)))
         parts: list[RenderableType] = [grid]
+        if self._aside:
+            parts.append(Text(self._aside))
         parts += [Text(message, style="red") for message in self._messages[-2:]]
         if self._front and self.objectives:
             parts.append(best_table(self._front, self.objectives))

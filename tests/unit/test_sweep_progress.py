@@ -71,7 +71,9 @@ def test_a_stage_ends_the_one_before_and_failed_points_are_counted():
 
 def test_the_rate_is_of_the_last_seconds_and_not_of_points_known_before():
     progress, _, clock = plain()
-    progress.stage("estimate", 100_000, n_known=50_000)
+    progress.stage("estimate", 100_000)
+    clock.now += 0.1
+    progress.add(50_000)
     assert progress.points_per_s is None
     for rate in (10, 200):
         for _ in range(60):
@@ -81,17 +83,33 @@ def test_the_rate_is_of_the_last_seconds_and_not_of_points_known_before():
     assert progress.left_s == pytest.approx((50_000 - 60 * 105) / 200)
 
 
+def test_what_a_stage_waits_for_is_said():
+    progress, lines, _ = plain()
+    progress.said("training of lsq", 1, 3)
+    assert lines.getvalue() == "training of lsq: 1 of 3\n"
+    progress, console = drawn(time.monotonic)
+    with progress:
+        progress.stage("execute", 2)
+        progress.said("training of lsq", 1, 3)
+        progress._live.refresh()
+        assert "training of lsq: 1 of 3" in console.export_text()
+        progress.said("training of lsq", 3, 3)
+        progress._live.refresh()
+        assert "training of lsq" not in console.export_text()
+
+
 def test_quiet_says_nothing():
-    progress, lines, clock = plain(is_quiet=True)
+    progress, lines, clock = plain(quiet=True)
     with progress:
         progress.stage("estimate", 10)
         clock.now += 60
         progress.add(5)
         progress.error("a batch went wrong")
+        progress.said("training", 1, 2)
         progress.front(FRONT)
     assert lines.getvalue() == ""
     console = Console(force_terminal=True, file=io.StringIO())
-    with SweepProgress(OBJECTIVES, is_quiet=True, is_terminal=True, console=console) as progress:
+    with SweepProgress(OBJECTIVES, quiet=True, is_terminal=True, console=console) as progress:
         progress.stage("estimate", 10)
         progress.add(10)
     assert console.file.getvalue() == ""
