@@ -51,6 +51,7 @@ LOCAL = QUIET | {
     "distributed.nanny.pre-spawn-environ": {},  # which would change the environment of this process
     "distributed.scheduler.allowed-failures": 0,  # a worker of this machine seldom dies but of its batch
     "distributed.scheduler.worker-ttl": None,
+    "distributed.deploy.lost-worker-timeout": "1000 days",  # or one that dies twice within it stays away for good
     "distributed.worker.memory.target": False,  # results are small: what fills a worker is the batch that it evaluates,
     "distributed.worker.memory.spill": False,  # and one that waits for memory would wait for ever
     "distributed.worker.memory.pause": False,
@@ -136,6 +137,7 @@ class _UnderWay:
                     break
         outcomes = self._outcomes(future)
         del self.futures[future.key]
+        future.release()  # otherwise it is evaluated again if its worker dies before the collector comes round
         return self.batches.pop(future.key), outcomes
 
     def cancel(self) -> None:
