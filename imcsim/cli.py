@@ -236,7 +236,7 @@ def compare(
 
 
 @app.command(epilog="Example: imcsim report out/demo")
-def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")]) -> None:
+def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")]) -> None:
     """Draw the page and the figures of a run folder anew."""
     from imcsim.report.page import build_report
 
@@ -289,7 +289,7 @@ def reproduce(
 
 @app.command(epilog="Example: imcsim explain out/demo estimate.energy_pJ")
 def explain(
-    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")],
     quantity: Annotated[
         str | None,
         typer.Argument(help="Name of a figure, as estimate.energy_pJ.conv1; without one, what can be asked for."),
