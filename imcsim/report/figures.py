@@ -131,6 +131,7 @@ def rendered(draw: Callable[[], Figure], forms: Sequence[Literal["png", "svg", "
     with mpl.rc_context(_STYLE):
         figure = draw()
         FigureCanvasAgg(figure)
+        figure.set_dpi(DPI)  # letters are not equally wide at every resolution
         figure.draw_without_rendering()
         figure.set_layout_engine(None)  # laid out once: it is slow, and all files look the same
         for form in forms:

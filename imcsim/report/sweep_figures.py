@@ -27,7 +27,6 @@ from imcsim.report.sweep_tables import (
     HeatMap,
     density,
     heat_map,
-    step_front,
 )
 from imcsim.results import write_whole
 
@@ -128,16 +127,9 @@ def front_table(found: Findings) -> pd.DataFrame:
         columns[axis.name] = sweep.frame[axis.name].to_numpy()[at]
     columns["on_front"] = np.where(sweep.on_front[at], "true", "false")
     if found.pair:
-        on_both = np.isin(at, pair_front(found))
+        on_both = np.isin(at, found.pair_front)
         columns["on_front_of_both"] = np.where(on_both, "true", "false")
     return pd.DataFrame(columns)
-
-
-def pair_front(found: Findings) -> Any:
-    """Return the places of the points that no other is better than in both objectives drawn."""
-    assert found.pair is not None
-    (x_axis, x), (y_axis, y) = front_axes(found)
-    return step_front(x, y, bool(x_axis.is_maximized), bool(y_axis.is_maximized))
 
 
 def front_figure(found: Findings) -> Figure:
@@ -164,7 +156,7 @@ def front_figure(found: Findings) -> Figure:
             zorder=3 if mark != size else 2,
         )  # fmt: skip
     if found.pair:
-        line = pair_front(found)
+        line = found.pair_front
         axes.step(
             x_axis.shown(x[line]), y_axis.shown(y[line]), where="post", color="#1B1F24", linewidth=0.9, zorder=2.5
         )

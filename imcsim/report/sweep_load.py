@@ -170,17 +170,25 @@ def parameter_of(name: str, column: pd.Series) -> Parameter:
     elif pd.api.types.is_numeric_dtype(there.dtype):
         kind = "number"
     else:
-        numbers = pd.to_numeric(there, errors="coerce")
-        kind = "text" if numbers.isna().any() or not len(there) else "number"
-        column = column.where(column.isna(), column.astype(str)) if kind == "text" else pd.to_numeric(column)
-    codes, levels = pd.factorize(column, sort=True, use_na_sentinel=True)
-    return Parameter(name, kind, tuple(_plain(level) for level in levels), np.asarray(codes, dtype=np.int64))
+        kind = "text"
+    codes, found = pd.factorize(column, use_na_sentinel=True)
+    levels = np.asarray(found)
+    if kind == "text":
+        kind, levels = _numbers_or_texts(levels)
+    elif kind == "number" and np.issubdtype(levels.dtype, np.floating) and (levels == np.floor(levels)).all():
+        levels = levels.astype(np.int64)  # whole numbers in a column with blanks are floats there
+    order = np.argsort(levels, kind="stable")
+    place = np.empty(len(levels) + 1, dtype=np.int64)
+    place[order], place[-1] = np.arange(len(levels)), -1
+    return Parameter(name, kind, tuple(levels[order].tolist()), place[codes])
 
 
-def _plain(level: Any) -> Any:
-    """Return a level in Python's own types, a whole number as int: columns with blanks hold no others than floats."""
-    value = level.item() if isinstance(level, np.generic) else level
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+def _numbers_or_texts(levels: NDArray[Any]) -> tuple[Literal["number", "text"], NDArray[Any]]:
+    """Return different values of a column of texts as numbers, where all are numbers, or as texts."""
+    numbers = pd.to_numeric(pd.Series(levels), errors="coerce")
+    if len(levels) and numbers.notna().all():
+        return "number", numbers.to_numpy()
+    return "text", np.array([str(level) for level in levels], dtype=object)
 
 
 def is_sweep(folder: str | Path) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -22,6 +23,7 @@ N_SAMPLE = 6_000
 MOST_LEVELS = 12
 """A parameter with more values than that is cut into bins of equally many points."""
 
+FEW = 4000
 N_BINS = 10
 N_CELLS = 60
 """Cells of a density along each axis."""
@@ -42,6 +44,12 @@ def step_front(x: Floats, y: Floats, x_max: bool, y_max: bool) -> NDArray[np.int
     [0, 2]
     """
     at = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    if len(at) > 4 * FEW:  # those that some of the points are better than in both need not be sorted
+        some = at[:: len(at) // FEW]
+        steps = some[step_front(x[some], y[some], x_max, y_max)]
+        a, b = (-x[at] if x_max else x[at]), (-y[at] if y_max else y[at])
+        below = np.searchsorted(-x[steps] if x_max else x[steps], a, side="left")
+        at = at[b < np.array([np.inf, *(-y[steps] if y_max else y[steps])])[below]]
     a, b = (-x[at] if x_max else x[at]), (-y[at] if y_max else y[at])
     order = np.lexsort((at, b, a))
     best = np.minimum.accumulate(b[order])
@@ -324,6 +332,8 @@ class HeatMap:
 def heat_map(x: Levels, y: Levels, values: Floats, is_maximized: bool) -> HeatMap:
     """Return best and mean of an objective for each pair of values."""
     at = np.flatnonzero(np.isfinite(values))
+    if len(at) == len(values):
+        at = slice(None)  # type: ignore[assignment]
     place = y.codes[at] * len(x) + x.codes[at]
     n, shape = len(x) * len(y), (len(y), len(x))
     counts = np.bincount(place, minlength=n)
@@ -354,6 +364,14 @@ class Findings:
 
     pair: tuple[int, int] | None
     """The two objectives that are drawn against each other: energy and accuracy where there are both."""
+
+    @cached_property
+    def pair_front(self) -> NDArray[np.int64]:
+        """The places of the points that no other is better than in both objectives drawn, by the first of them."""
+        assert self.pair is not None
+        i, j = self.pair
+        figures, objectives = self.sweep.objectives, self.sweep.summary.objectives
+        return step_front(figures[i], figures[j], objectives[i].is_maximized, objectives[j].is_maximized)
 
     @property
     def done(self) -> NDArray[np.bool_]:
