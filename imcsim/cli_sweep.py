@@ -81,7 +81,7 @@ def run(
     print(_said(out))
     print(f"points: {written}")
     if page:
-        from imcsim.report.sweep import build_sweep_report
+        from imcsim.report.sweep_page import build_sweep_report
 
         print(f"report: {build_sweep_report(out)}")
 
