@@ -72,7 +72,7 @@ def run(
             runner: Runner = stack.enter_context(cluster)
         else:
             runner = InProcess(evaluate)
-        progress = stack.enter_context(SweepProgress(quiet=quiet))
+        progress = stack.enter_context(SweepProgress(sweep.objectives, quiet=quiet))
         try:
             written = run_sweep(sweep, out, runner=runner, progress=progress, store=store)
         except KeyboardInterrupt:
