@@ -1,13 +1,11 @@
 """How far a sweep is, for people who look at its folder from outside, while it runs or later."""
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
 from imcsim.sweep.spec import Sweep
 from imcsim.sweep.store import Store
-from imcsim.units import duration
+from imcsim.units import human
 
 
 def print_status(store: Store, number: int, sweep: Sweep, console: Console) -> None:
@@ -31,14 +29,18 @@ def print_status(store: Store, number: int, sweep: Sweep, console: Console) -> N
     console.print(table)
     at_work = [worker for worker in progress.workers if worker.is_alive]
     for worker in at_work:
-        console.print(f"{worker.name}: at {worker.n_claims} points, heard from {duration(worker.silent_s)} ago",
+        console.print(f"{worker.name}: at {worker.n_claims} points, heard from {_time(worker.silent_s)} ago",
                       highlight=False)  # fmt: skip
     left = sum(seen.n_points - seen.n_known for seen in progress.stages)
     if at_work:
         per_s = progress.n_last_minute / 60
-        rest = f", {duration(left / per_s)} left for these" if per_s and left else ""
+        rest = f", {_time(left / per_s)} left for these" if per_s and left else ""
         console.print(f"{progress.n_last_minute} points in the last minute{rest}", highlight=False)
     elif left or len(counts) < len(sweep.stages):
         console.print("stopped; the same command goes on where it was", highlight=False)
     else:
         console.print("complete", highlight=False)
+
+
+def _time(seconds: float) -> str:
+    return human(1e9 * seconds, "ns", digits=2)
