@@ -99,16 +99,37 @@ def model_of(kind: object, where: str) -> type[Machine]:
     return model
 
 
-def checked_values(key: str, values: list[Any]) -> list[Any]:
+def checked_values(key: str, values: list[Any], each: str = "variant") -> list[Any]:
     """Return *values* as the field of a `Chip` at the dotted *key* takes them; raises ConfigError for a bad one.
 
-    What holds between several fields is not checked.
+    What holds between several fields is not checked. The message counts values as *each*.
     """
     try:
         return list(_adapter(key).validate_python(values))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{key}: variant {problem['loc'][0]}: {said(problem, tuple(key.split('.')), Chip)}") from None
+        at, what = next(iter(_wrong(key, error).items()))
+        raise ConfigError(f"{key}: {each} {at}: {what}") from None
+
+
+def wrong_values(key: str, values: list[Any]) -> dict[int, str]:
+    """Return what is wrong with *values* of the field of a `Chip` at the dotted *key*, by their place.
+
+    Raises ConfigError where there is no such field.
+    """
+    try:
+        _adapter(key).validate_python(values)
+    except ValidationError as error:
+        return _wrong(key, error)
+    return {}
+
+
+def _wrong(key: str, error: ValidationError) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for problem in error.errors():
+        place = problem["loc"][0]
+        if isinstance(place, int) and place not in found:
+            found[place] = said(problem, tuple(key.split(".")), Chip)
+    return found
 
 
 @cache
@@ -131,7 +152,12 @@ def shipped_chips() -> tuple[str, ...]:
 
 def dump_chip(machine: Machine) -> str:
     """Return *machine* as the text of a chip file; loading it gives an equal one."""
-    return yaml.dump(machine.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return dump(machine.model_dump())
+
+
+def dump(tree: Tree) -> str:
+    """Return *tree* as YAML text; reading it gives an equal one."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -246,14 +272,14 @@ def included(name: str, folder: Path, label: str) -> tuple[Path, str]:
     raise ConfigError(f"{label}: include: no such file or shipped chip, got {name!r}{near(stem, shipped_chips())}")
 
 
-def read(path: Path, label: str) -> Tree:
-    """Return the mapping that the file holds."""
+def read(path: Path, label: str, kind: str = "chip file") -> Tree:
+    """Return the mapping that the file, of this *kind*, holds."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{label}: cannot be read: {error.strerror}") from None
     if len(data) > GREATEST_FILE_BYTES:
-        raise ConfigError(f"{label}: must be a chip file of at most {GREATEST_FILE_BYTES} bytes, got {len(data)}")
+        raise ConfigError(f"{label}: must be a {kind} of at most {GREATEST_FILE_BYTES} bytes, got {len(data)}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -391,7 +417,7 @@ def told(problem: Any, origins: Origins, root: type[Machine]) -> str:
     return ": ".join(part for part in (label, dotted, what) if part)
 
 
-def said(problem: Any, key: Key, root: type[Machine]) -> str:
+def said(problem: Any, key: Key, root: type[BaseModel]) -> str:
     """Return what must hold and what was found."""
     kind, value, limits = problem["type"], problem["input"], problem.get("ctx", {})
     record = record_at(key[:-1], root)
@@ -434,7 +460,7 @@ def said(problem: Any, key: Key, root: type[Machine]) -> str:
             return f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, {got}"
 
 
-def record_at(key: Key, root: type[Machine]) -> type[BaseModel]:
+def record_at(key: Key, root: type[BaseModel]) -> type[BaseModel]:
     """Return the record that stands at *key* of a *root*, as far as the key leads."""
     record: type[BaseModel] = root
     for step in key:
