@@ -70,7 +70,7 @@ def build_report(folder: str | Path) -> Path:
     Raises DataError when the folder does not hold a whole run or sweep, OutputError when it cannot be written to.
     """
     if is_sweep(folder):
-        from imcsim.report.sweep import build_sweep_report  # which builds upon this module
+        from imcsim.report.sweep_page import build_sweep_report  # which builds upon this module
 
         return build_sweep_report(Path(folder))
     run = read_run(folder)
