@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imcsim.arch.load import nested, shipped_chips
+from imcsim.arch.load import dump_chip, load_machine, nested, shipped_chips
 from imcsim.report.sweep_load import Parameter, SweepFolder
 from imcsim.results import write_whole
 
@@ -27,8 +27,13 @@ def is_chip_key(name: str) -> bool:
 
 
 def base_name(sweep: SweepFolder) -> str:
-    """Return what a chip file of a point includes: a shipped chip, or ``base.yaml`` beside it."""
-    return sweep.summary.chip if sweep.summary.chip in shipped_chips() else "base.yaml"
+    """Return what a chip file of a point includes: a shipped chip, or ``base.yaml`` beside it.
+
+    A chip of a user's own may have the name of a shipped one.
+    """
+    name, text = sweep.summary.chip, sweep.summary.chip_text
+    is_shipped = name in shipped_chips() and (not text or dump_chip(load_machine(name)) == text)
+    return name if is_shipped else "base.yaml"
 
 
 def chip_text(base: str, changes: Mapping[str, Any], beside: Mapping[str, Any], number: int, sweep: str) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from imcsim.report.figures import WIDTH_INCHES, rendered
@@ -21,7 +23,6 @@ from imcsim.report.palette import MOST_NAMED_COLOURS, layer_colours, ordered_col
 from imcsim.report.sweep_axes import Axis, level_text, named, parameter_axis, short_key
 from imcsim.report.sweep_load import Floats, Parameter
 from imcsim.report.sweep_tables import (
-    MOST_DRAWN,
     Effects,
     Findings,
     HeatMap,
@@ -142,8 +143,9 @@ def front_figure(found: Findings) -> Figure:
     if found.pair and not found.drawn.is_all:
         cells = density(x, y, x_axis, y_axis)
         shown = np.ma.masked_equal(cells.counts, 0)
-        axes.pcolormesh(cells.x_edges, cells.y_edges, shown, cmap="Greys", norm=LogNorm(vmin=0.3), alpha=0.55,
+        mesh = axes.pcolormesh(cells.x_edges, cells.y_edges, shown, cmap="Greys", norm=LogNorm(vmin=0.3), alpha=0.45,
                         linewidth=0, rasterized=True, zorder=0.5)  # fmt: skip
+        mesh.sticky_edges.x[:] = mesh.sticky_edges.y[:] = []  # or points at the edges would be cut in half
     colour = front_colour(found)
     on_front = found.sweep.on_front[at]
     size = 16 if len(at) <= 500 else 7 if len(at) <= 5000 else 3
@@ -160,11 +162,13 @@ def front_figure(found: Findings) -> Figure:
         axes.step(
             x_axis.shown(x[line]), y_axis.shown(y[line]), where="post", color="#1B1F24", linewidth=0.9, zorder=2.5
         )
-    handles = [Line2D([], [], linestyle="", marker="o", markersize=5, markerfacecolor="white",
+    handles: list[Artist] = [Line2D([], [], linestyle="", marker="o", markersize=5, markerfacecolor="white",
                       markeredgecolor="#1B1F24", markeredgewidth=0.6,
                       label=f"on the front ({int(found.sweep.on_front.sum()):,})")]  # fmt: skip
     if found.pair:
         handles.append(Line2D([], [], color="#1B1F24", linewidth=0.9, label="front of the two"))
+    if not found.drawn.is_all:
+        handles.append(Patch(facecolor="#B8B8B8", label=f"all {found.drawn.n_points:,} points, darker: more"))
     if found.sweep.on_front.any():
         axes.legend(handles=handles, loc="best")
     set_axis(axes, "x", x_axis)
@@ -232,11 +236,25 @@ class Coordinate:
     values: Floats
     """Of all points."""
 
-    ticks: list[tuple[float, str]]
-    """Places from 0 to 1, and what stands there."""
+    low: float
+    high: float
+    """Its ends, as shown."""
 
-    places: Floats
-    """Of all points, from 0 to 1; below 0 where there is none."""
+    ticks: tuple[float, ...]
+    """As shown, at `texts`."""
+
+    texts: tuple[str, ...]
+
+    def place(self, shown: Any) -> Floats:
+        """Return how high numbers stand, from 0 to 1; below 0 what is no number."""
+        low, high, numbers = self.low, self.high, np.asarray(shown, dtype=float)
+        if self.axis.is_log:
+            low, high, numbers = np.log(low), np.log(high), np.log(numbers)
+        return np.nan_to_num((numbers - low) / (high - low), nan=-0.12)
+
+    def places(self, at: Any) -> Floats:
+        """Return how high the points at these places of the table stand."""
+        return self.place(self.axis.shown(self.values[at]))
 
 
 def coordinates(found: Findings) -> list[Coordinate]:
@@ -249,33 +267,25 @@ def coordinates(found: Findings) -> list[Coordinate]:
 
 
 def coordinate(axis: Axis, values: Floats, parameter: Parameter | None) -> Coordinate:
-    """Return an axis scaled to 0 to 1."""
-    shown = axis.shown(values)
-    there = shown[np.isfinite(shown)]
-    low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
+    """Return an axis from its least number to its greatest, with ticks that people read."""
+    there = values[np.isfinite(values)]
+    ends: list[float] = axis.shown([there.min(), there.max()]).tolist() if len(there) else [0.0, 1.0]
+    low, high = ends
     if low == high:
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
-    scaled = np.log if axis.is_log else np.asarray
-    span = scaled(high) - scaled(low)
-
-    def place(value: Any) -> Any:
-        return (scaled(value) - scaled(low)) / span
-
     if axis.texts:
-        step = -(-len(axis.texts) // 14)
-        ticks = [(float(place(float(i))), axis.texts[i]) for i in range(0, len(axis.texts), step)]
+        ticks = [float(i) for i in range(0, len(axis.texts), -(-len(axis.texts) // 14))]
+        texts = [axis.texts[int(i)] for i in ticks]
     elif parameter is not None and len(parameter.levels) <= 10:
-        ticks = [(float(place(float(level))), level_text(level)) for level in parameter.levels]
+        ticks, texts = [float(level) for level in parameter.levels], [level_text(level) for level in parameter.levels]
     elif axis.is_log:
-        ticks = [(float(place(value)), f"{value:.3g}") for value in np.geomspace(low, high, 5)]
+        ticks = [float(tick) for tick in np.geomspace(low, high, 5)]
+        texts = [f"{tick:.3g}" for tick in ticks]
     else:
-        found = [value for value in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-                 if low <= value <= high]  # fmt: skip
-        ticks = [(float(place(value)), f"{value:.6g}") for value in found]
-    places = np.full(len(values), -0.12)
-    is_there = np.isfinite(shown)
-    places[is_there] = place(shown[is_there])
-    return Coordinate(axis, values, ticks, places)
+        steps = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = [float(tick) for tick in steps if low <= tick <= high]
+        texts = [f"{tick:.6g}" for tick in ticks]
+    return Coordinate(axis, values, low, high, tuple(ticks), tuple(texts))
 
 
 def parallel_lines(found: Findings) -> tuple[Any, Any]:
@@ -319,14 +329,13 @@ def parallel_figure(found: Findings) -> Figure:
     """Return the axes side by side; lines of the front are coloured by an objective."""
     shown = coordinates(found)
     front, others = parallel_lines(found)
-    places = np.array([each.places for each in shown])
     width = max(WIDTH_INCHES, 0.95 * len(shown) + 0.6)
     figure = Figure(figsize=(width, 3.3), layout="constrained")
     axes = figure.add_subplot()
     steps = np.arange(len(shown))
 
     def lines(at: Any) -> list[Any]:
-        return [np.column_stack([steps, places[:, i]]) for i in at]
+        return [np.column_stack([steps, line]) for line in np.array([each.places(at) for each in shown]).T]
 
     axes.add_collection(LineCollection(lines(others), colors=to_rgba(QUIET, 0.25), linewidths=0.5, rasterized=True))
     coloured = found.pair[1] if found.pair else 0
@@ -342,10 +351,10 @@ def parallel_figure(found: Findings) -> Figure:
             bar.set_label(f"{first.label} of points on the front")
             bar.outline.set_visible(False)
     is_drawn = np.concatenate([front, others]).astype(int)
-    gaps = [bool((each.places[is_drawn] < 0).any()) for each in shown]
+    gaps = [bool((each.places(is_drawn) < 0).any()) for each in shown]
     for step, (each, has_gap) in enumerate(zip(shown, gaps, strict=True)):
         axes.plot([step, step], [0, 1], color="#1B1F24", linewidth=0.8, zorder=4)
-        ticks = [*each.ticks, *([(-0.12, "none")] if has_gap else [])]
+        ticks = [*zip(each.place(each.ticks), each.texts, strict=True), *([(-0.12, "none")] if has_gap else [])]
         for place, text in ticks:
             axes.plot([step - 0.02, step], [place, place], color="#1B1F24", linewidth=0.6, zorder=4)
             axes.annotate(short(text, 14), (step, place), (-4, 0), textcoords="offset points", ha="right",
@@ -518,6 +527,3 @@ def heat_map_figure(found: Findings) -> Figure:
         axes.set_title(f"{axis.title}, best", loc="left")
         axes.spines[["left", "bottom"]].set_visible(False)
     return figure
-
-
-__all__ = ["MOST_DRAWN", "Drawing", "front_axes", "sweep_drawings", "write_drawing"]

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from imcsim.report.charts import Chart, _rows_chart
 from imcsim.report.page import Card, render_page
 from imcsim.report.palette import layer_colours, ordered_colours
-from imcsim.report.sweep_axes import level_text, named, parameter_axis, short_key
+from imcsim.report.sweep_axes import level_text, parameter_axis, short_key
 from imcsim.report.sweep_chips import base_name, is_chip_key, write_chips
 from imcsim.report.sweep_figures import (
     MOST_AXES,
@@ -447,6 +447,3 @@ def maps_data(found: Findings) -> dict[str, Any]:
             )  # fmt: skip
         maps[f"{a},{b}"] = each
     return maps
-
-
-__all__ = ["build_sweep_report", "named", "sweep_page"]
