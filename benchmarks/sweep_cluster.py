@@ -48,8 +48,8 @@ def seconds(runner: Runner, given: Iterable[Batch]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--points", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     n = args.points
     times: dict[str, list[float]] = {"this process": [], "1 worker": [], "2 workers": []}
