@@ -57,6 +57,7 @@ def run(
     from imcsim.sweep.progress import SweepProgress
     from imcsim.sweep.run import run_sweep
     from imcsim.sweep.spec import load_sweep
+    from imcsim.sweep.stages import Runner
 
     if workers is not None and scheduler is not None:
         raise ConfigError("workers: must not go with scheduler, got both; a cluster has its own workers")
@@ -67,10 +68,11 @@ def run(
         if workers is not None or scheduler is not None:
             from imcsim.sweep.cluster import join, local_cluster
 
-            runner: Any = stack.enter_context(local_cluster(workers) if workers is not None else join(str(scheduler)))
+            cluster = join(str(scheduler), evaluate) if workers is None else local_cluster(workers, evaluate)
+            runner: Runner = stack.enter_context(cluster)
         else:
             runner = InProcess(evaluate)
-        progress = stack.enter_context(SweepProgress(quiet=quiet))
+        progress = stack.enter_context(SweepProgress(sweep.objectives, quiet=quiet))
         try:
             written = run_sweep(sweep, out, runner=runner, progress=progress, store=store)
         except KeyboardInterrupt:
@@ -79,7 +81,7 @@ def run(
     print(_said(out))
     print(f"points: {written}")
     if page:
-        from imcsim.report.sweep import build_sweep_report
+        from imcsim.report.sweep_page import build_sweep_report
 
         print(f"report: {build_sweep_report(out)}")
 

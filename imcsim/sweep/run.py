@@ -21,19 +21,19 @@ from imcsim.results import write_whole
 from imcsim.run import require_writable
 from imcsim.sweep.evaluate import MAPPING, figures_of
 from imcsim.sweep.keys import digest, keys_of, stage_rest
-from imcsim.sweep.network import Network, method_text, network_of, require_method
-from imcsim.sweep.pareto import select
-from imcsim.sweep.points import Points, Value
+from imcsim.sweep.network import Network, method_text, network_of, path_of, require_method
+from imcsim.sweep.output import write_tables
+from imcsim.sweep.pareto import front, select
+from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
-from imcsim.sweep.tables import write_tables
 
 STORE, ELSEWHERE, FILE = "store.sqlite", "store.txt", "sweep.yaml"
 """In the folder of a sweep: its store, or where it is, and the sweep itself."""
 
-MOST_AT_ONCE = 20_000
+MOST_AT_ONCE = 1 << 15
 """Points that are estimated in one batch at most."""
 
 MOST_SHAPES = 8
@@ -91,6 +91,12 @@ class Exploration:
     search: dict[str, Any] | None = None
     """What a search says of itself, in the end."""
 
+    staged: Points = field(default_factory=lambda: points_of([]))
+    """Points of the stage at hand, by rising number."""
+
+    best: list[dict[str, Value]] = field(default_factory=list)
+    """The front so far, for people who watch: number, parameters and objectives of each point."""
+
     def __post_init__(self) -> None:
         self.chip = self.sweep.space.base
         text = self.sweep.normalised()
@@ -103,12 +109,13 @@ class Exploration:
 
             explore(self)
             return
-        points = self.sweep.points()
+        points = self.sweep.space.points()
         known = Figures({}, [None] * len(points))
         at = np.arange(len(points))
         for number, stage in enumerate(self.sweep.stages):
-            known.lay(at, self.stage(points.take(at), number))
+            keys = self.stage(points.take(at), number)
             if stage.keep is not None:
+                known.lay(at, self.figures(keys, stage))
                 at = self.survivors(points, known, at, stage)
 
     def write(self) -> Path:
@@ -131,9 +138,9 @@ class Exploration:
 
     # --- one stage ----------------------------------------------------------------------------------------------
 
-    def stage(self, points: Points, number: int) -> Figures:
-        """Return what the engines of a stage say of *points*; only what the store does not know is computed."""
-        stage = self.sweep.stages[number]
+    def stage(self, points: Points, number: int) -> list[bytes]:
+        """Have the engines of a stage look at *points*, and return their keys: what the store knows is not computed."""
+        self.staged, stage = points, self.sweep.stages[number]
         parts = list(self._parts(points, stage))
         keys: list[bytes] = [b""] * len(points)
         for part in parts:
@@ -156,9 +163,10 @@ class Exploration:
             theirs = self.store.known(sorted(left)) if left else {}
             self.progress.add(len(theirs), sum(kept.message is not None for kept in theirs.values()))
             left -= set(theirs)
-        return self._figures(keys, stage)
+        return keys
 
-    def _figures(self, keys: Sequence[bytes], stage: Stage) -> Figures:
+    def figures(self, keys: Sequence[bytes], stage: Stage) -> Figures:
+        """Return what the store knows of points of a stage, by their *keys*."""
         known = self.store.known(keys)
         names = figures_of(stage.engines)
         kept = [known[key] for key in keys]
@@ -177,6 +185,25 @@ class Exploration:
         each_s = outcomes.seconds / max(1, len(rows))
         self.store.add(batch.keys, rows, outcomes.messages, [each_s] * len(rows), "+".join(batch.stage.engines))
         self.progress.add(len(rows), sum(message is not None for message in outcomes.messages))
+        self._watch(batch, outcomes)
+
+    def _watch(self, batch: Batch, outcomes: Outcomes) -> None:
+        """Show the front so far, of points whose stage gives every objective."""
+        objectives = self.sweep.objectives
+        if not all(objective.figure in outcomes.figures for objective in objectives):
+            return
+        maximize = [objective.is_maximized for objective in objectives]
+        fresh = np.stack([outcomes.figures[objective.figure] for objective in objectives], axis=1)
+        points = self.staged.take(np.searchsorted(self.staged.numbers, batch.points.numbers))
+        fresh[~self.sweep.space.feasible(outcomes.figures, points)] = np.nan
+        for i in np.flatnonzero(front(fresh, maximize)).tolist():
+            values = {objective.name: float(fresh[i, j]) for j, objective in enumerate(objectives)}
+            self.best.append({"point": int(points.numbers[i]), **values, **points.row(i)})
+        known = np.array([[float(row[objective.name]) for objective in objectives] for row in self.best])
+        if len(known):
+            is_best = front(known, maximize)
+            self.best = [row for row, stays in zip(self.best, is_best.tolist(), strict=True) if stays]
+        self.progress.front(self.best)
 
     def _batches(self, parts: Sequence[_Part], number: int, stage: Stage, left: set[bytes]) -> Iterator[Batch]:
         """Yield what is left to do and is not being done by another, each as it is claimed."""
@@ -232,7 +259,7 @@ class Exploration:
 
     def _network(self, choice: Mapping[str, Value], stage: Stage) -> tuple[str, str | None, int]:
         """Return workload, method and seed that a point names; where a stage executes a method, it is trained first."""
-        workload = self.sweep.path_of(str(choice.get("workload", self.sweep.workload)))
+        workload = path_of(str(choice.get("workload", self.sweep.workload)), self.sweep.folder)
         method = method_text(choice)
         seed = int(choice.get("seed", self.sweep.seed))
         if method is None:
