@@ -117,8 +117,9 @@ def render(draw: Callable[[], Figure]) -> tuple[bytes, str]:
         figure = draw()
         png, svg = io.BytesIO(), io.StringIO()
         FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # laid out once: it is slow, and both files look the same
+        if layout := figure.get_layout_engine():  # laid out once, not drawn: it is slow, and both files look the same
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
         FigureCanvasSVG(figure)
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "imcsim"})
