@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/imcsim run digits-ternary-cnn --chip tim-dnn --out $(OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The command line: imcsim run, explain, compare, train, quantizer, chip, workload, circuit, report, reproduce.
+"""The command line: imcsim run, explain, compare, sweep, train, quantizer, chip, workload, circuit, report, reproduce.
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from imcsim.cli_sweep import sweeps
 from imcsim.errors import ImcsimError
 from imcsim.version import __version__
 
@@ -48,6 +49,7 @@ quantizers = typer.Typer(
     rich_markup_mode=None,
 )  # fmt: skip
 app.add_typer(quantizers, name="quantizer")
+app.add_typer(sweeps, name="sweep")
 
 Set = Annotated[
     list[str] | None,
@@ -236,8 +238,15 @@ def compare(
 
 
 @app.command(epilog="Example: imcsim report out/demo")
-def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")]) -> None:
-    """Draw the page and the figures of a run folder anew."""
+def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")]) -> None:
+    """Draw the page and the figures of a run's or a sweep's folder anew."""
+    if (folder / "sweep.yaml").is_file():
+        from imcsim.report.sweep_page import build_sweep_report
+        from imcsim.sweep.run import rebuild
+
+        rebuild(folder)
+        print(f"report: {build_sweep_report(folder)}")
+        return
     from imcsim.report.page import build_report
 
     print(f"report: {build_report(folder)}")
@@ -289,7 +298,7 @@ def reproduce(
 
 @app.command(epilog="Example: imcsim explain out/demo estimate.energy_pJ")
 def explain(
-    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")],
     quantity: Annotated[
         str | None,
         typer.Argument(help="Name of a figure, as estimate.energy_pJ.conv1; without one, what can be asked for."),

@@ -31,3 +31,7 @@ class OutputError(ImcsimError, OSError):
 
 class SimulationError(ImcsimError, RuntimeError):
     """A program cannot run to its end."""
+
+
+class ClusterError(ImcsimError, RuntimeError):
+    """Processes that should evaluate points cannot be reached, do not fit, or are gone."""

@@ -103,7 +103,7 @@ def run(
     if "execute" in wants and not workload.has_data and not workload.graph().has_values:
         raise DataError(no_values(workload.name))
     arrivals_ns = _arrivals(requests, arrivals, loads, wants, engine, seed)
-    samples = _samples(workload, n_samples, data) if "execute" in wants else None
+    samples = samples_of(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
     if samples is not None:
         from imcsim.functional.device import counting_on
@@ -113,7 +113,7 @@ def run(
     plan = place_by(policy, graph, chip, n_samples=batch, style=style, seed=seed, progress=progress)
     outcome = None
     if samples is not None:
-        outcome = _execute(plan, *samples, metric=workload.metric, seed=seed, progress=progress, device=device)
+        outcome = execute_samples(plan, *samples, metric=workload.metric, seed=seed, progress=progress, device=device)
     activity = outcome.activity(chip) if outcome is not None else Activity()
     trace, setup = _simulate(plan, costs, activity, seed, progress) if "simulate" in wants else (None, None)
     estimated = estimate(plan, costs, seed=seed, activity=activity) if "estimate" in wants else None
@@ -471,7 +471,8 @@ def _require_values(workload: Workload, engine: Engine, executes: bool, trials: 
         raise ConfigError(f"{asked[0]}: must go with a run that executes samples, got {got}")
 
 
-def _samples(workload: Workload, n_samples: int | None, data: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+def samples_of(workload: Workload, n_samples: int | None, data: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first *n_samples* inputs (n ...) and labels (n) of a test set; raises ConfigError or DataError."""
     if n_samples is not None and n_samples < 1:
         raise ConfigError(f"n_samples: must be at least 1, got {n_samples}")
     x, labels = workload.data(data)
@@ -542,16 +543,21 @@ def _serve(
     return Requested(service, arrivals, capacity_per_s, found)
 
 
-def _execute(
+def execute_samples(
     plan: Plan,
     x: np.ndarray,
     labels: np.ndarray,
     *,
     metric: Metric,
     seed: int,
-    progress: Progress | None,
-    device: str | None,
+    progress: Progress | None = None,
+    device: str | None = None,
+    ideal: np.ndarray | None = None,
 ) -> Outcome:
+    """Execute the samples *x* (n ...) on the chip that *seed* gives and judge them beside what an ideal chip gives.
+
+    *ideal* are the reference's outputs for all of them, where they are known; otherwise they are computed.
+    """
     from imcsim.accuracy import Verdicts, is_random, is_right
     from imcsim.functional.execute import run
     from imcsim.functional.instance import ChipInstance
@@ -568,15 +574,15 @@ def _execute(
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
         done = run(plan, batch, rng=rng, instance=instance, device=device)
-        ideal = reference(plan.graph, batch)
+        right_outputs = reference(plan.graph, batch) if ideal is None else ideal[start : start + len(batch)]
         metric.require(done.outputs, truth, plan.graph.name)
-        for side, outputs in (("chip", done.outputs), ("reference", ideal)):
+        for side, outputs in (("chip", done.outputs), ("reference", right_outputs)):
             right[side].append(is_right(outputs, truth, plan.graph.name))
             if metric.loss is not None:
                 losses[side].extend(metric.loss(outputs, truth))
-        n_different_classes += int(np.sum(classes_of(done.outputs, truth) != classes_of(ideal, truth)))
+        n_different_classes += int(np.sum(classes_of(done.outputs, truth) != classes_of(right_outputs, truth)))
         n_outputs += done.outputs.size
-        n_different += int(np.sum(done.outputs != ideal))
+        n_different += int(np.sum(done.outputs != right_outputs))
         for layer, clips in done.clipping.items():
             clipping[layer] += clips
         for layer, seen in done.occupancy.items():

@@ -5,10 +5,10 @@ variant to variant: variants are taken together as far as they share tiles and b
 as they share the split.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from imcsim.analytic.counts import count_work
 from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock
-from imcsim.arch.load import checked_values, load_chip, vary
+from imcsim.arch.load import checked_values, load_chip, vary, wrong_values
 from imcsim.arch.spec import Chip
+from imcsim.costs.operating import AS_STATED, access_interval_ns, access_latency_ns, relative
 from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
-from imcsim.errors import ConfigError, MappingError
+from imcsim.errors import ConfigError, ImcsimError, MappingError
 from imcsim.graph import Graph
 from imcsim.mapping.instructions import n_instructions
 from imcsim.mapping.many import Choice, Indices, parts_of, spatial_choices, temporal_choices
@@ -41,7 +42,7 @@ from imcsim.mapping.place import (
     style_of,
 )
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Style
-from imcsim.mapping.spread import dealt_out
+from imcsim.mapping.spread import dealt_out, parts_of_sums
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
@@ -66,13 +67,27 @@ SHAPE = (
 )
 """Keys that say what there is to place and where it fits: variants that differ in them are placed apart."""
 
-UNUSED = ("circuit", "figures", "tile.imperfections", "tile.resistive")
-"""Records of a chip that no time, energy or area follows from."""
+SELECT = "tile.block_select.latency_ns"
+"""Where it is 0, tiles have no such stage: variants with one and variants without are placed apart."""
+
+UNUSED = (
+    *(f"circuit.{record}" for record in ("variation", "comparator", "occupancy")),
+    "figures",
+    "tile.imperfections",
+    "tile.resistive",
+)
+"""Records of a chip that no time, energy or area follows from; of the circuit what varies alone says how it reads."""
+
+FOLLOWED = ("circuit", "tile.access.operating_point")
+"""Records that energies and times of the tile may follow (`imcsim.costs.operating`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Variants:
-    """What the formulas say of one inference on each variant: arrays (n)."""
+    """What the formulas say of one inference on each variant: arrays (n), NaN where it has no figures.
+
+    The figures of a variant are the same bits whichever others stand beside it.
+    """
 
     latency_ns: Floats
     energy_pJ: Floats
@@ -83,6 +98,18 @@ class Variants:
 
     keeps_splits: bool
     """Whether the splits are those of a given plan; otherwise `least_time` has chosen them for each variant."""
+
+    n_samples: int
+    """Samples that one inference takes together."""
+
+    messages: tuple[str | None, ...]
+    """Why a variant has no figures, in one line (n); None where it has them."""
+
+    @cached_property
+    def throughput_per_s(self) -> Floats:
+        """Samples a second, one inference after the other; 0 where the chip has nothing to do."""
+        with np.errstate(divide="ignore"):
+            return np.where(self.latency_ns == 0, 0.0, self.n_samples * (1e9 / self.latency_ns))
 
     @cached_property
     def edp(self) -> Floats:
@@ -97,6 +124,7 @@ def estimate_variants(
     *,
     n_samples: int | None = None,
     style: Style | None = None,
+    failures: Literal["raise", "keep"] = "raise",
 ) -> Variants:
     """Return latency, energy and area of one inference on every variant of *chip*.
 
@@ -112,10 +140,12 @@ def estimate_variants(
         changes: Dotted key to the values that the variants have (n), as `load_chip` takes them one by one.
         n_samples: How many samples an inference takes together, with a graph; 1 by default.
         style: spatial or temporal, with a graph; by default spatial where all weights fit at once.
+        failures: What becomes of a variant whose values the chip cannot have, or that the network does not fit: raise
+            the first such error, or keep them all in `Variants.messages` and go on with the others.
 
     Raises:
-        ConfigError: Where a key or a value is not one that the chip can have.
-        MappingError: Where the network does not fit a variant.
+        ConfigError: Where a key is not one that the chip can have; where a value is not, and *failures* are raised.
+        MappingError: Where the network does not fit a variant, and *failures* are raised.
     """
     splits = None
     if isinstance(workload, Plan):
@@ -129,67 +159,173 @@ def estimate_variants(
         raise ConfigError(
             "estimate_variants: style must be spatial or temporal, got pipelined; its policy takes one chip"
         )
+    require_samples(n_samples)
     base = chip if isinstance(chip, Chip) else load_chip(chip)
-    arrays, n = _arrays(changes)
-    for key in arrays:
-        if getattr(base, key.partition(".")[0]) is None:
-            raise ConfigError(
-                f"{key}: must be a key of {base.name}, got one of a record that it lacks; describe it there"
-            )
-    vary(base, {key: values[0].item() for key, values in arrays.items()})  # its kind may lack it
-    latency_ns, energy_pJ, area_um2, n_plans = np.zeros(n), np.zeros(n), np.zeros(n), 0
-    for shaped, at in _shapes(base, arrays, n):
+    arrays, left, failed = _arrays(changes, is_kept=failures == "keep")
+    _require_keys(base, arrays)
+    figures, n_plans = np.full((3, failed.n), np.nan), 0
+    for shaped, at in _shapes(base, arrays, left, failed):
         rest = {key: values[at] for key, values in arrays.items() if key not in SHAPE}
-        group = _Group(graph, shaped, rest, len(at), n_samples, style, splits)
-        latency_ns[at], energy_pJ[at], area_um2[at] = group.estimate()
-        n_plans += group.n_plans
-    return Variants(latency_ns, energy_pJ, area_um2, n_plans, keeps_splits=splits is not None)
+        try:
+            group = _Group(graph, *_settled(shaped, rest, len(at)), len(at), n_samples, style, splits)
+            figures[:, left[at]] = group.estimate()
+            for among, error in group.failed:
+                failed.note(left[at[among]], error)
+        except (ConfigError, MappingError) as error:
+            failed.note(left[at], error)
+        else:
+            n_plans += group.n_plans
+    latency_ns, energy_pJ, area_um2 = figures
+    messages = tuple(failed.messages)
+    return Variants(latency_ns, energy_pJ, area_um2, n_plans, splits is not None, n_samples, messages)
 
 
 # --- what the user gave -----------------------------------------------------------------------------------------
 
 
-def _arrays(changes: Mapping[str, ArrayLike]) -> tuple[Arrays, int]:
-    """Return *changes* as arrays, checked one by one, and their length."""
+class _Failed:
+    """What became of variants that have no figures."""
+
+    def __init__(self, n: int, *, is_kept: bool) -> None:
+        self.n, self.is_kept = n, is_kept
+        self.messages: list[str | None] = [None] * n
+
+    def note(self, at: Iterable[int], error: ImcsimError) -> None:
+        """Keep *error* for those of the variants *at* that have none yet, or raise it."""
+        if not self.is_kept:
+            raise error
+        for i in at:
+            self.messages[i] = self.messages[i] or str(error)
+
+
+def _arrays(changes: Mapping[str, ArrayLike], *, is_kept: bool) -> tuple[Arrays, Indices, _Failed]:
+    """Return *changes* as arrays, checked one by one, for those variants whose values pass, and which ones these are.
+
+    What is wrong with the others is kept or raised.
+    """
     if not changes:
         raise ConfigError("changes: must name at least one key of the chip, got none")
-    arrays: Arrays = {}
-    for key, values in changes.items():
+    given = {key: np.asarray(values) for key, values in changes.items()}
+    first, n = next(iter(given)), next(iter(given.values())).size
+    for key, values in given.items():
         if any(f"{key}.".startswith(f"{record}.") for record in UNUSED):
             raise ConfigError(f"{key}: must be a key that time, energy or area follow from, got one that none does")
-        given = np.asarray(values)
-        if given.ndim != 1 or not given.size:
-            raise ConfigError(f"{key}: must be one value for each variant (n), got an array of shape {given.shape}")
-        arrays[key] = np.asarray(checked_values(key, given.tolist()))
-        if key not in SHAPE and arrays[key].dtype.kind not in "if":
-            raise ConfigError(f"{key}: must be numbers, got {given[0]!r}; texts have no part in time, energy and area")
-        first = next(iter(arrays))
-        if len(given) != len(arrays[first]):
-            raise ConfigError(f"{key}: must have as many values as {first} ({len(arrays[first])}), got {len(given)}")
-    return arrays, len(given)
+        if values.ndim != 1 or not values.size:
+            raise ConfigError(f"{key}: must be one value for each variant (n), got an array of shape {values.shape}")
+        if len(values) != n:
+            raise ConfigError(f"{key}: must have as many values as {first} ({n}), got {len(values)}")
+    failed = _Failed(n, is_kept=is_kept)
+    if is_kept:
+        for key, values in given.items():
+            for i, what in wrong_values(key, values.tolist()).items():
+                failed.note([i], ConfigError(f"{key}: {what}"))
+    left = np.flatnonzero([message is None for message in failed.messages])
+    arrays = {key: np.asarray(checked_values(key, values[left].tolist())) for key, values in given.items()}
+    for key, values in arrays.items():
+        if key not in SHAPE and len(left) and values.dtype.kind not in "if":
+            raise ConfigError(
+                f"{key}: must be numbers, got {values[0].item()!r}; texts have no part in time, energy and area"
+            )
+    return arrays, left, failed
 
 
-def _shapes(base: Chip, arrays: Arrays, n: int) -> Iterator[tuple[Chip, Indices]]:
+def _suits(base: Chip, arrays: Arrays) -> list[str]:
+    """Return the keys among *arrays* whose values must suit each other.
+
+    These are the keys in `SHAPE`, and some that change no plan: PCUs must suit the columns, and what a near-memory chip
+    has not must suit its kind.
+    """
+    sizes = ("rows_per_access", "count_max")
+    kind = ("tile.count_max", "tile.conversion.adc_fraction", *(f"tile.access.characterized_at.{s}" for s in sizes))
+    return [key for key in arrays if key in SHAPE or key == "tile.n_pcus" or (base.is_near_memory and key in kind)]
+
+
+def _require_keys(base: Chip, arrays: Arrays) -> None:
+    """Raise ConfigError where the chip lacks the record of a key, or its kind the key."""
+    for key in arrays:
+        if getattr(base, key.partition(".")[0]) is None or (
+            key.startswith(f"{FOLLOWED[1]}.") and base.tile.access.operating_point is None
+        ):
+            raise ConfigError(
+                f"{key}: must be a key of {base.name}, got one of a record that it lacks; describe it there"
+            )
+    others = {*_suits(base, arrays), *_of_circuit(arrays)}
+    vary(base, {key: values[0].item() for key, values in arrays.items() if len(values) and key not in others})
+
+
+def _shapes(base: Chip, arrays: Arrays, left: Indices, failed: _Failed) -> Iterator[tuple[Chip, Indices]]:
     """Yield a chip for each distinct combination of the keys in `SHAPE`, with the variants that have it.
 
-    Some keys change no plan, but must suit the others: PCUs the columns, and what a near-memory chip has not its kind.
-    Every combination of these is checked.
+    Every combination of values that must suit each other is checked first; *failed* gets those that do not.
     """
-    keys = [key for key in arrays if key in SHAPE]
-    kind = ("tile.count_max", "tile.conversion.adc_fraction") if base.is_near_memory else ()
-    suits = [key for key in (*keys, "tile.n_pcus", *kind) if key in arrays]
-    for at in _alike(arrays, suits, n):
-        vary(base, {key: arrays[key][at[0]].item() for key in suits})
-    for at in _alike(arrays, keys, n):
+    suits, does_suit = _suits(base, arrays), np.ones(len(left), dtype=bool)
+    for at in _alike([arrays[key] for key in suits], np.arange(len(left))):
+        try:
+            vary(base, {key: arrays[key][at[0]].item() for key in suits})
+        except ConfigError as error:
+            failed.note(left[at], error)
+            does_suit[at] = False
+    circuit = _of_circuit(arrays)
+    clashing = np.flatnonzero(does_suit & _may_clash(with_arrays(base, {key: arrays[key] for key in circuit}), left))
+    for at in _alike([arrays[key] for key in circuit], clashing):
+        try:
+            vary(base, {key: arrays[key][at[0]].item() for key in circuit})
+        except ConfigError as error:
+            failed.note(left[at], error)
+            does_suit[at] = False
+    apart = [values > 0 if key == SELECT else values for key, values in arrays.items() if key in (*SHAPE, SELECT)]
+    for at in _alike(apart, np.flatnonzero(does_suit)):
         yield vary(base, {key: arrays[key][at[0]].item() for key in suits}), at
 
 
-def _alike(arrays: Arrays, keys: Sequence[str], n: int) -> list[Indices]:
-    """Return the variants that agree in all *keys*, group by group."""
-    group = np.zeros(n, dtype=np.int64)
-    for key in keys:
-        group = _refined(group, np.unique(arrays[key], return_inverse=True)[1])
-    return parts_of(group, int(group.max()) + 1)
+def _of_circuit(arrays: Arrays) -> list[str]:
+    """Return the keys among *arrays* that say where the circuit stands, and what must suit it."""
+    times = ("tile.access.latency_ns", "tile.access.interval_ns")
+    return [key for key in arrays if key.startswith(tuple(f"{record}." for record in FOLLOWED)) or key in times]
+
+
+def _may_clash(chip: Chip, left: Indices) -> NDArray[np.bool_]:
+    """Return which variants (n) have a circuit whose numbers may not suit each other; `vary` then says whether."""
+    circuit = chip.circuit
+    if circuit is None:
+        return np.zeros(len(left), dtype=bool)
+    overdrive_V = np.maximum(circuit.discharge.precharge_V - circuit.path.threshold_V, 0.0)
+    knee_V = circuit.discharge.saturation_V * overdrive_V ** (circuit.path.alpha / 2)
+    wrong = (overdrive_V <= 0) | (circuit.path.modulation_per_V * knee_V > 0.799)
+    least_ns = np.minimum(access_latency_ns(chip), access_interval_ns(chip))
+    return np.broadcast_to(wrong | (least_ns <= 1e-6), len(left))
+
+
+def _settled(chip: Chip, arrays: Arrays, n: int) -> tuple[Chip, Arrays]:
+    """Return *chip* and the *arrays* of *n* variants of it with the energies and times that follow its circuit.
+
+    What is returned follows it no more: they are worked out once, not for every layer.
+    """
+    varied = with_arrays(chip, arrays)
+    access, found = varied.tile.access, relative(varied)
+    arrays = {key: values for key, values in arrays.items() if not key.startswith(tuple(f"{r}." for r in FOLLOWED))}
+    settled = _with(chip, ("tile", "access", "operating_point"), None)
+    if found is AS_STATED:
+        return settled, arrays
+    followed = {
+        "tile.access.bitlines.energy_pJ": access.bitlines.energy_pJ * found.bitlines,
+        "tile.access.wordlines.energy_pJ": access.wordlines.energy_pJ * found.wordlines,
+        "tile.write_row.energy_pJ": varied.tile.write_row.energy_pJ * found.write_row,
+        "tile.access.latency_ns": access_latency_ns(varied),
+        "tile.access.interval_ns": access_interval_ns(varied),
+    }
+    arrays |= {key: np.array(np.broadcast_to(values, n)) for key, values in followed.items()}
+    return settled, arrays
+
+
+def _alike(columns: Sequence[NDArray[Any]], among: Indices) -> list[Indices]:
+    """Return those of the variants *among* that agree in all *columns*, group by group."""
+    if not len(among):
+        return []
+    group = np.zeros(len(among), dtype=np.int64)
+    for values in columns:
+        group = _refined(group, np.unique(values[among], return_inverse=True)[1])
+    return [among[at] for at in parts_of(group, int(group.max()) + 1)]
 
 
 def _refined(group: Indices, by: Indices) -> Indices:
@@ -262,13 +398,14 @@ class _Group:
         self.off_chip = self._off_chip()
         self.splits = None if splits is None else [self._kept(layer, splits[layer.name]) for layer in self.on_tiles]
         self.n_plans = 0
+        self.failed: list[tuple[Indices, MappingError]] = []
         self.now_ns, self.memory_free_ns = np.zeros(n), np.zeros(n)
         self.tile_free_ns = np.zeros((chip.n_tiles, n))
         self.latency_ns, self.energy_pJ = np.zeros(n), np.zeros(n)
         self.n_instructions, self.load_wait_ns = np.zeros(n, dtype=np.int64), np.zeros(n)
 
-    def estimate(self) -> tuple[Floats, Floats, Floats]:
-        """Return latency, energy and area of every variant."""
+    def estimate(self) -> Floats:
+        """Return latency, energy and area (figure n) of every variant; `failed` then says which have none, and why."""
         if self.style == "spatial":
             self._spatial()
         else:
@@ -280,7 +417,10 @@ class _Group:
         self.energy_pJ += bits * costs.energy_pJ("main_memory.read")
         self.latency_ns += is_loaded * self.load_wait_ns
         energy_pJ = self.energy_pJ + costs.leakage_mW * self.latency_ns
-        return self.latency_ns, energy_pJ, np.broadcast_to(costs.area_um2, self.n)
+        figures = np.array([self.latency_ns, energy_pJ, np.broadcast_to(costs.area_um2, self.n)])
+        for at, _ in self.failed:
+            figures[:, at] = np.nan
+        return figures
 
     def _chip_of(self, at: Indices) -> Chip:
         return with_arrays(self.chip, {key: values[at] for key, values in self.arrays.items()})
@@ -334,15 +474,18 @@ class _Group:
                 raise MappingError(
                     f"{self.graph.name}: the plan's splits must fit into {self.chip.name} at once, got more"
                 )
+            for layer, split in zip(self.on_tiles, splits, strict=True):
+                at = self._with_room(layer, split, at)
+            if not len(at):
+                continue
             placed = {
-                layer.name: placed_layer(layer, split, rounds, self.chip)
+                layer.name: placed_layer(_of_variants(layer, at), split, rounds, self.chip)
                 for layer, split, rounds in zip(self.on_tiles, splits, packed, strict=True)
             }
-            chip = self._chip_of(at)
             all_layers = [placed.get(layer.name, layer) for layer in self.layers]
             spread, self.off_chip = spread_out(all_layers, self.graph, self.chip, self.style)
             for layer in spread:
-                self._add(layer, at, chip, Clock)
+                self._add(layer, at, Clock)
             self.n_plans += 1
 
     def _temporal(self) -> None:
@@ -352,9 +495,8 @@ class _Group:
         from there, so all else about their rounds is the same.
         """
         everywhere = np.arange(self.n)
-        whole = self._chip_of(everywhere)
         choices = (
-            temporal_choices(self.on_tiles, whole, self.n)
+            temporal_choices(self.on_tiles, self._chip_of(everywhere), self.n)
             if self.splits is None
             else [Choice([split], np.zeros(self.n, dtype=np.int64)) for split in self.splits]
         )
@@ -362,15 +504,16 @@ class _Group:
         first, plans = np.zeros(self.n, dtype=np.int64), np.zeros(self.n, dtype=np.int64)
         for layer in self.layers:
             if not layer.is_on_tiles:
-                self._add(self._dealt_out(layer), everywhere, whole, Clock)
+                self._add(self._dealt_out(layer), everywhere, Clock)
                 continue
             choice = choice_of[layer.name]
             plans = _refined(plans, choice.of_variant)
             for split, at in zip(choice.splits, parts_of(choice.of_variant, len(choice.splits)), strict=True):
+                at = self._with_room(layer, split, at)
                 if len(at):
                     rounds, first[at] = self._pack(layer, split, first[at])
-                    placed = self._dealt_out(placed_layer(layer, split, rounds, self.chip))
-                    self._add(placed, at, self._chip_of(at), _SharedClock)
+                    placed = placed_layer(_of_variants(layer, at), split, rounds, self.chip)
+                    self._add(self._dealt_out(placed), at, _SharedClock)
         self.n_plans = int(plans.max()) + 1
 
     def _pack(self, layer: LayerPlan, split: Split, first: Indices) -> tuple[tuple[Round, ...], Indices]:
@@ -385,14 +528,32 @@ class _Group:
             shared.append(_SharedRound(round_.shards, held))
         return tuple(shared), behind
 
-    def _add(self, layer: LayerPlan, at: Indices, chip: Chip, kind: type[Clock]) -> None:
-        """Add time and energy of *layer* on the variants *at*, which *chip* describes."""
-        if isinstance(layer.psum_bits, np.ndarray):
-            layer = replace(layer, psum_bits=layer.psum_bits[at])
-        plan = Plan(self.graph, chip, self.style, self.n_samples, (layer,), self.off_chip)
+    def _with_room(self, layer: LayerPlan, split: Split, at: Indices) -> Indices:
+        """Return those of the variants *at* whose psums have room; `failed` gets the others."""
+        if not isinstance(layer.psum_bits, np.ndarray):
+            return at  # all have room, or none: then placing the layer says so
+        fits, of_these = np.ones(len(at), dtype=bool), layer.psum_bits[at]
+        for bits in np.unique(of_these)[::-1]:  # where the widest have room, all have
+            try:
+                placed_layer(replace(layer, psum_bits=int(bits)), split, (), self.chip)
+                break
+            except MappingError as error:
+                has_these = of_these == bits
+                self.failed.append((at[has_these], error))
+                fits &= ~has_these
+        return at[fits]
+
+    def _add(self, layer: LayerPlan, at: Indices, kind: type[Clock]) -> None:
+        """Add time and energy of *layer*, which is that of the variants *at*."""
+        plan = Plan(self.graph, self._chip_of(at), self.style, self.n_samples, (layer,), self.off_chip)
         if plan.is_on_host(layer):
             return
-        costs = price(chip)
+        parts = _by_spills(plan, layer, len(at))
+        for part in parts if len(parts) > 1 else ():
+            self._add(_of_variants(layer, part), at[part], kind)
+        if len(parts) > 1:
+            return
+        costs = price(plan.chip)
         clock = kind(plan, costs)
         clock.now_ns, clock.memory_free_ns = self.now_ns[at], self.memory_free_ns[at]  # type: ignore[assignment]
         if kind is _SharedClock:
@@ -404,3 +565,25 @@ class _Group:
         self.now_ns[at], self.memory_free_ns[at] = clock.now_ns, clock.memory_free_ns
         if kind is _SharedClock:
             self.tile_free_ns[:, at] = clock.tile_free_ns
+
+
+def _of_variants(layer: LayerPlan, at: Indices) -> LayerPlan:
+    """Return *layer* for the variants *at* of those that it is for."""
+    rounds = tuple(
+        replace(round_, held=round_.held[:, at]) if isinstance(round_, _SharedRound) else round_
+        for round_ in layer.rounds
+    )
+    bits = layer.psum_bits[at] if isinstance(layer.psum_bits, np.ndarray) else layer.psum_bits
+    return replace(layer, rounds=rounds, psum_bits=bits)
+
+
+def _by_spills(plan: Plan, layer: LayerPlan, n: int) -> list[Indices]:
+    """Return which of *n* variants are alike in what *layer* does: psums that spill take stages of their own."""
+    everywhere = np.arange(n)
+    if not isinstance(layer.psum_bits, np.ndarray) or layer.psums_per_output == 1 or len(layer.rounds) == 1:
+        return [everywhere]
+    step = layer.one_step if layer.n_steps else layer
+    adding = [part.layer for part in parts_of_sums(step, plan.chip)] if plan.chip.all_banks > 1 else [step]
+    flows = [flow for each in adding for flow in plan.psum_flows(each)]
+    moved = [bits for flow in flows for bits in (flow.spilt_bits, flow.fetched_bits)]
+    return _alike([np.broadcast_to(np.asarray(bits) > 0, n) for bits in moved], everywhere)

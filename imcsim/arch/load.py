@@ -107,8 +107,29 @@ def checked_values(key: str, values: list[Any], each: str = "variant") -> list[A
     try:
         return list(_adapter(key).validate_python(values))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{key}: {each} {problem['loc'][0]}: {said(problem, tuple(key.split('.')), Chip)}") from None
+        at, what = next(iter(_wrong(key, error).items()))
+        raise ConfigError(f"{key}: {each} {at}: {what}") from None
+
+
+def wrong_values(key: str, values: list[Any]) -> dict[int, str]:
+    """Return what is wrong with *values* of the field of a `Chip` at the dotted *key*, by their place.
+
+    Raises ConfigError where there is no such field.
+    """
+    try:
+        _adapter(key).validate_python(values)
+    except ValidationError as error:
+        return _wrong(key, error)
+    return {}
+
+
+def _wrong(key: str, error: ValidationError) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for problem in error.errors():
+        place = problem["loc"][0]
+        if isinstance(place, int) and place not in found:
+            found[place] = said(problem, tuple(key.split(".")), Chip)
+    return found
 
 
 @cache

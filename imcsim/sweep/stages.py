@@ -40,7 +40,10 @@ class Batch:
     workload: str
     """Shipped name, or absolute path."""
 
-    workload_digest: str
+    quantizer: str | None
+    """The method that the network is built with, untrained; None for a workload as it is."""
+
+    network_digest: bytes
     """Of the network that the sweep began with; a process that finds another one refuses the batch."""
 
     chip: Chip
@@ -53,6 +56,8 @@ class Batch:
     """Under which the store keeps each."""
 
     seed: int
+    """Of every generator that draws."""
+
     data: str | None = None
     """Folder of data sets; otherwise the environment variable IMCSIM_DATA."""
 

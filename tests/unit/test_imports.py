@@ -21,6 +21,7 @@ ORDER = [
     {"run"},
     {"reproduce", "comparison", "train"},
     {"sweep"},
+    {"cli_sweep"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -39,8 +40,8 @@ HOME = {
     "matplotlib": {"report/", "reproduce/figures.py"},
     "plotly": {"report/"},
     "jinja2": {"report/"},
-    "rich": {"report/", "cli.py"},
-    "typer": {"cli.py"},
+    "rich": {"report/", "cli.py", "sweep/progress.py", "sweep/status.py"},
+    "typer": {"cli.py", "cli_sweep.py"},
     "optuna": {"sweep/"},
     "distributed": {"sweep/cluster.py"},
     "dask": {"sweep/cluster.py"},

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import KINDS, TIM_DNN, chips, graphs, seeds, variant
+from strategies import KINDS, TIM_DNN, chips, graphs, many_banks, seeds, variant
 
 import imcsim
 from imcsim.analytic import estimate
-from imcsim.analytic.variants import estimate_variants
+from imcsim.analytic.variants import SHAPE, estimate_variants
+from imcsim.arch.load import vary
 from imcsim.errors import ConfigError, MappingError
 from imcsim.mapping.place import Split, as_they_are, place
 
@@ -62,6 +63,8 @@ def assert_equal(found, i, est):
     assert found.energy_pJ[i] == pytest.approx(est.energy_pJ, rel=1e-12)
     assert found.area_um2[i] == pytest.approx(est.area_um2, rel=1e-12)
     assert found.edp[i] == found.energy_pJ[i] * found.latency_ns[i]
+    assert found.throughput_per_s[i] == pytest.approx(found.n_samples * est.throughput_per_s, rel=1e-12)
+    assert found.messages[i] is None
 
 
 @settings(max_examples=20)
@@ -104,6 +107,92 @@ def test_plans_are_as_many_as_the_policy_has_answers(tiny_chip, tiny_graph):
     assert estimate_variants(kept, tiny_chip, changes).n_plans == 1
 
 
+FIGURES = ("latency_ns", "energy_pJ", "area_um2", "throughput_per_s")
+
+
+def part_of(changes, at):
+    return {key: values[at] for key, values in changes.items()}
+
+
+def assert_same_bits(whole, at, part):
+    for name in FIGURES:
+        np.testing.assert_array_equal(getattr(whole, name)[at], getattr(part, name))
+    assert [whole.messages[i] for i in at] == list(part.messages)
+
+
+@settings(max_examples=30)
+@given(graphs(), seeds(), st.sampled_from([None, "temporal"]), st.lists(st.integers(0, N - 1), min_size=1, max_size=N))
+def test_the_bits_of_a_variant_do_not_depend_on_the_others(graph, seed, style, at):
+    rng = np.random.default_rng(seed)
+    changes = draws(seed)
+    changes |= {key: np.full(N, values[0]) for key, values in changes.items() if key in SHAPE}  # so that many share it
+    changes |= {
+        "n_tiles": rng.choice([1, 3], N),
+        "tile.block_select.latency_ns": rng.choice([0.0, 0.4], N),
+        "tile.count_max": rng.integers(1, 9, N),
+        "psum_buffer.capacity_bits": np.full(N, rng.choice([16, 20, 24, 40, 64])),
+    }
+    whole = estimate_variants(graph, TIM_DNN, changes, style=style, failures="keep")
+    assert_same_bits(whole, at, estimate_variants(graph, TIM_DNN, part_of(changes, at), style=style, failures="keep"))
+
+
+@settings(max_examples=10)
+@given(graphs(), seeds(), st.sampled_from([None, "temporal"]), st.lists(st.integers(0, N - 1), min_size=1, max_size=N))
+def test_neither_do_they_across_banks(graph, seed, style, at):
+    rng = np.random.default_rng(seed)
+    changes = {
+        "n_banks": rng.choice([1, 2], N),
+        "tile.count_max": rng.integers(1, 9, N),
+        "tile.n_pcus": rng.choice([1, 2, 4], N),
+        "tile.n_columns": np.full(N, 16),
+        "psum_buffer.capacity_bits": rng.choice([40, 65536], N),
+        "bank_link.bits_per_ns": rng.uniform(1, 500, N),
+    }
+    chip = many_banks(TIM_DNN)
+    whole = estimate_variants(graph, chip, changes, style=style, failures="keep")
+    assert_same_bits(whole, at, estimate_variants(graph, chip, part_of(changes, at), style=style, failures="keep"))
+
+
+def test_samples_a_second_are_the_batch_over_the_latency(tiny_chip, tiny_graph):
+    found = estimate_variants(tiny_graph, tiny_chip, {"tile.access.latency_ns": [1.0, 400.0]}, n_samples=4)
+    assert found.throughput_per_s.tolist() == (4 * (1e9 / found.latency_ns)).tolist()
+    assert found.throughput_per_s[0] > found.throughput_per_s[1]
+    single = estimate(place(tiny_graph, variant(tiny_chip, {"tile.access.latency_ns": 400.0}), n_samples=4))
+    assert found.throughput_per_s[1] == pytest.approx(4 * single.throughput_per_s)
+
+
+def error_of(graph, chip, changes, **options):
+    with pytest.raises((ConfigError, MappingError)) as error:
+        place(graph, vary(chip, changes), **options)
+    return str(error.value)
+
+
+def test_what_fails_is_told_and_the_others_have_their_figures(tiny_chip, tiny_graph):
+    changes = {
+        "n_tiles": [4, 1, 4, 4, 4, 4],
+        "tile.n_pcus": [4, 4, 3, 4, 4, 4],
+        "main_memory.bits_per_ns": [2048.0, 2048.0, 2048.0, -1.0, 2048.0, 512.0],
+        "psum_buffer.capacity_bits": [65536, 65536, 65536, 65536, 2, 65536],
+    }
+    tiles = {"tile.n_rows": [4] * 6, "tile.rows_per_access": [4] * 6, "tile.n_columns": [8] * 6}
+    changes |= tiles
+    found = estimate_variants(tiny_graph, tiny_chip, changes, style="spatial", failures="keep")
+    told = [message is not None for message in found.messages]
+    assert told == [False, True, True, True, True, False]
+    for i in range(6):
+        if told[i]:
+            row = {key: values[i] for key, values in changes.items()}
+            assert found.messages[i] == error_of(tiny_graph, tiny_chip, row, style="spatial")
+            assert "\n" not in found.messages[i]
+            assert all(np.isnan(getattr(found, name)[i]) for name in FIGURES)
+    at = [0, 5]
+    alone = estimate_variants(tiny_graph, tiny_chip, {key: np.array(v)[at] for key, v in changes.items()},
+                              style="spatial")  # fmt: skip
+    assert_same_bits(found, at, alone)
+    with pytest.raises(ConfigError, match=r"^main_memory.bits_per_ns: variant 3: must be greater than 0, got -1.0$"):
+        estimate_variants(tiny_graph, tiny_chip, changes, style="spatial")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -131,8 +220,8 @@ def test_plans_are_as_many_as_the_policy_has_answers(tiny_chip, tiny_graph):
             r"^tile.source: must be numbers, got .*; texts have no part in time, energy and area$",
         ),
         (
-            {"circuit.bitline.pulse_ns": [1.0]},
-            r"^circuit.bitline.pulse_ns: must be a key that time, energy or area follow from, got one that none does$",
+            {"circuit.variation.threshold_fraction": [0.1]},
+            r"^circuit.variation.threshold_fraction: must be a key that time, energy or area follow from, got one that",
         ),
     ],
 )
