@@ -18,6 +18,7 @@ from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock
 from imcsim.arch.load import checked_values, load_chip, vary, wrong_values
 from imcsim.arch.spec import Chip
+from imcsim.costs.operating import AS_STATED, access_interval_ns, access_latency_ns, relative
 from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
 from imcsim.errors import ConfigError, ImcsimError, MappingError
@@ -69,8 +70,16 @@ SHAPE = (
 SELECT = "tile.block_select.latency_ns"
 """Where it is 0, tiles have no such stage: variants with one and variants without are placed apart."""
 
-UNUSED = ("circuit", "figures", "tile.imperfections", "tile.resistive")
-"""Records of a chip that no time, energy or area follows from."""
+UNUSED = (
+    *(f"circuit.{record}" for record in ("variation", "comparator", "occupancy")),
+    "figures",
+    "tile.imperfections",
+    "tile.resistive",
+)
+"""Records of a chip that no time, energy or area follows from; of the circuit what varies alone says how it reads."""
+
+FOLLOWED = ("circuit", "tile.access.operating_point")
+"""Records that energies and times of the tile may follow (`imcsim.costs.operating`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +167,7 @@ def estimate_variants(
     for shaped, at in _shapes(base, arrays, left, failed):
         rest = {key: values[at] for key, values in arrays.items() if key not in SHAPE}
         try:
-            group = _Group(graph, shaped, rest, len(at), n_samples, style, splits)
+            group = _Group(graph, *_settled(shaped, rest, len(at)), len(at), n_samples, style, splits)
             figures[:, left[at]] = group.estimate()
             for among, error in group.failed:
                 failed.note(left[at[among]], error)
@@ -234,12 +243,14 @@ def _suits(base: Chip, arrays: Arrays) -> list[str]:
 def _require_keys(base: Chip, arrays: Arrays) -> None:
     """Raise ConfigError where the chip lacks the record of a key, or its kind the key."""
     for key in arrays:
-        if getattr(base, key.partition(".")[0]) is None:
+        if getattr(base, key.partition(".")[0]) is None or (
+            key.startswith(f"{FOLLOWED[1]}.") and base.tile.access.operating_point is None
+        ):
             raise ConfigError(
                 f"{key}: must be a key of {base.name}, got one of a record that it lacks; describe it there"
             )
-    suits = _suits(base, arrays)
-    vary(base, {key: values[0].item() for key, values in arrays.items() if len(values) and key not in suits})
+    others = {*_suits(base, arrays), *_of_circuit(arrays)}
+    vary(base, {key: values[0].item() for key, values in arrays.items() if len(values) and key not in others})
 
 
 def _shapes(base: Chip, arrays: Arrays, left: Indices, failed: _Failed) -> Iterator[tuple[Chip, Indices]]:
@@ -254,9 +265,57 @@ def _shapes(base: Chip, arrays: Arrays, left: Indices, failed: _Failed) -> Itera
         except ConfigError as error:
             failed.note(left[at], error)
             does_suit[at] = False
+    circuit = _of_circuit(arrays)
+    clashing = np.flatnonzero(does_suit & _may_clash(with_arrays(base, {key: arrays[key] for key in circuit}), left))
+    for at in _alike([arrays[key] for key in circuit], clashing):
+        try:
+            vary(base, {key: arrays[key][at[0]].item() for key in circuit})
+        except ConfigError as error:
+            failed.note(left[at], error)
+            does_suit[at] = False
     apart = [values > 0 if key == SELECT else values for key, values in arrays.items() if key in (*SHAPE, SELECT)]
     for at in _alike(apart, np.flatnonzero(does_suit)):
         yield vary(base, {key: arrays[key][at[0]].item() for key in suits}), at
+
+
+def _of_circuit(arrays: Arrays) -> list[str]:
+    """Return the keys among *arrays* that say where the circuit stands, and what must suit it."""
+    times = ("tile.access.latency_ns", "tile.access.interval_ns")
+    return [key for key in arrays if key.startswith(tuple(f"{record}." for record in FOLLOWED)) or key in times]
+
+
+def _may_clash(chip: Chip, left: Indices) -> NDArray[np.bool_]:
+    """Return which variants (n) have a circuit whose numbers may not suit each other; `vary` then says whether."""
+    circuit = chip.circuit
+    if circuit is None:
+        return np.zeros(len(left), dtype=bool)
+    overdrive_V = np.maximum(circuit.discharge.precharge_V - circuit.path.threshold_V, 0.0)
+    knee_V = circuit.discharge.saturation_V * overdrive_V ** (circuit.path.alpha / 2)
+    wrong = (overdrive_V <= 0) | (circuit.path.modulation_per_V * knee_V > 0.799)
+    least_ns = np.minimum(access_latency_ns(chip), access_interval_ns(chip))
+    return np.broadcast_to(wrong | (least_ns <= 1e-6), len(left))
+
+
+def _settled(chip: Chip, arrays: Arrays, n: int) -> tuple[Chip, Arrays]:
+    """Return *chip* and the *arrays* of *n* variants of it with the energies and times that follow its circuit.
+
+    What is returned follows it no more: they are worked out once, not for every layer.
+    """
+    varied = with_arrays(chip, arrays)
+    access, found = varied.tile.access, relative(varied)
+    arrays = {key: values for key, values in arrays.items() if not key.startswith(tuple(f"{r}." for r in FOLLOWED))}
+    settled = _with(chip, ("tile", "access", "operating_point"), None)
+    if found is AS_STATED:
+        return settled, arrays
+    followed = {
+        "tile.access.bitlines.energy_pJ": access.bitlines.energy_pJ * found.bitlines,
+        "tile.access.wordlines.energy_pJ": access.wordlines.energy_pJ * found.wordlines,
+        "tile.write_row.energy_pJ": varied.tile.write_row.energy_pJ * found.write_row,
+        "tile.access.latency_ns": access_latency_ns(varied),
+        "tile.access.interval_ns": access_interval_ns(varied),
+    }
+    arrays |= {key: np.array(np.broadcast_to(values, n)) for key, values in followed.items()}
+    return settled, arrays
 
 
 def _alike(columns: Sequence[NDArray[Any]], among: Indices) -> list[Indices]:

@@ -81,11 +81,22 @@ class ActivityLevel(Sourced):
     """Share of the products of a block that are not zero."""
 
 
+class OperatingPoint(Sourced):
+    """Where the circuit of a tile stood when its energies and times were given."""
+
+    precharge_V: Positive
+    pulse_ns: Positive
+    capacitance_pF: Positive
+    """Of one bitline."""
+
+    operating_K: Annotated[float, Field(ge=200, le=500)]
+
+
 class Access(Sourced):
     """One access of a full-width block: drive the wordlines, discharge the bitlines, sample, convert.
 
     The four energies, and the areas of the tile, are those at the tile `characterized_at`; `imcsim.costs` scales them
-    to the tile at hand.
+    to the tile at hand, and what the array takes from its `operating_point` to that of the chip's circuit.
     """
 
     latency_ns: Positive
@@ -103,6 +114,10 @@ class Access(Sourced):
 
     activity: ActivityLevel | None = None
     """None where what the bitlines spend does not follow the products, as in a near-memory tile."""
+
+    operating_point: OperatingPoint | None = None
+    """Energies and times of the array follow the chip's circuit from here (`imcsim.costs.operating`); None where they
+    stay as they are stated, whatever the circuit."""
 
     wordlines: Energy
     decoders: Energy
@@ -683,6 +698,7 @@ class Chip(Machine):
         for key, what, link in (("n_banks", "bank_link", self.bank_link), ("n_chips", "chip_link", self.chip_link)):
             if getattr(self, key) > 1 and link is None:
                 raise ValueError(f"{key}: must be 1 without {what}, got {getattr(self, key)}; describe {what}")
+        _check_pulse(self)
         if self.is_near_memory:
             _check_near_memory(self)
         elif self.tile.access.activity is None:
@@ -718,6 +734,20 @@ class Chip(Machine):
         return "tile.multiply_add" if self.is_near_memory else "tile.convert"
 
 
+def _check_pulse(chip: Chip) -> None:
+    """Refuse a pulse so short that an access would take no time: it is a part of the stated latency and interval."""
+    access = chip.tile.access
+    if chip.circuit is None or access.operating_point is None:
+        return
+    pulse_ns, stated_ns = chip.circuit.bitline.pulse_ns, access.operating_point.pulse_ns
+    least_ns = stated_ns - min(access.latency_ns, access.interval_ns)
+    if pulse_ns <= least_ns:
+        raise ValueError(
+            f"circuit.bitline.pulse_ns: must be greater than {least_ns:g}, which leaves an access no time (its latency "
+            f"holds a pulse of {stated_ns:g}), got {pulse_ns:g}"
+        )
+
+
 def _check_near_memory(chip: Chip) -> None:
     """Refuse what a near-memory chip does not have: blocks of several rows, ADCs, bitlines that count."""
     tile, wrong = chip.tile, chip.tile.imperfections
@@ -740,6 +770,7 @@ def _check_near_memory(chip: Chip) -> None:
     for key, record, why in (
         ("tile.resistive", tile.resistive, "its cells hold bits"),
         ("tile.access.activity", tile.access.activity, "every column of a row discharges, whatever it holds"),
+        ("tile.access.operating_point", tile.access.operating_point, "it has no circuit that its energies follow"),
         ("circuit", chip.circuit, "it describes a bitline that counts"),
     ):
         if record is not None:

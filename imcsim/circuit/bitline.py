@@ -69,6 +69,33 @@ def states(circuit: Circuit, n_cells: int = 16, *, pulse_ns: float | None = None
     ])  # fmt: skip
 
 
+def alike_states(circuit: Circuit, n_cells: int = 16) -> Array:
+    """Return `states` by the solution for cells that are all alike: numbers of *circuit* may be arrays, of one shape.
+
+    Saturated, the voltage falls at n (a + b V), in triode at n V (c - d V); returns (n ...), n = 0 .. n_cells.
+    """
+    start_V, bitline, path = np.asarray(circuit.discharge.precharge_V, dtype=float), circuit.bitline, circuit.path
+    current_mA, knee_V = strengths(circuit, operating_threshold(circuit))
+    shape = np.broadcast_shapes(*(np.shape(each) for each in (current_mA, knee_V, bitline.pulse_ns, start_V)))
+    n = np.arange(n_cells + 1).reshape(-1, *(1 for _ in shape))
+    span = bitline.pulse_ns / bitline.capacitance_pF
+    leak = (n_cells - n) * bitline.off_current_mA / start_V
+    bottom_V = np.minimum(knee_V, start_V)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_knee = np.where(knee_V > 0, current_mA / knee_V, 0.0)
+        per_square = np.where(knee_V > 0, per_knee / knee_V, 0.0)
+        q0 = n * current_mA * (1 - path.modulation_per_V * knee_V)
+        q1 = n * path.modulation_per_V * current_mA + leak
+        grown = np.log1p(q1 * (start_V - bottom_V) / (q0 + q1 * bottom_V))
+        saturated = np.where(q1 > 0, grown / q1, (start_V - bottom_V) / q0)
+        saturated = np.where(bottom_V < start_V, saturated, 0.0)
+        reach = np.where(q1 > 0, -np.expm1(-q1 * span) / q1, span)
+        above_V = start_V - (q0 + q1 * start_V) * reach
+    rest = np.maximum(span - saturated, 0.0)
+    below_V = _in_triode(2 * n * per_knee + leak, -n * per_square, bottom_V, rest)
+    return np.where(saturated >= span, above_V, below_V)
+
+
 def margins(states_V: ArrayLike) -> Array:
     """Return the sensing margins V(n-1) - V(n), n = 1 .. n_cells."""
     return -np.diff(np.asarray(states_V, dtype=float))
@@ -132,15 +159,16 @@ def nonzero_of_energy(circuit: Circuit, energy_pJ: float, n_cells: int = 16) -> 
 
 
 def binomial(n_cells: int, probability: float) -> Array:
-    """Return the probabilities of 0 .. n_cells hits of *n_cells* independent tries.
+    """Return the probabilities of 0 .. n_cells hits of *n_cells* independent tries; (n ...) where it is an array.
 
     >>> binomial(2, 0.5)
     array([0.25, 0.5 , 0.25])
     """
     from math import comb
 
-    n = np.arange(n_cells + 1)
-    ways = np.array([comb(n_cells, int(hits)) for hits in n], dtype=float)
+    each = (-1, *(1 for _ in np.shape(probability)))
+    n = np.arange(n_cells + 1).reshape(each)
+    ways = np.array([comb(n_cells, hits) for hits in range(n_cells + 1)], dtype=float).reshape(each)
     return ways * probability**n * (1 - probability) ** (n_cells - n)
 
 

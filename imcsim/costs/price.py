@@ -22,11 +22,13 @@ A timing is that of a bank's whole unit, so its interval is that of a lane divid
 by one. Conversions are timed for all columns of an access, the rounds of the PCUs, or NMC units, one after the other.
 """
 
+from typing import Any
+
 import numpy as np
 
-from imcsim.arch.spec import Basis, Chip, Link, Network, Port, Silicon, Sourced
+from imcsim.arch.spec import Access, Basis, Chip, Link, Network, Port, Silicon, Sourced
 from imcsim.arrays import greatest
-from imcsim.costs import digital, dram, sram
+from imcsim.costs import digital, dram, operating, sram
 from imcsim.costs import tile as tile_costs
 from imcsim.costs.table import ComponentArea, Cost, CostTable, Timing
 
@@ -64,11 +66,13 @@ def tile_lines(chip: Chip) -> list[Cost]:
     n_columns = tile.n_columns / at.n_columns
     rows_per_access = tile.rows_per_access / at.rows_per_access
     count_max = tile.count_max / at.count_max
-    adc_fraction = tile.conversion.adc_fraction
-    wordlines = tile_costs.wordline_energy(access.wordlines.energy_pJ, n_columns, rows_per_access)
-    bitlines = tile_costs.column_read_energy(access.bitlines.energy_pJ, at.n_columns, n_rows, rows_per_access)
+    adc_fraction, relative = tile.conversion.adc_fraction, operating.relative(chip)
+    wordlines = tile_costs.wordline_energy(access.wordlines.energy_pJ * relative.wordlines, n_columns, rows_per_access)
+    bitlines = tile_costs.column_read_energy(
+        access.bitlines.energy_pJ * relative.bitlines, at.n_columns, n_rows, rows_per_access
+    )
     pcu = tile_costs.convert_energy(access.pcus.energy_pJ, at.n_columns, adc_fraction, count_max)
-    write = tile_costs.write_row_energy(tile.write_row.energy_pJ, n_columns, n_rows)
+    write = tile_costs.write_row_energy(tile.write_row.energy_pJ * relative.write_row, n_columns, n_rows)
     column_pcu = line(
         chip.conversion,
         f"tile.{chip.converter}",
@@ -94,8 +98,10 @@ def tile_lines(chip: Chip) -> list[Cost]:
             "tile.wordlines",
             wordlines,
             access.wordlines,
-            "access.wordlines.energy_pJ x n_columns x rows_per_access, relative to characterized_at",
-            scaled=(n_columns, rows_per_access),
+            "access.wordlines.energy_pJ x n_columns x rows_per_access, relative to characterized_at"
+            + _followed(relative.wordlines, "circuit.discharge.precharge_V^2"),
+            scaled=(n_columns, rows_per_access, relative.wordlines),
+            by=_follows(access, relative.wordlines),
         ),
         line(
             selects_by(chip), "tile.decoders", access.decoders.energy_pJ, access.decoders, "access.decoders.energy_pJ"
@@ -106,8 +112,9 @@ def tile_lines(chip: Chip) -> list[Cost]:
             bitlines,
             access.bitlines,
             "access.bitlines.energy_pJ / characterized_at.n_columns x n_rows x rows_per_access, relative to "
-            "characterized_at",
-            scaled=(n_rows, rows_per_access),
+            "characterized_at" + _followed(relative.bitlines, "C V (V - V(n)) of the circuit"),
+            scaled=(n_rows, rows_per_access, relative.bitlines),
+            by=_follows(access, relative.bitlines),
         ),
         column_pcu,
         *([] if chip.is_near_memory else [one_count]),
@@ -116,10 +123,22 @@ def tile_lines(chip: Chip) -> list[Cost]:
             "tile.write",
             write,
             tile.write_row,
-            "write_row.energy_pJ x n_columns x n_rows, relative to characterized_at",
-            scaled=(n_columns, n_rows),
+            "write_row.energy_pJ x n_columns x n_rows, relative to characterized_at"
+            + _followed(relative.write_row, "circuit.bitline.capacitance_pF x circuit.discharge.precharge_V^2"),
+            scaled=(n_columns, n_rows, relative.write_row),
+            by=_follows(access, relative.write_row),
         ),
     ]
+
+
+def _followed(ratio: Any, of_what: str) -> str:
+    """Return what is added to a formula where the circuit stands at another operating point."""
+    return "" if np.all(ratio == 1) else f", x {of_what}, relative to access.operating_point"
+
+
+def _follows(access: Access, ratio: Any) -> Sourced | None:
+    """Return what a number rests on where it follows the circuit."""
+    return None if np.all(ratio == 1) else access.operating_point
 
 
 def has_decoder_stage(chip: Chip) -> bool:
@@ -136,11 +155,11 @@ def tile_timings(chip: Chip) -> dict[str, Timing]:
     """Return how long one tile takes for an access, for the conversions of an access, and for a row write."""
     tile, conversion = chip.tile, chip.tile.conversion
     rounds_ns = tile.columns_per_pcu * conversion.interval_ns
-    select_ns = tile.block_select.latency_ns
+    select_ns, latency_ns = tile.block_select.latency_ns, operating.access_latency_ns(chip)
     return {
         **({"tile.select": Timing(select_ns, select_ns)} if has_decoder_stage(chip) else {}),
         # the sample-and-holds keep one access, so the next begins when this one has been sampled
-        "tile.access": Timing(tile.access.latency_ns, greatest(tile.access.latency_ns, tile.access.interval_ns)),
+        "tile.access": Timing(latency_ns, greatest(latency_ns, operating.access_interval_ns(chip))),
         chip.conversion: Timing(rounds_ns - conversion.interval_ns + conversion.latency_ns, rounds_ns),
         "tile.write_row": Timing(tile.write_row.latency_ns, tile.write_row.latency_ns),
     }

@@ -9,11 +9,12 @@ own.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imcsim.arch.spec import Chip
+from imcsim.arch.spec import Chip, Circuit
 from imcsim.circuit.misreads import ErrorTable, read_table
 from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError
@@ -50,13 +51,19 @@ def error_table(chip: Chip) -> ErrorTable | None:
     if tile.misreads == "circuit":
         if chip.circuit is None:
             raise ConfigError("tile.misreads: circuit needs a chip that describes one, got none; give a table")
-        return weighted_table(chip.circuit, n_cells=tile.rows_per_access, count_max=count_max, seed=TABLE_SEED)
+        return _table_of(chip.circuit, tile.rows_per_access, count_max)
     table = read_table(tile.misreads)
     if len(table.lower) <= count_max:
         raise ConfigError(
             f"tile.misreads: {tile.misreads}: must have a line for each count up to {count_max}, got {len(table.lower)}"
         )
     return table.clipped(count_max)
+
+
+@lru_cache(maxsize=1024)
+def _table_of(circuit: Circuit, n_cells: int, count_max: int) -> ErrorTable:
+    """Return the table that a circuit gives; kept, as chips of a sweep share circuits and it takes a good while."""
+    return weighted_table(circuit, n_cells=n_cells, count_max=count_max, seed=TABLE_SEED)
 
 
 def draw_misreads(

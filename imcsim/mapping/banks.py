@@ -16,6 +16,7 @@ from dataclasses import replace
 from math import inf
 
 from imcsim.arch.spec import Chip
+from imcsim.costs.operating import access_interval_ns, access_latency_ns
 from imcsim.mapping.packing import (
     RelativeRound,
     Split,
@@ -159,7 +160,8 @@ def shard_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
 
 def _access_ns(chip: Chip) -> float:
     tile = chip.tile
-    return max(tile.access.latency_ns, tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    latency_ns, interval_ns = access_latency_ns(chip), access_interval_ns(chip)
+    return max(latency_ns, interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
 
 
 def _pieces(layer: LayerPlan, split: Split, chip: Chip) -> Iterator[list[Shard]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from imcsim.arch.spec import Chip, Tile
 from imcsim.arrays import greatest
+from imcsim.costs.operating import access_interval_ns
 from imcsim.costs.price import price
 from imcsim.costs.table import CostTable
 from imcsim.errors import MappingError
@@ -321,7 +322,7 @@ def _work_of_tiles(
 ) -> list[list[float]]:
     """Return for each layer how long each tile works for it in one inference, in ns."""
     tile = chip.tile
-    interval = max(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    interval = max(access_interval_ns(chip), tile.columns_per_pcu * tile.conversion.interval_ns)
     work = []
     for layer, split, rounds in zip(layers, splits, packed, strict=True):
         of_tile = [0.0] * chip.n_tiles
@@ -395,7 +396,7 @@ def splits_of(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
 def compute_ns(layer: LayerPlan, split: Split, chip: Chip) -> float:
     """Return about how long accesses and reduction take; an array where numbers of the chip are arrays."""
     tile, n_banks = chip.tile, n_banks_for(layer, chip)
-    interval = greatest(tile.access.interval_ns, tile.columns_per_pcu * tile.conversion.interval_ns)
+    interval = greatest(access_interval_ns(chip), tile.columns_per_pcu * tile.conversion.interval_ns)
     n_blocks = layer.n_blocks(tile.rows_per_access)
     pieces = layer.n_groups * split.n_row_chunks * len(segments(layer, tile))
     pieces_per_tile = -(-pieces * split.n_replicas // (n_banks * chip.n_tiles))

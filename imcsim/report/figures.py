@@ -132,8 +132,9 @@ def rendered(draw: Callable[[], Figure], forms: Sequence[Literal["png", "svg", "
         figure = draw()
         FigureCanvasAgg(figure)
         figure.set_dpi(DPI)  # letters are not equally wide at every resolution
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # laid out once: it is slow, and all files look the same
+        if layout := figure.get_layout_engine():  # laid out once, not drawn: it is slow, and all files look the same
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         for form in forms:
             content = io.BytesIO()
             figure.savefig(content, format=form, dpi=DPI, metadata=_METADATA[form])

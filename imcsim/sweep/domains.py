@@ -87,7 +87,8 @@ def _range(record: ParameterRecord, given: Mapping[str, Any]) -> Choices | Range
     numbers = _steps(record, low, high, is_log=is_log)
     if record.whole or (is_whole and all(number.is_integer() for number in numbers)):
         return Choices(tuple(dict.fromkeys(map(round, numbers))))
-    return Choices(tuple(dict.fromkeys(numbers)))
+    # whole numbers between whole ends stay whole: a key that takes no others says which number it does not take
+    return Choices(tuple(dict.fromkeys(int(x) if is_whole and x.is_integer() else x for x in numbers)))
 
 
 def _steps(record: ParameterRecord, low: float, high: float, *, is_log: bool) -> list[float]:

@@ -1,7 +1,9 @@
 """Results of a store as one table for other programs: Parquet or CSV, a column for each figure."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,8 @@ import pyarrow.parquet
 
 from imcsim.errors import ConfigError
 from imcsim.results import write_whole
-from imcsim.sweep.kept import Columns
-from imcsim.sweep.store import ResultBlock
+from imcsim.sweep.kept import BLOCK_ROWS, Columns
+from imcsim.sweep.tables import ResultBlock, block_of
 
 MARK = b"imcsim"
 """Name of the metadata of a Parquet file by which `imcsim.sweep.recover` knows it."""
@@ -32,7 +34,8 @@ _BLOCKS = 1000
 
 def write_results(results: Iterable[ResultBlock], path: Path) -> None:
     """Write *results* by the suffix of *path*, .parquet or .csv; what a result does not have is null, or empty."""
-    writers = {".parquet": pyarrow.parquet.write_table, ".csv": pyarrow.csv.write_csv}
+    parquet = partial(pyarrow.parquet.write_table, write_page_checksum=True)
+    writers = {".parquet": parquet, ".csv": pyarrow.csv.write_csv}
     if path.suffix not in writers:
         raise ConfigError(f"{path}: must end in .parquet or .csv, got {path.name}")
     table = pa.concat_tables([pa.schema(BEFORE).empty_table(), *_tables(results)], promote_options="default")
@@ -60,8 +63,8 @@ def _table(some: list[ResultBlock]) -> pa.Table:
         keys, messages = block.keys(), block.messages()
         n = len(keys)
         columns["key"] += [key.hex() for key in keys]
-        columns["engine"] += [block.engine.decode()] * n
-        columns["version"] += [block.version.decode()] * n
+        columns["engine"] += [block.engine] * n
+        columns["version"] += [block.version] * n
         columns["seconds"] += block.seconds()
         columns["at"] += [block.at] * n
         columns["message"] += [messages.get(row) for row in range(n)]
@@ -71,3 +74,33 @@ def _table(some: list[ResultBlock]) -> pa.Table:
     for name, column in values.items():
         arrays[name] = pa.array(column, pa.float64(), mask=~has[name] if name in has else np.zeros(len(column), bool))
     return pa.table(arrays)
+
+
+def read_results(path: Path) -> Iterator[ResultBlock]:
+    """Yield the results of a Parquet file that `write_results` wrote; none of any other file, or of a broken one."""
+    try:
+        file = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
+        if MARK not in (file.schema_arrow.metadata or {}):
+            return
+        for batch in file.iter_batches(batch_size=BLOCK_ROWS):
+            yield from _blocks(batch.to_pydict())
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return
+
+
+def _blocks(columns: dict[str, list[Any]]) -> Iterator[ResultBlock]:
+    """Yield the rows of a table as blocks, each of rows that came together."""
+    together = list(zip(columns["engine"], columns["version"], columns["at"], strict=True))
+    names = [name for name in columns if name not in BEFORE]
+    start = 0
+    for end in range(1, len(together) + 1):
+        if end == len(together) or together[end] != together[start]:
+            rows = slice(start, end)
+            yield block_of(
+                *together[start],
+                [bytes.fromhex(key) for key in columns["key"][rows]],
+                columns["seconds"][rows],
+                {name: columns[name][rows] for name in names},
+                columns["message"][rows],
+            )
+            start = end

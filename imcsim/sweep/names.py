@@ -127,7 +127,7 @@ def require_values(parameter: Parameter) -> None:
 def examples(domain: Range | Distribution) -> list[Any]:
     """Return the ends of a range, or of a distribution as far as it has any, and a number between."""
     ends = [end for end in (domain.low, domain.high) if end is not None]
-    between = domain.from_unit(np.array([0.37])).tolist()
+    between = domain.from_unit(np.array([0.5])).tolist()
     return [*(between if domain.is_whole and isinstance(domain, Distribution) else ends), *between]
 
 

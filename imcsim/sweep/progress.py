@@ -110,18 +110,19 @@ class SweepProgress:
         """Begin a stage of so many points; it ends the one before."""
         self._end_stage()
         self._stages.append(_Stage(name, n_points, self.clock()))
-        self._past = [(self._stages[-1].begun, 0)]
+        self._past = []
         self._line()
 
     def add(self, n_done: int, n_failed: int = 0) -> None:
-        """Note that so many more points are done, of which some failed."""
+        """Note that so many more points are done, of which some failed.
+
+        The rate begins with the first call of a stage, which may be of points that were known before.
+        """
         stage = self._stages[-1]
         stage.n_done += n_done
         stage.n_failed += n_failed
         now = self.clock()
-        if now <= stage.begun + 1 / DRAWN_PER_S:  # points that were known before say nothing of the rate
-            self._past = [(now, stage.n_done)]
-        elif now > self._past[-1][0] + 1 / DRAWN_PER_S:
+        if not self._past or now > self._past[-1][0] + 1 / DRAWN_PER_S:
             self._past.append((now, stage.n_done))
             while len(self._past) > 2 and self._past[1][0] < now - RATE_OVER_S:
                 del self._past[0]
@@ -147,6 +148,8 @@ class SweepProgress:
     @property
     def points_per_s(self) -> float | None:
         """How fast the stage goes now; None before there is something to tell by."""
+        if not self._past:
+            return None
         (then, n_then), (now, n_now) = self._past[0], self._past[-1]
         return (n_now - n_then) / (now - then) if now > then and n_now > n_then else None
 

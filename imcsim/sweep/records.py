@@ -117,10 +117,12 @@ class ParameterRecord(Spec):
 class SweepFile(Spec):
     """What a sweep file holds."""
 
-    name: Text
+    name: Text = "sweep"
     """What the sweep is called; the file's name by default."""
 
     description: str = ""
+    """What it is for, in a line or more."""
+
     folder: Text | None = None
     """What relative paths begin at; by default where the file is, or else the working folder."""
 

@@ -21,14 +21,14 @@ from imcsim.results import write_whole
 from imcsim.run import require_writable
 from imcsim.sweep.evaluate import MAPPING, figures_of
 from imcsim.sweep.keys import digest, keys_of, stage_rest
-from imcsim.sweep.network import Network, method_text, network_of, require_method
-from imcsim.sweep.pareto import select
-from imcsim.sweep.points import Points, Value
+from imcsim.sweep.network import Network, method_text, network_of, path_of, require_method
+from imcsim.sweep.output import write_tables
+from imcsim.sweep.pareto import front, select
+from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
-from imcsim.sweep.output import write_tables
 
 STORE, ELSEWHERE, FILE = "store.sqlite", "store.txt", "sweep.yaml"
 """In the folder of a sweep: its store, or where it is, and the sweep itself."""
@@ -91,6 +91,12 @@ class Exploration:
     search: dict[str, Any] | None = None
     """What a search says of itself, in the end."""
 
+    staged: Points = field(default_factory=lambda: points_of([]))
+    """Points of the stage at hand, by rising number."""
+
+    best: list[dict[str, Value]] = field(default_factory=list)
+    """The front so far, for people who watch: number, parameters and objectives of each point."""
+
     def __post_init__(self) -> None:
         self.chip = self.sweep.space.base
         text = self.sweep.normalised()
@@ -103,7 +109,7 @@ class Exploration:
 
             explore(self)
             return
-        points = self.sweep.points()
+        points = self.sweep.space.points()
         known = Figures({}, [None] * len(points))
         at = np.arange(len(points))
         for number, stage in enumerate(self.sweep.stages):
@@ -134,7 +140,7 @@ class Exploration:
 
     def stage(self, points: Points, number: int) -> list[bytes]:
         """Have the engines of a stage look at *points*, and return their keys: what the store knows is not computed."""
-        stage = self.sweep.stages[number]
+        self.staged, stage = points, self.sweep.stages[number]
         parts = list(self._parts(points, stage))
         keys: list[bytes] = [b""] * len(points)
         for part in parts:
@@ -179,6 +185,25 @@ class Exploration:
         each_s = outcomes.seconds / max(1, len(rows))
         self.store.add(batch.keys, rows, outcomes.messages, [each_s] * len(rows), "+".join(batch.stage.engines))
         self.progress.add(len(rows), sum(message is not None for message in outcomes.messages))
+        self._watch(batch, outcomes)
+
+    def _watch(self, batch: Batch, outcomes: Outcomes) -> None:
+        """Show the front so far, of points whose stage gives every objective."""
+        objectives = self.sweep.objectives
+        if not all(objective.figure in outcomes.figures for objective in objectives):
+            return
+        maximize = [objective.is_maximized for objective in objectives]
+        fresh = np.stack([outcomes.figures[objective.figure] for objective in objectives], axis=1)
+        points = self.staged.take(np.searchsorted(self.staged.numbers, batch.points.numbers))
+        fresh[~self.sweep.space.feasible(outcomes.figures, points)] = np.nan
+        for i in np.flatnonzero(front(fresh, maximize)).tolist():
+            values = {objective.name: float(fresh[i, j]) for j, objective in enumerate(objectives)}
+            self.best.append({"point": int(points.numbers[i]), **values, **points.row(i)})
+        known = np.array([[float(row[objective.name]) for objective in objectives] for row in self.best])
+        if len(known):
+            is_best = front(known, maximize)
+            self.best = [row for row, stays in zip(self.best, is_best.tolist(), strict=True) if stays]
+        self.progress.front(self.best)
 
     def _batches(self, parts: Sequence[_Part], number: int, stage: Stage, left: set[bytes]) -> Iterator[Batch]:
         """Yield what is left to do and is not being done by another, each as it is claimed."""
@@ -234,7 +259,7 @@ class Exploration:
 
     def _network(self, choice: Mapping[str, Value], stage: Stage) -> tuple[str, str | None, int]:
         """Return workload, method and seed that a point names; where a stage executes a method, it is trained first."""
-        workload = self.sweep.path_of(str(choice.get("workload", self.sweep.workload)))
+        workload = path_of(str(choice.get("workload", self.sweep.workload)), self.sweep.folder)
         method = method_text(choice)
         seed = int(choice.get("seed", self.sweep.seed))
         if method is None:
@@ -296,7 +321,7 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
     out = Path(out)
     require_writable(out)
     if store is not None:
-        write_whole(out / ELSEWHERE, f"{store.resolve()}\n")
+        use_store(out, store)
     with Store(find_store(out, must_exist=False)) as kept:
         exploration = Exploration(sweep, out, kept, runner, progress)
         write_whole(out / FILE, sweep.normalised())
@@ -324,6 +349,11 @@ def number_of(store: Store, sweep: Sweep) -> int:
     if found is None:
         raise DataError(f"{store.path}: must hold the sweep {sweep.name}, got others; run imcsim sweep again")
     return found
+
+
+def use_store(folder: Path, store: Path) -> None:
+    """Have the sweep of a *folder* go on with the store in another place."""
+    write_whole(folder / ELSEWHERE, f"{store.resolve()}\n")
 
 
 def find_store(folder: Path, *, must_exist: bool = True) -> Path:

@@ -8,7 +8,7 @@ are taken (`sampling`, or a `search`), which engines evaluate them (`engine`, or
 import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +371,7 @@ def _require_quantizer(parameters: Sequence[Parameter]) -> None:
 
     assert isinstance(named.domain, Choices)
     methods = [find_method(str(value)) for value in named.domain.values]
-    known = tuple(dict.fromkeys(name for method in methods for name in type(method).__dataclass_fields__))
+    known = tuple(dict.fromkeys(option.name for method in methods for option in fields(method)))
     for name in options:
         option = name.removeprefix("quantizer.")
         if option not in known:

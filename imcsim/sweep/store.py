@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,6 @@ from imcsim.sweep.kept import (
     keys_of,
     text_of,
     text_of_list,
-    text_of_messages,
     turned,
 )
 from imcsim.sweep.lease import LEASE_S, Heart, Owner, this_owner
@@ -47,6 +47,7 @@ from imcsim.sweep.tables import (
     StageCounts,
     Table,
     Worker,
+    block_of,
     cut,
     floats,
     is_rising,
@@ -213,22 +214,60 @@ class Store:
             found = []
             for rows in blocks(len(kept)):
                 those = kept[rows]
-                found.append(
-                    (
-                        engine,
-                        __version__,
-                        at,
-                        b"".join(keys[row] for row in those),
-                        text_of_list([round(float(seconds[row]), 6) for row in those]),
-                        text_of(cut(columns, rows)),
-                        text_of_messages([messages[row] for row in those]),
-                    )
+                block = block_of(
+                    engine,
+                    __version__,
+                    at,
+                    [keys[row] for row in those],
+                    [seconds[row] for row in those],
+                    {name: values[rows] for name, values in columns.items()},
+                    [messages[row] for row in those],
                 )
+                found.append(astuple(block))
             last = self._append("results", found)
             first = last - len(found) + 1
             pairs = [(keys[row], first + i) for i, rows in enumerate(blocks(len(kept))) for row in kept[rows]]
             self._db.executemany("INSERT INTO keys(key, block) VALUES (?, ?)", pairs)
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in keys])
+
+    def adopt(self, results: Iterable[ResultBlock]) -> int:
+        """Keep results of another store as they are; what is there already stays. Return how many were new."""
+        n_new = 0
+        with self._writing():
+            for block in results:
+                keys = block.keys()
+                there = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
+                row_of_key = {key: row for row, key in reversed(list(enumerate(keys))) if key not in there}
+                rows = sorted(row_of_key.values())
+                if rows:
+                    number = self._append("results", [astuple(block if len(rows) == len(keys) else block.take(rows))])
+                    pairs = [(keys[row], number) for row in rows]
+                    self._db.executemany("INSERT INTO keys(key, block) VALUES (?, ?)", pairs)
+                n_new += len(rows)
+        return n_new
+
+    def adopt_sweeps(
+        self,
+        sweeps: Iterable[tuple[Any, ...]],
+        points: Iterable[tuple[Any, ...]],
+        places: Iterable[tuple[Any, ...]],
+    ) -> int:
+        """Take over the sweeps of another store, number first, with their points; return of how many points.
+
+        Only for a store without sweeps of its own, since they keep their numbers; points of no sweep are left out.
+        """
+        with self._writing():
+            numbers = set()
+            for number, *row in sweeps:
+                numbers.add(number)
+                self._db.execute(
+                    f"INSERT INTO sweeps(id, {COLUMNS['sweeps']}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (number, *row, checksum("sweeps", *row)),
+                )
+            of_sweeps = [row for row in points if row[0] in numbers]
+            self._append("points", of_sweeps)
+            self._append("places", [row for row in places if row[0] in numbers])
+        return len({(row[0], number) for row in of_sweeps for number in json.loads(row[1])})
 
     # Reading
 
@@ -239,7 +278,7 @@ class Store:
         found = []
         for number, *row in rows:
             _, version, name, text, at = self._sound("sweeps", tuple(row))
-            found.append(KeptSweep(number, name.decode(), text.decode(), version.decode(), at))
+            found.append(KeptSweep(number, name, text, version, at))
         return found
 
     def table(self, sweep: int) -> Table:
@@ -279,7 +318,7 @@ class Store:
         is_new = np.repeat(np.array([at > now - 60 for _, at, _ in results], dtype=np.bool_), n_rows)
         has_failed = np.zeros(len(all_keys), dtype=np.bool_)
         for start, (_, _, said) in zip(starts.tolist(), results, strict=True):
-            if said != b"{}":
+            if said != "{}":
                 has_failed[[start + int(row) for row in json.loads(said)]] = True
         stages, n_last_minute = [], 0
         for stage, (_, keys) in places.items():
@@ -288,7 +327,7 @@ class Store:
             n_claimed = int((find(keys, claimed) >= 0).sum())
             stages.append(StageCounts(stage, len(keys), len(at), int(has_failed[at].sum()), n_claimed))
             n_last_minute += int(is_new[at].sum())
-        return Progress(name[0].decode(), tuple(stages), workers, n_last_minute)
+        return Progress(name[0], tuple(stages), workers, n_last_minute)
 
     def results(self) -> Iterator[ResultBlock]:
         """Yield all results in the order in which they came, many at a time."""
@@ -364,7 +403,7 @@ class Store:
             if needed[start : start + n].any():
                 block = ResultBlock(*self._sound("results", row))
                 columns.add(n, block.figures())
-                engines[start : start + n] = block.engine.decode()
+                engines[start : start + n] = block.engine
                 messages.update({start + at: message for at, message in block.messages().items()})
             else:
                 columns.add(n, {})
@@ -418,7 +457,7 @@ class Store:
         rows = self._db.execute("SELECT id, name, host, pid, started, seen FROM owners ORDER BY id").fetchall()
         now, found = time.time(), []
         for id, name, host, pid, started, seen in rows:
-            owner = Owner(name.decode(), host.decode(), pid, started.decode(), seen)
+            owner = Owner(name, host, pid, started, seen)
             found.append((id, owner, owner.is_alive(now, LEASE_S)))
         return found
 

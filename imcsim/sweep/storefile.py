@@ -30,12 +30,12 @@ CHECK_S = 0.5
 TABLES = f"""
 CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE results(
-    id INTEGER PRIMARY KEY, engine TEXT NOT NULL, version TEXT NOT NULL, at REAL NOT NULL, keys BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, engine TEXT NOT NULL, version TEXT NOT NULL, at NOT NULL, keys BLOB NOT NULL,
     seconds TEXT NOT NULL, figures TEXT NOT NULL, messages TEXT NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE keys(key BLOB PRIMARY KEY CHECK (length(key) = {KEY_BYTES}), block INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE sweeps(
     id INTEGER PRIMARY KEY, digest BLOB NOT NULL, version TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,
-    at REAL NOT NULL, checksum INTEGER NOT NULL, UNIQUE (digest, version));
+    at NOT NULL, checksum INTEGER NOT NULL, UNIQUE (digest, version));
 CREATE TABLE points(
     id INTEGER PRIMARY KEY, sweep INTEGER NOT NULL, numbers TEXT NOT NULL, parameters TEXT NOT NULL,
     checksum INTEGER NOT NULL);
@@ -81,14 +81,19 @@ def make(path: Path) -> None:
                 f"{path}: must lie where SQLite can keep a write-ahead log, got journal mode {mode!r}; "
                 "a network file system cannot: give a folder on a local disk"
             )
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without links
-            if path.exists():
-                raise FileExistsError(path) from None
-            new.rename(path)
+        publish(new, path)
+
+
+def publish(new: Path, path: Path) -> None:
+    """Give a finished store its name; raises FileExistsError where another has it, and leaves that alone."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from None
+        new.rename(path)
 
 
 def make_missing(path: Path) -> None:
@@ -115,18 +120,23 @@ def make_missing(path: Path) -> None:
 
 def open_store(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Open a store that is there; raises DataError where it is none, of another format, or seen to be damaged."""
-    _look_at(path)
-    if not read_only:
-        db = connect(path, "rw")
-    else:
-        db = connect(path, "ro")
-        try:
-            db.execute("PRAGMA schema_version").fetchone()
-        except sqlite3.OperationalError:  # the log cannot be shared: nobody writes here, or may
-            db.close()
-            db = connect(path, "ro&immutable=1")
+    has_log = _look_at(path)
+    db = connect(path, "ro")
+    try:
+        db.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        db.close()
+        if not read_only or has_log:
+            raise
+        db = connect(path, "ro&immutable=1")  # in a folder that cannot be written to, where nobody can be at work
     try:
         _check(db, path)
+        if not read_only:  # only now: who closes a store that he may write brings the log into the file
+            db.close()
+            db = connect(path, "rw")
+            db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last results, and never the file
+            db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: new keys lie anywhere among the old ones
+        db.execute("PRAGMA cache_size = -65536")  # KiB: the index of a million keys
     except BaseException:
         db.close()
         raise
@@ -134,16 +144,13 @@ def open_store(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Return a connection to a store that is there; texts come as bytes, so that damaged ones can be told."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
-    db.text_factory = bytes
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA wal_autocheckpoint = 4000")
-    db.execute("PRAGMA cache_size = -65536")  # KiB: the index of a million keys
-    return db
+    """Return a connection to a store that is there."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
 
 
-def _look_at(path: Path) -> None:
+def _look_at(path: Path) -> bool:
+    """Check what can be seen of a file without SQLite, which may change it; return whether it has a log beside it."""
     try:
         with path.open("rb") as file:
             header = file.read(100)
@@ -161,6 +168,7 @@ def _look_at(path: Path) -> None:
     n_bytes = int.from_bytes(header[28:32], "big") * PAGE_BYTES
     if size < n_bytes and not has_log:
         raise damaged(path, f"{size} of {n_bytes} bytes")
+    return has_log
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
@@ -170,7 +178,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found != FORMAT:
         version = db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
-        by = f" (imcsim {version[0].decode()})" if version else ""
+        by = f" (imcsim {version[0]})" if version else ""
         raise DataError(
             f"{path}: must be a store of format {FORMAT}, got format {found}{by}; "
             "go on with that version of imcsim, or give another --out"
@@ -182,11 +190,11 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        verdict = b"ok"  # as far as it got
+        verdict = "ok"  # as far as it got
     finally:
         db.set_progress_handler(None, 0)
-    if verdict != b"ok":
-        raise damaged(path, " ".join(verdict.decode().split()))
+    if verdict != "ok":
+        raise damaged(path, " ".join(verdict.split()))
 
 
 def _help(path: Path) -> str:
@@ -210,7 +218,8 @@ def in_words(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        is_no_text = str(error).startswith("Could not decode")
+        if is_no_text or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise damaged(path, str(error)) from None
         if code == sqlite3.SQLITE_BUSY:
             message = f"{path}: must become free within {BUSY_S:g} s, got {error}; is another program at work on it?"

@@ -2,14 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imcsim.sweep.kept import KEY, KEY_BYTES, keys_of
+from imcsim.sweep.kept import KEY, KEY_BYTES, keys_of, text_of, text_of_list, text_of_messages
 from imcsim.sweep.points import Column, Points, Value
 
 
@@ -102,17 +102,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class ResultBlock:
-    """Results that came together, as they are kept; texts are bytes."""
+    """Results that came together, as they are kept."""
 
-    engine: bytes
-    version: bytes
+    engine: str
+    version: str
     at: float
     content: bytes
     """Their keys, one after the other."""
 
-    seconds_text: bytes
-    figures_text: bytes
-    messages_text: bytes
+    seconds_text: str
+    figures_text: str
+    messages_text: str
 
     def keys(self) -> list[bytes]:
         """Return the keys."""
@@ -131,6 +131,40 @@ class ResultBlock:
         """Return what each took."""
         found: list[float] = json.loads(self.seconds_text)
         return found
+
+    def take(self, rows: Sequence[int]) -> "ResultBlock":
+        """Return the block of some of its rows, in this order."""
+        keys, seconds, messages = self.keys(), self.seconds(), self.messages()
+        return block_of(
+            self.engine,
+            self.version,
+            self.at,
+            [keys[row] for row in rows],
+            [seconds[row] for row in rows],
+            {name: [values[row] for row in rows] for name, values in self.figures().items()},
+            [messages.get(row) for row in rows],
+        )
+
+
+def block_of(
+    engine: str,
+    version: str,
+    at: float,
+    keys: Sequence[bytes],
+    seconds: Sequence[float],
+    figures: Mapping[str, Sequence[Value | None]],
+    messages: Sequence[str | None],
+) -> ResultBlock:
+    """Return results as a block."""
+    return ResultBlock(
+        engine,
+        version,
+        at,
+        b"".join(keys),
+        text_of_list([round(float(second), 6) for second in seconds]),
+        text_of({name: values for name, values in figures.items() if any(value is not None for value in values)}),
+        text_of_messages(messages),
+    )
 
 
 NO_NUMBERS = np.zeros(0, dtype=np.int64)

@@ -40,6 +40,7 @@ def test_lines_come_first_last_and_every_few_seconds():
     progress, lines, clock = plain()
     with progress:
         progress.stage("estimate", 100)
+        progress.add(0)
         for _ in range(100):
             clock.now += 0.11
             progress.add(1, 0)
@@ -72,7 +73,7 @@ def test_a_stage_ends_the_one_before_and_failed_points_are_counted():
 def test_the_rate_is_of_the_last_seconds_and_not_of_points_known_before():
     progress, _, clock = plain()
     progress.stage("estimate", 100_000)
-    clock.now += 0.1
+    clock.now += 3
     progress.add(50_000)
     assert progress.points_per_s is None
     for rate in (10, 200):
@@ -123,6 +124,7 @@ def test_a_terminal_shows_bars_rates_errors_and_the_best_of_the_front():
         clock.now += 10
         progress.add(1000, 3)
         progress.stage("simulate", 40)
+        progress.add(0)
         clock.now += 8
         progress.add(10)
         progress.error("worker tcp://10.0.0.1:1: must have imcsim 0.1.0, got 0.0.9")

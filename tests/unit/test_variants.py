@@ -220,8 +220,8 @@ def test_what_fails_is_told_and_the_others_have_their_figures(tiny_chip, tiny_gr
             r"^tile.source: must be numbers, got .*; texts have no part in time, energy and area$",
         ),
         (
-            {"circuit.bitline.pulse_ns": [1.0]},
-            r"^circuit.bitline.pulse_ns: must be a key that time, energy or area follow from, got one that none does$",
+            {"circuit.variation.threshold_fraction": [0.1]},
+            r"^circuit.variation.threshold_fraction: must be a key that time, energy or area follow from, got one that",
         ),
     ],
 )
