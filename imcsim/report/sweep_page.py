@@ -283,7 +283,7 @@ def status(found: Findings) -> Section:
         TableView("Points by status", ("Status", "Points", "Meaning"),
                   [(name, f"{n:,}", STATUSES[name]) for name, n in counts.items()], frozenset({1}))
     ]  # fmt: skip
-    engines = frame["engine"].fillna("").astype(str).value_counts()
+    engines = frame["engine"].astype(object).fillna("").astype(str).value_counts()
     told: list[tuple[str, ...]] = [(str(name), f"{engines[name]:,}") for name in sorted(engines.index) if name]
     if len(told) > 1:
         tables.append(
