@@ -27,6 +27,7 @@ from distributed import CancelledError, Client, Future, KilledWorker, LocalClust
 from distributed.utils import silence_logging_cmgr
 
 from imcsim.errors import ClusterError, ConfigError
+from imcsim.sweep.objectives import GIVEN_BY
 from imcsim.sweep.stages import Batch, Evaluate, Outcomes
 from imcsim.version import __version__
 
@@ -106,7 +107,7 @@ class _UnderWay:
         self.cluster = cluster
         self.batches: dict[Any, Batch] = {}
         self.futures: dict[Any, Future] = {}
-        self.ended: SimpleQueue[Future] = SimpleQueue()
+        self.ended: SimpleQueue[tuple[Any, Outcomes | BaseException]] = SimpleQueue()
         self.n_workers = 0
         self.looked = -np.inf
         self.seen = time.monotonic()  # when there was a worker
@@ -125,20 +126,34 @@ class _UnderWay:
         except RuntimeError as error:  # the client is closed
             raise self._gone() from error
         self.batches[future.key], self.futures[future.key] = batch, future
-        future.add_done_callback(self.ended.put)
+        future.add_done_callback(self._collect)
 
     def next(self) -> tuple[Batch, Outcomes | KilledWorker]:
         """Wait for a batch to end; give it with what came out, or with the error where it ended its workers."""
         while True:
             self._look()
             with suppress(Empty):
-                future = self.ended.get(timeout=LOOK_S)
-                if future.key in self.batches:
+                key, found = self.ended.get(timeout=LOOK_S)
+                if key in self.batches:
                     break
-        outcomes = self._outcomes(future)
-        del self.futures[future.key]
+        del self.futures[key]
+        batch = self.batches.pop(key)
+        if isinstance(found, (Outcomes, KilledWorker)):
+            return batch, found
+        if isinstance(found, CancelledError):
+            raise self._gone() from found
+        if isinstance(found, ImportError):  # of a worker that came later
+            check_workers(self.cluster.client)
+        raise found
+
+    def _collect(self, future: Future) -> None:
+        """Fetch what came out, in a thread of Dask: if its worker died meanwhile, that waits until it is done again."""
+        try:
+            found = future.result()
+        except BaseException as error:
+            found = error
         future.release()  # otherwise it is evaluated again if its worker dies before the collector comes round
-        return self.batches.pop(future.key), outcomes
+        self.ended.put((future.key, found))
 
     def cancel(self) -> None:
         futures = list(self.futures.values())
@@ -147,23 +162,6 @@ class _UnderWay:
         if futures and self.cluster.client.status == "running":
             with suppress(OSError, CancelledError, TimeoutError):
                 self.cluster.client.cancel(futures, force=True)
-
-    def _outcomes(self, future: Future) -> Outcomes | KilledWorker:
-        while True:
-            try:
-                outcomes: Outcomes = future.result(timeout=LOOK_S)
-                return outcomes
-            except KilledWorker as error:
-                return error
-            except CancelledError as error:
-                raise self._gone() from error
-            except ImportError:
-                check_workers(self.cluster.client)
-                raise
-            except TimeoutError:  # the worker that had it died in between: it is evaluated again
-                if future.status == "error":
-                    raise
-                self._look()
 
     def _look(self) -> None:
         """Count the workers, now and then; raises ClusterError where none has been there for long."""
@@ -208,13 +206,20 @@ def _alone(under_way: _UnderWay, batch: Batch, n: int) -> Outcomes:
         return outcomes
     n += n_died(outcomes)
     if len(batch.points) == 1:
-        why = f"the worker died {n} times while evaluating it; it may need more memory than a worker has"
-        return Outcomes({}, (why,), 0.0)
+        return lost(batch, n)
     singles = [
         replace(batch, points=batch.points.take(slice(i, i + 1)), keys=batch.keys[i : i + 1])
         for i in range(len(batch.points))
     ]
     return joined([_alone(under_way, single, n) for single in singles])
+
+
+def lost(batch: Batch, n: int) -> Outcomes:
+    """Return the outcomes of a batch whose points ended *n* workers: no figure, and a message."""
+    why = f"the worker died {n} times while evaluating it; it may need more memory than a worker has"
+    names = sorted(set().union(*(GIVEN_BY[engine] for engine in batch.stage.engines)))
+    n_points = len(batch.points)
+    return Outcomes({name: np.full(n_points, np.nan) for name in names}, (why,) * n_points, 0.0)
 
 
 def n_died(error: KilledWorker) -> int:
@@ -320,12 +325,19 @@ def _n_cores() -> int:
 def _without_interrupts() -> Iterator[None]:
     """Start threads, and the processes that they start, without Ctrl-C: it is for this one, which ends the others.
 
-    The tracker of multiprocessing is started first, since whoever starts it gets interrupts back.
+    The tracker of multiprocessing is started first, since whoever starts it gets interrupts back. It takes away what
+    processes that were ended leave, and need not warn of it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    told = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"
     multiprocessing.resource_tracker.ensure_running()
+    if told is None:
+        del os.environ["PYTHONWARNINGS"]
+    else:
+        os.environ["PYTHONWARNINGS"] = told
     was = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

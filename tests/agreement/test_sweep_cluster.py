@@ -20,8 +20,9 @@ from distributed import Client
 
 import imcsim
 from imcsim.errors import ClusterError, ConfigError, MappingError
-from imcsim.sweep.cluster import join, joined, local_cluster
+from imcsim.sweep.cluster import join, joined, local_cluster, lost
 from imcsim.sweep.local import InProcess
+from imcsim.sweep.objectives import COST
 from imcsim.sweep.stages import Outcomes
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -327,6 +328,15 @@ def test_no_process_is_left_behind(how, n_workers, tmp_path):
     assert process.returncode == -how
     assert error.count("Traceback") == (how == signal.SIGINT)  # of the script, which catches nothing; none of a worker
     assert ("KeyboardInterrupt" in error.splitlines()) == (how == signal.SIGINT)
+    assert "leaked" not in error
+
+
+def test_a_point_that_is_lost_has_every_figure_of_its_engine_missing():
+    [batch] = batches_of([{"x": 1}], 1)
+    found = lost(batch, 3)
+    assert set(found.figures) == COST
+    assert np.isnan(list(found.figures.values())).all()
+    assert found.messages == (DEAD,)
 
 
 def test_outcomes_of_parts_are_joined_with_gaps():
