@@ -24,6 +24,7 @@ from typing import Any
 import dask
 import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, Nanny, get_worker
+from distributed.comm import CommClosedError
 from distributed.utils import silence_logging_cmgr
 
 from imcsim.errors import ClusterError, ConfigError
@@ -140,7 +141,7 @@ class _UnderWay:
         batch = self.batches.pop(key)
         if isinstance(found, (Outcomes, KilledWorker)):
             return batch, found
-        if isinstance(found, CancelledError):
+        if isinstance(found, (CancelledError, CommClosedError)):
             raise self._gone() from found
         if isinstance(found, ImportError):  # of a worker that came later
             check_workers(self.cluster.client)
@@ -172,7 +173,7 @@ class _UnderWay:
         if client.status in ("closing", "closed"):
             raise self._gone()
         if client.status == "running":
-            with suppress(OSError):  # on the way to be closed
+            with suppress(OSError, RuntimeError):  # on the way to be closed
                 self.n_workers = self.cluster.n_workers
         self.looked = time.monotonic()
         if self.n_workers:
@@ -242,25 +243,35 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
 def local_cluster(n_workers: int, evaluate: Evaluate) -> Iterator[Cluster]:
     """Yield a runner of worker processes of this machine, among which its cores are shared out; they end with it.
 
-    They listen on this machine alone, and end too where this process is killed. Raises ConfigError.
+    They listen on this machine alone, and end too where this process is killed. Raises ConfigError where
+    there are less than 1, and ClusterError where they do not start.
     """
     if n_workers < 1:
         raise ConfigError(f"--workers: must be at least 1, got {n_workers}")
-    threads = str(max(1, _n_cores() // n_workers))
-    here = "127.0.0.1:0"
+    cluster = None
     with dask.config.set(LOCAL), silence_logging_cmgr(logging.CRITICAL + 1):
-        with _without_interrupts():
-            cluster = LocalCluster(
-                n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=here,
-                worker_dashboard_address=here, silence_logs=logging.CRITICAL + 1, env=dict.fromkeys(THREADS, threads),
-            )  # fmt: skip
         try:
+            with _without_interrupts():
+                cluster = _started(n_workers)
             with Client(cluster, timeout=CONNECT_S, set_as_default=False) as client:
                 yield Cluster(client, evaluate)
                 _end(cluster)
         finally:
-            _end(cluster)
-            cluster.close()
+            if cluster is not None:
+                _end(cluster)
+                cluster.close()
+
+
+def _started(n_workers: int) -> LocalCluster:
+    threads = str(max(1, _n_cores() // n_workers))
+    here = "127.0.0.1:0"
+    try:
+        return LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=here,
+            worker_dashboard_address=here, silence_logs=logging.CRITICAL + 1, env=dict.fromkeys(THREADS, threads),
+        )  # fmt: skip
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(f"--workers {n_workers}: worker processes must start, got {_why(error)!r}") from error
 
 
 @contextmanager
@@ -274,10 +285,9 @@ def join(address: str, evaluate: Evaluate, *, wait_s: float = WAIT_S) -> Iterato
         try:
             client = Client(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(
                 f"--scheduler {address}: must be the address of a Dask scheduler that answers within {CONNECT_S:.0f} "
-                f"s, such as tcp://host:8786, got {why!r}"
+                f"s, such as tcp://host:8786, got {_why(error)!r}"
             ) from error
         with client:
             deadline = time.monotonic() + wait_s
@@ -311,6 +321,10 @@ def _no_workers(client: Client, wait_s: float) -> ClusterError:
         f"scheduler {_address(client)}: must have a worker, got none for {wait_s:.0f} s; start workers (dask worker "
         f"{_address(client)} --nthreads 1), and the same command goes on from what is stored"
     )
+
+
+def _why(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _address(client: Client) -> str:

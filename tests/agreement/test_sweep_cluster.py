@@ -184,6 +184,16 @@ def test_less_than_one_worker_is_refused():
         pass
 
 
+def test_workers_that_do_not_start_are_one_line(monkeypatch):
+    def no_process(**options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("imcsim.sweep.cluster.LocalCluster", no_process)
+    expected = r"^--workers 3: worker processes must start, got '\[Errno 11\] Resource temporarily unavailable'$"
+    with pytest.raises(ClusterError, match=expected), local_cluster(3, evaluate):
+        pass
+
+
 def test_a_cluster_that_is_there_is_joined_and_outlived(there, tmp_path):
     address, process = there
     rows = [{"x": x, "sleep_s": 0.02} for x in range(40)]
