@@ -24,7 +24,7 @@ def figures_of(number):
 
 def message_of(number):
     return (
-        f"tile.n_rows: must be even, got {number}" + "!" * (9000 if number == 200 else 0) if number % 100 == 0 else None
+        f"tile.n_rows: must be even, got {number}" + "!" * (9000 if number in (200, 2500) else 0) if number % 100 == 0 else None
     )
 
 
