@@ -22,7 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from imcsim.errors import ConfigError
-from imcsim.sweep.ledger import NOTE
+from imcsim.sweep.ledger import NOTE, directions_of
 from imcsim.sweep.parameters import Choices, Distribution, Domain, Range
 from imcsim.sweep.points import Points, Value
 from imcsim.sweep.space import Space
@@ -121,7 +121,7 @@ def study_of(maximize: Sequence[bool], past: Sequence[FrozenTrial], sampler: Bas
     losses = np.array([trial.values for trial in known]).reshape(len(known), len(signs)) * signs
     penalty = np.zeros(len(signs)) if not known else losses.max(axis=0) + np.maximum(1.0, np.ptp(losses, axis=0))
     study = optuna.create_study(
-        directions=["maximize" if more else "minimize" for more in maximize],
+        directions=directions_of(maximize),
         sampler=sampler or optuna.samplers.RandomSampler(seed=0),
     )
     for trial in past:

@@ -105,7 +105,9 @@ class Study:
             drawn = self._batch(numbers.start // self.search.population, trials)
             open_ones = [number for number in numbers if number not in trials]
             claimed = self._ledger.claim(open_ones, len(open_ones) if n is None else n)
-            ours = claimed and [number for number in claimed if number not in self._ledger.trials()]
+            ours = [number for number in claimed if number not in self._ledger.trials()] if claimed else []
+            if len(ours) < len(claimed):  # finished by their owner between our two looks
+                self._ledger.release([number for number in claimed if number not in ours])
             if ours:
                 self._drawn |= {number: drawn[number - numbers.start] for number in ours}
                 return points_of_rows(self.space, ours, [self._drawn[number].row for number in ours])
