@@ -33,7 +33,10 @@ FORBIDDEN = 100
 """Draws in a row that the constraints on parameters may forbid; then a point that they allow is sought by chance."""
 
 BY_CHANCE = 1 << 16
-"""Random points among which it is sought."""
+"""Random points among which it is sought at a time."""
+
+BLOCKS = 16
+"""How many times that is done."""
 
 REPEATED = 10
 """Draws in a row that may give a point that was there before; then it is taken, and costs nothing."""
@@ -188,22 +191,21 @@ def _drawn(
 
 def _allowed_genes(space: Space, rng: np.random.Generator) -> Genes:
     """Return a random point that the constraints on parameters allow."""
-    shares = rng.random((BY_CHANCE, len(space.parameters)))
-    found = space.from_unit(shares)
-    allowed = np.flatnonzero(space.allowed(found))
-    if not len(allowed):
-        rules = ", ".join(repr(rule.text) for rule in space.of_parameters)
-        raise ConfigError(
-            f"constraints: must leave points that a search can find, got none among {BY_CHANCE} random ones ({rules}); "
-            "narrow the parameters, or list the points"
-        )
-    at = allowed[0]
-    return {
-        parameter.name: (found.columns[parameter.name] if is_itself(parameter.domain) else shares[:, i])[[at]].tolist()[
-            0
-        ]
-        for i, parameter in enumerate(space.parameters)
-    }
+    for _ in range(BLOCKS):
+        shares = rng.random((BY_CHANCE, len(space.parameters)))
+        found = space.from_unit(shares)
+        allowed = np.flatnonzero(space.allowed(found))
+        if len(allowed):
+            genes = {}
+            for i, parameter in enumerate(space.parameters):
+                column = found.columns[parameter.name] if is_itself(parameter.domain) else shares[:, i]
+                genes[parameter.name] = column[allowed[:1]].tolist()[0]
+            return genes
+    rules = ", ".join(repr(rule.text) for rule in space.of_parameters)
+    raise ConfigError(
+        f"constraints: must leave points that a search can find, got none among {BLOCKS * BY_CHANCE} random ones "
+        f"({rules}); narrow the parameters, or list the points"
+    )
 
 
 def _notes(study: Study, trial: Trial) -> dict[str, Any]:
