@@ -42,6 +42,7 @@ HOME = {
     "rich": {"report/", "cli.py"},
     "typer": {"cli.py"},
     "optuna": {"sweep/"},
+    "sqlalchemy": {"sweep/ledger.py"},
     "distributed": {"sweep/cluster.py"},
     "dask": {"sweep/cluster.py"},
     "pyarrow": {"sweep/"},
