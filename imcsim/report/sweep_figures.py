@@ -88,7 +88,8 @@ def front_drawing(found: Findings) -> Drawing:
     """Return the first two objectives against each other, or the only one against the parameter that matters most."""
     x, y = front_axes(found)
     (x_axis, _), (y_axis, _) = x, y
-    title = f"{y_axis.title} against {x_axis.title if found.pair else x_axis.name}"
+    across = x_axis.title[0].lower() + x_axis.title[1:] if found.pair else x_axis.name
+    title = f"{y_axis.title} against {across}"
     colour = front_colour(found)
     words = [found.drawn.words]
     if found.pair:

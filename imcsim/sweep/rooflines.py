@@ -8,7 +8,7 @@ from imcsim.arch.spec import Chip
 from imcsim.errors import ImcsimError
 from imcsim.mapping.place import place
 from imcsim.results import write_whole
-from imcsim.sweep.network import network_of
+from imcsim.sweep.network import network_of, path_of
 from imcsim.sweep.spec import Sweep
 
 FILE = "roofline.csv"
@@ -22,7 +22,7 @@ def write_rooflines(sweep: Sweep, out: Path, chip: Chip) -> Path | None:
     rows: list[RooflineRow] = []
     for workload in sweep.workloads:
         try:
-            plan = place(network_of(sweep.path_of(workload)).graph, chip)
+            plan = place(network_of(path_of(workload, sweep.folder)).graph, chip)
         except ImcsimError:
             continue
         rows += roofline(plan, estimate(plan))
