@@ -48,6 +48,7 @@ from imcsim.report.sweep_tables import (
 )
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
+from imcsim.units import human
 from imcsim.version import __version__
 
 NOTHING = "–"
@@ -238,7 +239,7 @@ def roofline_view(found: Findings) -> TableView:
             (
                 row.layer,
                 row.workload,
-                f"{row.operations:.4g}",
+                human(row.operations, ""),
                 f"{row.operations_per_ns:,.0f}",
                 f"{100 * row.operations_per_ns / row.peak_operations_per_ns:.1f} %",
                 NOTHING if memory is None else f"{memory:.4g}",

@@ -202,7 +202,7 @@ def roofline_chart(rows: Sequence[RooflineRow], name: str) -> Chart:
         data.append(go.Scatter(mode="markers", x=[x for x, _, _ in points], y=[y for _, y, _ in points], marker=marker,
                                customdata=[text for _, _, text in points], hovertemplate=hover))  # fmt: skip
     log_range = lambda a, b: [float(np.log10(a)), float(np.log10(b))]  # noqa: E731
-    axis = {"type": "log", "automargin": True, "zeroline": False, "ticks": "outside"}
+    axis = {"type": "log", "dtick": 1, "tickformat": "~s", "automargin": True, "zeroline": False, "ticks": "outside"}
     layout = _layout() | {
         "xaxis": axis
         | {"title": {"text": "Operations for each bit moved (operations/bit)"}, "range": log_range(left, right)},

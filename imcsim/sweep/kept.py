@@ -1,7 +1,7 @@
 """How a store keeps rows: in blocks of a few dozen, column by column as JSON, each block with a checksum; and back.
 
 A float is written with the shortest digits that give it back exactly, an infinite one as 1e999, which every reader of
-JSON takes for infinity; what a row does not have is null.
+JSON takes for infinity; what a row does not have, or is NaN, is null.
 """
 
 import json
@@ -39,8 +39,8 @@ def text_of(columns: Mapping[str, Sequence[Value | None]]) -> str:
 
 
 def _text_of_value(value: Value | None) -> str:
-    if isinstance(value, float) and math.isinf(value):
-        return "1e999" if value > 0 else "-1e999"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "null" if math.isnan(value) else "1e999" if value > 0 else "-1e999"
     return _dump(value)
 
 
@@ -55,13 +55,27 @@ def text_of_messages(messages: Sequence[str | None]) -> str:
 
 
 def turned(rows: Sequence[Mapping[str, Value]]) -> dict[str, list[Value | None]]:
-    """Return rows as columns; NaN is taken for absent, and a name that all rows lack has no column."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    for values in columns.values():
-        if any(value != value for value in values):
-            values[:] = [value if value == value else None for value in values]
-    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    """Return rows as columns."""
+    return {name: [row.get(name) for row in rows] for name in _names(rows)}
+
+
+def turned_figures(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Value | None]]:
+    """Return rows of numbers of any kind as columns of Python's own; NaN is taken for absent."""
+    columns: dict[str, list[Value | None]] = {}
+    for name in _names(rows):
+        values = np.array([row.get(name) for row in rows], dtype=np.float64)  # None is NaN
+        columns[name] = values.tolist()
+        for row in np.flatnonzero(np.isnan(values)).tolist():
+            columns[name][row] = None
+    return columns
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names: dict[str, None] = {}
+    for row in rows:
+        if not row.keys() <= names.keys():
+            names.update(dict.fromkeys(row))
+    return list(names)
 
 
 def blocks(n: int) -> Iterator[slice]:

@@ -56,7 +56,8 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.url, self.name = url, name
         self._engine, storage = _opened(url)
-        directions = ["maximize" if more else "minimize" for more in maximize]
+        kinds = optuna.study.StudyDirection
+        directions = [kinds.MAXIMIZE if more else kinds.MINIMIZE for more in maximize]
         with self._told():
             self._study = optuna.create_study(
                 storage=storage, study_name=name, directions=directions, load_if_exists=True

@@ -30,12 +30,17 @@ def value_of(chip: Chip, key: str) -> Value | None:
 
 def keys_of(chip: BaseModel, above: str = "") -> Iterator[str]:
     """Yield the dotted keys of *chip* that a sweep may vary, also those that have no value."""
-    for name in type(chip).model_fields:
+    for name, field in type(chip).model_fields.items():
         found = getattr(chip, name)
         if isinstance(found, BaseModel):
             yield from keys_of(found, f"{above}{name}.")
-        elif not isinstance(found, dict | tuple):
+        elif not isinstance(found, dict | tuple) and not _is_record(field.annotation):
             yield f"{above}{name}"
+
+
+def _is_record(kind: Any) -> bool:
+    """Whether *kind*, the annotation of a field, stands for a record, or for one that may be missing."""
+    return any(isinstance(part, type) and issubclass(part, BaseModel) for part in (kind, *get_args(kind)))
 
 
 def figures_of(rule: Expression) -> tuple[str, ...]:
@@ -86,14 +91,15 @@ def require_key(name: str, base: Chip) -> None:
         return
     found: Any = base
     steps = name.split(".")
-    for i, step in enumerate(steps):
-        if found is None:
-            record = ".".join(steps[:i])
-            raise ConfigError(f"{name}: must be a key of {base.name}, got one of {record}, which it lacks; describe it")
+    for i, step in enumerate(steps, start=1):
         if not isinstance(found, BaseModel) or step not in type(found).model_fields:
             hint = near(name, (*keys_of(base), *BESIDE_THE_CHIP))
             raise ConfigError(f"{name}: no such key of {base.name}, and no other parameter{hint}")
+        field = type(found).model_fields[step]
         found = getattr(found, step)
+        if found is None and _is_record(field.annotation):
+            record = ".".join(steps[:i])
+            raise ConfigError(f"{name}: must be a key of {base.name}, got one of {record}, which it lacks; describe it")
     if isinstance(found, BaseModel | dict | tuple):
         hint = (
             f"; name one of its keys, such as {next(keys_of(found, f'{name}.'))}"

@@ -7,6 +7,7 @@ as one that was not.
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from imcsim.arch.load import dump_chip
-from imcsim.arch.spec import Chip
 from imcsim.results import write_whole
 from imcsim.sweep.pareto import front
+from imcsim.sweep.points import Points
+from imcsim.sweep.rooflines import write_rooflines
 from imcsim.sweep.spec import Sweep
+from imcsim.sweep.stages import Floats
 from imcsim.sweep.store import Store, Table
 from imcsim.version import __version__
 
@@ -31,9 +34,19 @@ STATUSES = ("done", "failed", "infeasible", "dropped", "pruned", "pending")
 constraints; it did not go on to the next stage; a search gave it up; it has still to be computed."""
 
 
-def write_tables(
-    store: Store, number: int, sweep: Sweep, out: Path, chip: Chip, search: Mapping[str, Any] | None = None
-) -> Path:
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search has found, whoever evaluated it."""
+
+    points: Points
+    figures: Mapping[str, Floats]
+    messages: tuple[str | None, ...]
+    statuses: tuple[str, ...]
+    said: Mapping[str, Any]
+    """Of the search itself: its history, and which parameters matter."""
+
+
+def write_tables(store: Store, number: int, sweep: Sweep, out: Path, found: Found | None = None) -> Path:
     """Write the tables of a sweep from its store, as far as it is, and return ``points.csv``.
 
     Args:
@@ -41,28 +54,50 @@ def write_tables(
         number: Of the sweep in the store.
         sweep: The sweep.
         out: Its folder.
-        chip: The base chip.
-        search: What a search says of itself: its history and which parameters matter.
+        found: What a search has found.
     """
     table = store.table(number)
-    status = statuses(table, sweep)
+    if found is None:
+        status = statuses(table, sweep)
+    else:
+        table, status = _of_search(table, found, sweep), np.array(found.statuses, dtype=object)
     is_on_front = on_front(table, sweep, status)
     columns = _columns(table, sweep, status, is_on_front)
     write_whole(out / PARQUET, _parquet(columns))
-    write_whole(out / SUMMARY, _summary(sweep, chip, table, status, is_on_front, search))
+    write_whole(out / SUMMARY, _summary(sweep, table, status, is_on_front, found))
+    write_rooflines(sweep, out, sweep.space.base)
     write_whole(out / POINTS, _csv(columns))
     return out / POINTS
 
 
+def _of_search(table: Table, found: Found, sweep: Sweep) -> Table:
+    """Return the points that a search has finished: others may have evaluated some, so the store need not have all."""
+    engine_of = dict(zip(table.points.numbers.tolist(), table.engines.tolist(), strict=True))
+    last = "+".join(sweep.stages[-1].engines)
+    engines = [
+        engine_of.get(number) or (last if status == "done" else None)
+        for number, status in zip(found.points.numbers.tolist(), found.statuses, strict=True)
+    ]
+    n = len(found.points)
+    reached = np.full(n, len(sweep.stages) - 1)
+    return Table(
+        found.points,
+        reached,
+        reached,
+        dict(found.figures),
+        np.array(engines, dtype=object),
+        np.array(found.messages, dtype=object),
+    )
+
+
 def statuses(table: Table, sweep: Sweep) -> NDArray[Any]:
     """Return what became of each point: texts (n) of `STATUSES`."""
-    given_up = "pruned" if sweep.search is not None else "dropped"
     last = len(sweep.stages) - 1
     status = np.full(len(table.points), "pending", dtype=object)
     has_result = (table.stages >= 0) & (table.stages == table.placed)
     # a stage has chosen its points when the first of them is placed there
     goes_no_further = has_result & (table.stages < table.placed.max(initial=-1))
-    status[goes_no_further | (has_result & (table.stages < last) & (sweep.search is not None))] = given_up
+    status[goes_no_further] = "dropped"
     status[has_result & (table.stages == last)] = "done"
     status[has_result & ~sweep.space.feasible(table.figures, table.points)] = "infeasible"
     status[has_result & np.array([message is not None for message in table.messages], dtype=bool)] = "failed"
@@ -111,18 +146,13 @@ def _parquet(columns: pa.Table) -> bytes:
 
 
 def _summary(
-    sweep: Sweep,
-    chip: Chip,
-    table: Table,
-    status: NDArray[Any],
-    is_on_front: NDArray[np.bool_],
-    search: Mapping[str, Any] | None,
+    sweep: Sweep, table: Table, status: NDArray[Any], is_on_front: NDArray[np.bool_], found: Found | None
 ) -> str:
     said = {
         "name": sweep.name,
         "description": sweep.description,
         "workloads": list(sweep.workloads),
-        "chip": chip.name,
+        "chip": sweep.space.base.name,
         "objectives": [
             {"name": objective.name, "figure": objective.figure, "is_maximized": objective.is_maximized}
             for objective in sweep.objectives
@@ -136,7 +166,7 @@ def _summary(
         "version": __version__,
         "counts": {"points": len(table.points), **{name: int(np.sum(status == name)) for name in STATUSES}},
         "front": table.points.numbers[is_on_front].tolist(),
-        "chip_text": dump_chip(chip),
-        "search": search,
+        "chip_text": dump_chip(sweep.space.base),
+        "search": None if found is None else dict(found.said),
     }
     return json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

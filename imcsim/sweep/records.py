@@ -39,6 +39,8 @@ class Search(Spec):
     """Whether points that an early stage shows to be poor do not go on to the next."""
 
     seed: Seed = 0
+    storage: Text | None = None
+    """SQLAlchemy URL of the database that Optuna keeps the search in, which machines may share; a file by default."""
 
 
 class Training(Spec):

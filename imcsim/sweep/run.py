@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,21 @@ from imcsim.run import require_writable
 from imcsim.sweep.evaluate import MAPPING, figures_of
 from imcsim.sweep.keys import digest, keys_of, stage_rest
 from imcsim.sweep.network import Network, method_text, network_of, path_of, require_method
-from imcsim.sweep.output import write_tables
+from imcsim.sweep.output import Found, write_tables
 from imcsim.sweep.pareto import front, select
 from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
+from imcsim.sweep.records import Search
 from imcsim.sweep.rooflines import write_rooflines
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
 
-STORE, ELSEWHERE, FILE = "store.sqlite", "store.txt", "sweep.yaml"
-"""In the folder of a sweep: its store, or where it is, and the sweep itself."""
+if TYPE_CHECKING:
+    from imcsim.sweep.search import Study
+
+STORE, ELSEWHERE, FILE, STUDY = "store.sqlite", "store.txt", "sweep.yaml", "search.sqlite"
+"""In the folder of a sweep: its store, or where it is, the sweep itself, and what Optuna keeps of a search."""
 
 MOST_AT_ONCE = 1 << 15
 """Points that are estimated in one batch at most."""
@@ -89,8 +93,8 @@ class Exploration:
     progress: SweepProgress
     chip: Chip = field(init=False)
     number: int = field(init=False)
-    search: dict[str, Any] | None = None
-    """What a search says of itself, in the end."""
+    found: Found | None = None
+    """What a search has found, in the end."""
 
     staged: Points = field(default_factory=lambda: points_of([]))
     """Points of the stage at hand, by rising number."""
@@ -106,9 +110,7 @@ class Exploration:
     def run(self) -> None:
         """Explore to the end; raises KeyboardInterrupt where it is stopped, with everything stored."""
         if self.sweep.search is not None:
-            from imcsim.sweep.search import explore
-
-            explore(self)
+            self._search(self.sweep.search)
             return
         points = self.sweep.space.points()
         known = Figures({}, [None] * len(points))
@@ -119,15 +121,36 @@ class Exploration:
                 known.lay(at, self.figures(keys, stage))
                 at = self.survivors(points, known, at, stage)
 
+    def _search(self, search: Search) -> None:
+        """Evaluate what the search asks for, batch after batch, stage after stage."""
+        with open_study(self.sweep, self.out) as study:
+            try:
+                while (points := study.ask()) is not None:
+                    known = Figures({}, [None] * len(points))
+                    at = np.arange(len(points))
+                    for number, stage in enumerate(self.sweep.stages):
+                        known.lay(at, self.figures(self.stage(points.take(at), number), stage))
+                        asked = points.take(at)
+                        goes_on = study.survivors(asked, number, {name: of[at] for name, of in known.values.items()})
+                        goes_on &= self._is_whole(asked, known, at)
+                        at = at[goes_on]
+                    study.tell(points, known.values, known.messages)
+            finally:
+                self.found = found_of(study, search)
+
+    def _is_whole(self, points: Points, known: Figures, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which *points*, at these places, have not failed and satisfy the constraints that can be judged."""
+        whole = np.array([known.messages[i] is None for i in at.tolist()], dtype=bool)
+        return whole & self.sweep.space.feasible({name: values[at] for name, values in known.values.items()}, points)
+
     def write(self) -> Path:
         """Write the tables, as far as the sweep is, and return ``points.csv``."""
-        return write_tables(self.store, self.number, self.sweep, self.out, self.chip, self.search)
+        return write_tables(self.store, self.number, self.sweep, self.out, self.found)
 
     def survivors(self, points: Points, known: Figures, at: NDArray[np.int64], stage: Stage) -> NDArray[np.int64]:
         """Return the places, of *at*, of the points that go on."""
-        whole = np.array([known.messages[i] is None for i in at.tolist()], dtype=bool)
+        whole = self._is_whole(points.take(at), known, at)
         figures = {name: values[at] for name, values in known.values.items()}
-        whole &= self.sweep.space.feasible(figures, points.take(at))
         given = [o for o in self.sweep.objectives if o.figure in figures and not np.isnan(figures[o.figure]).all()]
         if not given:
             raise ConfigError(f"stages: keep must go with an objective that the stage gives, got {stage.engines}")
@@ -336,12 +359,40 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
         return exploration.write()
 
 
+def open_study(sweep: Sweep, out: Path) -> "Study":
+    """Return the study of a sweep with a search: in the database that it names, or in a file of its folder."""
+    from imcsim.sweep.search import open_study as opened  # brings Optuna
+
+    assert sweep.search is not None
+    return opened(sweep, sweep.search.storage or f"sqlite:///{(out / STUDY).resolve()}")
+
+
+def found_of(study: "Study", search: Search) -> Found:
+    """Return what a search has found so far."""
+    finished = study.finished()
+    importances: dict[str, dict[str, float]] = {}
+    for row in study.importances():
+        importances.setdefault(str(row["objective"]), {})[str(row["parameter"])] = float(row["importance"])
+    said = {
+        "sampler": search.sampler,
+        "evaluations": study.n_finished,
+        "history": [[int(row["evaluations"]), row["hypervolume"]] for row in study.history()],
+        "reference": study.reference(),
+        "importances": importances,
+    }
+    return Found(finished.points, finished.figures, finished.messages, finished.statuses, said)
+
+
 def rebuild(folder: Path) -> Path:
     """Write the tables of a sweep's *folder* anew from its store, as far as the sweep is; returns ``points.csv``."""
     sweep = load_sweep(folder / FILE)
     with Store(find_store(folder), read_only=True) as store:
         number = number_of(store, sweep)
-        return write_tables(store, number, sweep, folder, sweep.space.base)
+        found = None
+        if sweep.search is not None:
+            with open_study(sweep, folder) as study:
+                found = found_of(study, sweep.search)
+        return write_tables(store, number, sweep, folder, found)
 
 
 def number_of(store: Store, sweep: Sweep) -> int:

@@ -1,5 +1,6 @@
 """The space of a sweep: parameters, when each is there, what must hold between them, and the points that come of it."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -269,24 +270,29 @@ def _grid(space: Space) -> Points:
     """Return every combination once: the last parameter changes fastest, and what is absent takes part in none."""
     require_few(n_grid(space))
     n = 1
-    places: dict[str, NDArray[Any]] = {}
+    places: dict[str, NDArray[Any]] = {}  # small numbers: what has a value is looked up at the end
     has: dict[str, Bools] = {}
     for parameter in space.ordered:
-        values = choices_of(parameter).values
+        k = len(choices_of(parameter).values)
+        own = np.arange(k, dtype=np.min_scalar_type(k))
         there = np.ones(n, dtype=np.bool_)
         if parameter.when is not None:
-            columns = {name: choices_of(space.by_name[name]).at(at) for name, at in places.items()}
+            asked = [name for name in parameter.when.names if name in places]
+            columns = {name: choices_of(space.by_name[name]).at(places[name]) for name in asked}
             there = space._where(parameter.when, columns, has, n, if_undefined=False)
         n_there = int(there.sum())
-        require_few(n - n_there + n_there * len(values))
-        counts = np.where(there, len(values), 1)
-        starts = np.repeat(np.cumsum(counts) - counts, counts)
-        places = {name: np.repeat(at, counts) for name, at in places.items()}
+        require_few(n - n_there + n_there * k)
+        if n_there == n:
+            counts: Any = k
+            own = np.tile(own, n)
+        else:
+            counts = np.where(there, k, 1)
+            starts = np.repeat(np.cumsum(counts) - counts, counts)
+            own = own[np.arange(len(starts)) - starts]
+            has[parameter.name] = there
+        places = {name: np.repeat(at, counts) for name, at in places.items()} | {parameter.name: own}
         has = {name: np.repeat(mask, counts) for name, mask in has.items()}
-        n = len(starts)
-        places[parameter.name] = (np.arange(n) - starts).astype(np.min_scalar_type(len(values)))
-        if n_there < len(there):
-            has[parameter.name] = np.repeat(there, counts)
+        n = len(own)
     return Points(np.arange(n), {p.name: choices_of(p).at(places[p.name]) for p in space.parameters}, has)
 
 
@@ -306,6 +312,7 @@ def _drawn(space: Space, sampling: Sampling) -> Points:
     n = sampling.n
     assert n is not None, "checked when the file is read"
     draw = _sequence(sampling, len(space.parameters))
+    n = min(n, _most_points(space))
     found = space.from_unit(draw(n))
     kept = _kept(space, found)
     n_drawn = len(found)
@@ -322,6 +329,20 @@ def _drawn(space: Space, sampling: Sampling) -> Points:
     if not len(kept):
         raise _nothing_left(space, found)
     return _numbered(kept.take(slice(0, n)))
+
+
+def _most_points(space: Space) -> int:
+    """Return how many points *space* has where they can be counted quickly, else `MOST_POINTS`.
+
+    Raises ConfigError where it has none.
+    """
+    sizes = [len(p.domain.values) if isinstance(p.domain, Choices) else MOST_POINTS for p in space.parameters]
+    if math.prod(sizes) > IN_VAIN:
+        return MOST_POINTS
+    grid = _grid(space)
+    if n := int(space.allowed(grid).sum()):
+        return n
+    raise _nothing_left(space, grid)
 
 
 def _kept(space: Space, found: Points) -> Points:

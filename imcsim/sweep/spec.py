@@ -247,7 +247,9 @@ def _stages(file: SweepFile) -> tuple[Stage, ...]:
         key = f"stages: {i}"
         record = checked(StageRecord, tree, key)
         engines = _engines(record.engine, f"{key}: engine")
-        if i < len(records) and record.keep is None:
+        if file.search is not None and record.keep is not None:
+            raise ConfigError(f"{key}: keep: must not be given in a search, got {shown(record.keep)}; see its prune")
+        if i < len(records) and record.keep is None and file.search is None:
             raise ConfigError(f"{key}: keep: must say which points go on to the next stage, got nothing")
         if i == len(records) and record.keep is not None:
             raise ConfigError(f"{key}: keep: must not be given for the last stage, got {shown(record.keep)}")

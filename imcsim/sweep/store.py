@@ -32,11 +32,13 @@ from imcsim.sweep.kept import (
     text_of,
     text_of_list,
     turned,
+    turned_figures,
 )
 from imcsim.sweep.lease import LEASE_S, Heart, Owner, this_owner
 from imcsim.sweep.points import Column, Points, Value
 from imcsim.sweep.storefile import COLUMNS, damaged, in_words, make_missing, open_store
 from imcsim.sweep.tables import (
+    NO_MESSAGES,
     NO_NUMBERS,
     Described,
     Kept,
@@ -49,7 +51,6 @@ from imcsim.sweep.tables import (
     Worker,
     block_of,
     cut,
-    floats,
     is_rising,
     joined_table,
     last_of_each,
@@ -70,8 +71,8 @@ class Store:
         self._owner = this_owner(owner)
         self._owner_id: int | None = None
         self._heart: Heart | None = None
-        self._places: dict[tuple[int, int], Placed] = {}
-        self._placed_points: dict[int, Described] = {}
+        self._placed: dict[tuple[int, int], Placed] = {}
+        self._described: dict[int, Described] = {}
         if not read_only:
             make_missing(self.path)
         with in_words(self.path):
@@ -126,8 +127,11 @@ class Store:
         if not len(at):
             return
         with self._writing():
-            old = self._places.setdefault((sweep, stage), Placed()).of(self._db, sweep, stage, at)
-            has_row = self._placed_points.setdefault(sweep, Described()).of(self._db, sweep, at)
+            placed = self._placed.setdefault((sweep, stage), Placed())
+            placed.read(self._rows("places", "WHERE sweep = ? AND stage = ? AND id > ?", sweep, stage, placed.last))
+            described = self._described.setdefault(sweep, Described())
+            described.read(self._rows("points", "WHERE sweep = ? AND id > ?", sweep, described.last))
+            old, has_row = placed.of(at), described.of(at)
             is_new = old != new
             to_describe = np.flatnonzero(is_new & (~has_row | (old != b""))).tolist()
             columns = turned([rows[i] for i in to_describe])
@@ -210,7 +214,7 @@ class Store:
             there = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
             row_of_key = {key: row for row, key in reversed(list(enumerate(keys))) if key not in there}
             kept = sorted(row_of_key.values())
-            columns = turned([floats(figures[row]) for row in kept])
+            columns = turned_figures([figures[row] for row in kept])
             found = []
             for rows in blocks(len(kept)):
                 those = kept[rows]
@@ -274,12 +278,8 @@ class Store:
     def sweeps(self) -> list[KeptSweep]:
         """Return all sweeps that were begun on this store, in that order."""
         with in_words(self.path):
-            rows = self._db.execute(f"SELECT id, {COLUMNS['sweeps']}, checksum FROM sweeps ORDER BY id").fetchall()
-        found = []
-        for number, *row in rows:
-            _, version, name, text, at = self._sound("sweeps", tuple(row))
-            found.append(KeptSweep(number, name, text, version, at))
-        return found
+            rows = list(self._rows("sweeps", ""))
+        return [KeptSweep(number, name, text, version, at) for number, _, version, name, text, at in rows]
 
     def table(self, sweep: int) -> Table:
         """Return all points of a sweep with their figures; raises DataError where rows were damaged."""
@@ -305,7 +305,7 @@ class Store:
             if name is None:
                 raise DataError(f"{self.path}: must hold sweep {sweep}, got none of that number")
             places = self._keys_of_stages(sweep)
-            results = self._db.execute("SELECT keys, at, messages FROM results ORDER BY id").fetchall()
+            results = [(content, at, said) for _, _, _, at, content, _, _, said in self._rows("results", "")]
             claimed = keys_of(b"".join(key for (key,) in self._db.execute("SELECT key FROM claims")))
             claims = dict(self._db.execute("SELECT owner, count(*) FROM claims GROUP BY owner"))
             workers = tuple(
@@ -318,7 +318,7 @@ class Store:
         is_new = np.repeat(np.array([at > now - 60 for _, at, _ in results], dtype=np.bool_), n_rows)
         has_failed = np.zeros(len(all_keys), dtype=np.bool_)
         for start, (_, _, said) in zip(starts.tolist(), results, strict=True):
-            if said != "{}":
+            if said != NO_MESSAGES:
                 has_failed[[start + int(row) for row in json.loads(said)]] = True
         stages, n_last_minute = [], 0
         for stage, (_, keys) in places.items():
@@ -332,10 +332,8 @@ class Store:
     def results(self) -> Iterator[ResultBlock]:
         """Yield all results in the order in which they came, many at a time."""
         with in_words(self.path):
-            rows = self._db.execute(f"SELECT {COLUMNS['results']}, checksum FROM results ORDER BY id")
-            while chunk := rows.fetchmany(100):
-                for row in chunk:
-                    yield ResultBlock(*self._sound("results", row))
+            for _, *row in self._rows("results", ""):
+                yield ResultBlock(*row)
 
     def export(self, path: Path) -> None:
         """Write every result to a Parquet or a CSV file, by its suffix."""
@@ -362,13 +360,14 @@ class Store:
         return row[:-1]
 
     def _rows(self, table: str, where: str, *values: int) -> Iterator[tuple[Any, ...]]:
-        query = f"SELECT {COLUMNS[table]}, checksum FROM {table} {where} ORDER BY id"
-        for row in self._db.execute(query, values):
-            yield self._sound(table, row)
+        """Yield rows, each with its number first, as they are found to be sound."""
+        query = f"SELECT id, {COLUMNS[table]}, checksum FROM {table} {where} ORDER BY id"
+        for number, *row in self._db.execute(query, values):
+            yield number, *self._sound(table, tuple(row))
 
     def _points(self, sweep: int) -> Points:
         columns, numbers = Columns(), []
-        for _, texts, parameters in self._rows("points", "WHERE sweep = ?", sweep):
+        for _, _, texts, parameters in self._rows("points", "WHERE sweep = ?", sweep):
             of_block = json.loads(texts)
             numbers.append(np.array(of_block, dtype=np.int64))
             columns.add(len(of_block), json.loads(parameters))
@@ -379,7 +378,7 @@ class Store:
         """Return stage to numbers, rising, and keys of its points."""
         numbers: dict[int, list[NDArray[np.int64]]] = {}
         keys: dict[int, list[bytes]] = {}
-        for _, stage, texts, content in self._rows("places", "WHERE sweep = ?", sweep):
+        for _, _, stage, texts, content in self._rows("places", "WHERE sweep = ?", sweep):
             numbers.setdefault(stage, []).append(np.array(json.loads(texts), dtype=np.int64))
             keys.setdefault(stage, []).append(content)
         found = {}
@@ -404,7 +403,8 @@ class Store:
                 block = ResultBlock(*self._sound("results", row))
                 columns.add(n, block.figures())
                 engines[start : start + n] = block.engine
-                messages.update({start + at: message for at, message in block.messages().items()})
+                if block.messages_text != NO_MESSAGES:
+                    messages.update({start + at: message for at, message in block.messages().items()})
             else:
                 columns.add(n, {})
             start += n
@@ -415,8 +415,8 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with in_words(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:

@@ -1,8 +1,7 @@
 """What a store says of its content: results, sweeps, tables, progress; and the numbers and columns behind them."""
 
 import json
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +166,7 @@ def block_of(
     )
 
 
+NO_MESSAGES = "{}"
 NO_NUMBERS = np.zeros(0, dtype=np.int64)
 
 
@@ -174,20 +174,19 @@ class Placed:
     """The keys of the points of one stage by their numbers, as far as they were read."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
         self._keys = np.zeros(0, dtype=KEY)
 
-    def of(self, db: sqlite3.Connection, sweep: int, stage: int, numbers: NDArray[np.int64]) -> NDArray[np.bytes_]:
-        """Return the keys of *numbers*, empty where there are none; reads what came since it was last asked."""
-        rows = db.execute(
-            "SELECT id, numbers, keys FROM places WHERE sweep = ? AND stage = ? AND id > ? ORDER BY id",
-            (sweep, stage, self._last),
-        )
-        for id, texts, content in rows:
+    def read(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Take the rows of places that came since."""
+        for row, _, _, texts, content in rows:
             at = np.array(json.loads(texts), dtype=np.int64)
             self._keys = _grown(self._keys, int(at.max()) + 1)
             self._keys[at] = keys_of(content)
-            self._last = id
+            self.last = row
+
+    def of(self, numbers: NDArray[np.int64]) -> NDArray[np.bytes_]:
+        """Return the keys of *numbers*, empty where there are none."""
         self._keys = _grown(self._keys, int(numbers.max()) + 1)
         return self._keys[numbers]
 
@@ -196,17 +195,19 @@ class Described:
     """Which points of a sweep have parameters in the store, as far as they were read."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
         self._is_there = np.zeros(0, dtype=np.bool_)
 
-    def of(self, db: sqlite3.Connection, sweep: int, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Say it of *numbers*; reads what came since it was last asked."""
-        rows = db.execute("SELECT id, numbers FROM points WHERE sweep = ? AND id > ? ORDER BY id", (sweep, self._last))
-        for id, texts in rows:
+    def read(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Take the rows of points that came since."""
+        for row, _, texts, _ in rows:
             at = np.array(json.loads(texts), dtype=np.int64)
             self._is_there = _grown(self._is_there, int(at.max()) + 1)
             self._is_there[at] = True
-            self._last = id
+            self.last = row
+
+    def of(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say it of *numbers*."""
         self._is_there = _grown(self._is_there, int(numbers.max()) + 1)
         return self._is_there[numbers]
 
@@ -223,11 +224,6 @@ def cut(columns: Mapping[str, list[Value | None]], rows: slice) -> dict[str, lis
     """Return the columns of some rows, without those that these rows lack."""
     parts = {name: values[rows] for name, values in columns.items()}
     return {name: part for name, part in parts.items() if any(value is not None for value in part)}
-
-
-def floats(row: Mapping[str, float]) -> dict[str, Value]:
-    """Return a row of numbers of any kind as Python's."""
-    return {name: float(value) for name, value in row.items()}
 
 
 def split(content: bytes) -> list[bytes]:
@@ -259,6 +255,7 @@ def joined_table(
     placed, stages = np.full(n, -1, dtype=np.int64), np.full(n, -1, dtype=np.int64)
     engines, messages = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
     values = {name: np.full(n, np.nan) for name in sorted(figures)}
+    failed = np.fromiter(messages_of_results, dtype=np.int64)
     for stage, (numbers, results) in places.items():
         at = np.searchsorted(points.numbers, numbers)
         placed[at] = stage
@@ -270,5 +267,7 @@ def joined_table(
             column[at[is_there]] = figures[name][results[is_there]]
             has_any |= is_there
         engines[at[has_any]] = engines_of_results[results[has_any]]
-        messages[at] = [messages_of_results.get(result) for result in results.tolist()]
+        messages[at] = None
+        has_failed = np.flatnonzero(np.isin(results, failed))
+        messages[at[has_failed]] = [messages_of_results[result] for result in results[has_failed].tolist()]
     return Table(points, placed, stages, values, engines, messages)

@@ -70,7 +70,7 @@ def written(value):
     return value["values"] if isinstance(value, dict) else value
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(lists())
 def test_a_grid_without_conditions_is_the_product(parameters):
     found = sweep(parameters).space.points()
@@ -79,7 +79,7 @@ def test_a_grid_without_conditions_is_the_product(parameters):
     assert list(found.rows()) == [dict(zip(parameters, row, strict=True)) for row in crossed]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(conditional(), RULES)
 def test_a_grid_is_what_trying_every_combination_point_by_point_gives(parameters, rules):
     space = sweep(parameters, constraints=rules).space
@@ -97,7 +97,7 @@ def test_a_grid_is_what_trying_every_combination_point_by_point_gives(parameters
     assert found == list(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(conditional(), RULES, st.sampled_from(["random", "latin-hypercube", "sobol"]), st.integers(0, 9))
 def test_what_is_drawn_is_in_the_grid_and_the_same_for_the_same_seed(parameters, rules, method, seed):
     sampling = {"method": method, "n": 8, "seed": seed}
@@ -141,7 +141,7 @@ def test_a_share_picks_one_of_the_choices(values, share):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(conditional(), RULES, st.sampled_from([None, {"method": "sobol", "n": 5, "seed": 3}, {"method": "grid"}]))
 def test_the_normalised_text_gives_an_equal_sweep(parameters, rules, sampling):
     others = {"constraints": rules} | ({} if sampling is None else {"sampling": sampling})
@@ -192,7 +192,7 @@ class Inner:
     d = INTEGERS["c.d"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(EXPRESSIONS)
 def test_expressions_agree_with_python(text):
     assume(len(text) < 1000)

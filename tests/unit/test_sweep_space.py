@@ -2,13 +2,15 @@
 
 import itertools
 import re
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from imcsim.errors import ConfigError
-from imcsim.sweep.parameters import Choices, Distribution, Range
+from imcsim.sweep.parameters import DISTRIBUTIONS, Choices, Distribution, Range
 from imcsim.sweep.points import points_of
+from imcsim.sweep.records import ParameterRecord
 from imcsim.sweep.space import Sampling, points
 from imcsim.sweep.spec import sweep_from
 
@@ -394,6 +396,12 @@ def test_drawn_numbers_have_the_mean_and_the_spread_of_their_distribution(record
     values = drawn.from_unit((np.arange(100_000) + 0.5) / 100_000)
     assert values.mean() == pytest.approx(mean, rel=2e-3)
     assert values.std() == pytest.approx(sd, rel=2e-2)
+
+
+def test_every_distribution_has_its_word_in_the_file():
+    words = get_args(get_args(ParameterRecord.model_fields["distribution"].annotation)[0])
+    assert set(words) == set(DISTRIBUTIONS)
+    assert {key for family in DISTRIBUTIONS.values() for key in family.needs} <= set(ParameterRecord.model_fields)
 
 
 def test_a_distribution_is_cut_off_at_its_ends_even_far_out():

@@ -471,6 +471,8 @@ def test_stages_must_have_something_to_choose_by():
             "tile.resistive.on_off_ratio",
             "must be a key of tim-dnn, got one of tile.resistive, which it lacks; describe it",
         ),
+        ("bank_link", "must be a key of tim-dnn, got one of bank_link, which it lacks; describe it"),
+        ("bank_link.bits_per_ns", "must be a key of tim-dnn, got one of bank_link, which it lacks; describe it"),
         ("quantizer.bits_w", "must go with a quantizer, got none; name it under quantizer"),
     ],
 )

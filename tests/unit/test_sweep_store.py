@@ -19,7 +19,7 @@ import pytest
 
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.sweep import lease, storefile
-from imcsim.sweep.kept import Columns, find, keys_of, text_of, turned
+from imcsim.sweep.kept import Columns, find, keys_of, text_of, turned, turned_figures
 from imcsim.sweep.points import points_of
 from imcsim.sweep.store import Kept, Store
 
@@ -224,9 +224,10 @@ def test_keys_are_found_among_others_even_where_halves_are_alike():
     assert find(keys_of(b"".join(wanted)), keys_of(b"")).tolist() == [-1] * 5
 
 
-def test_rows_without_values_need_no_columns():
-    assert turned([{"a": 1.0, "b": math.nan}, {"a": 2.0}]) == {"a": [1.0, 2.0]}
-    assert text_of({"a": [1.0, None]}) == '{"a":[1.0,null]}'
+def test_rows_as_columns_have_null_for_what_a_row_lacks():
+    assert turned([{"a": 1, "b": "x"}, {"a": 2}]) == {"a": [1, 2], "b": ["x", None]}
+    assert turned_figures([{"a": 1, "b": math.nan}, {"a": np.float32(0.5)}]) == {"a": [1.0, 0.5], "b": [None, None]}
+    assert text_of({"a": [1.0, math.inf, math.nan, None]}) == '{"a":[1.0,1e999,null,null]}'
 
 
 # Claims
@@ -590,3 +591,10 @@ def test_an_export_of_nothing_has_the_columns(store, tmp_path):
 def test_an_export_to_another_kind_of_file_is_refused(store, tmp_path):
     with pytest.raises(ConfigError, match=r"all.xlsx: must end in .parquet or .csv, got all.xlsx$"):
         store.export(tmp_path / "all.xlsx")
+
+
+def test_a_store_alone_brings_in_no_heavy_library(path):
+    code = "Store(Path(sys.argv[1])).close(); print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    output, _ = in_a_process(code, path).communicate(timeout=60)
+    assert "sqlite3" in output.split()
+    assert not set(output.split()) & {"pyarrow", "pandas", "torch", "scipy", "optuna", "dask", "yaml"}
