@@ -401,8 +401,8 @@ def sensitivity_words(effects: Sequence[Effects]) -> list[str]:
         how = (
             "The points are no full grid: the objective is taken apart, by least squares, into a constant and one "
             "number a value of each parameter (numbers with many values in bins of equally many points); a bar runs "
-            "from the least to the greatest of them, the other parameters' influence taken off. Which points are there may "
-            "still show: where good ones alone went on to a stage, or several parameters act together."
+            "from the least to the greatest of them, the other parameters' influence taken off. Which points are there "
+            "may still show: where good ones alone went on to a stage, or several parameters act together."
         )
     return [how, "The upright line is the mean of all points; at a bar's ends stand the values that lead there."]
 
