@@ -97,7 +97,7 @@ class Parameter:
 
     @property
     def is_log(self) -> bool:
-        """Whether its numbers are better told apart by their ratios: they span 30 times, or grow by factors."""
+        """Whether its numbers are better told apart by their ratios: they span 15 times, or grow by factors."""
         if self.kind != "number" or len(self.levels) < 3:
             return False
         levels = np.array(self.levels, dtype=float)
@@ -141,13 +141,13 @@ class SweepFolder:
 
 
 def spans_decades(values: Floats) -> bool:
-    """Whether all *values* are above 0 and the greatest is more than 30 times the least.
+    """Whether all *values* are above 0 and the greatest is more than 15 times the least.
 
     >>> spans_decades(np.array([1.0, 64.0])), spans_decades(np.array([0.0, 64.0]))
     (True, False)
     """
     values = values[np.isfinite(values)]
-    return bool(len(values) and values.min() > 0 and values.max() > 30 * values.min())
+    return bool(len(values) and values.min() > 0 and values.max() > 15 * values.min())
 
 
 def grows_by_factors(levels: Floats) -> bool:

@@ -48,6 +48,7 @@ from imcsim.report.sweep_tables import (
 )
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
+from imcsim.units import human
 from imcsim.version import __version__
 
 NOTHING = "–"
@@ -93,15 +94,13 @@ def sweep_page(found: Findings, drawn: list[Drawing], n_chips: int) -> str:
     """Return the page."""
     summary = found.sweep.summary
     has_points = bool(found.drawn.n_points)
-    captions = {drawing.name: drawing.caption for drawing in drawn}
     more = {
         "sweep_json": safe(page_data(found, n_chips)) if has_points else "",
-        "captions": captions if has_points else {},
         "drawn_words": found.drawn.words if has_points else "",
         "has_map": has_points and len(found.ranked) > 1,
         "has_parallel": has_points and bool(found.ranked),
         "mapped": list(found.ranked[:MOST_MAPPED]) if has_points else [],
-        "files": [(drawing.name, drawing.title) for drawing in drawn],
+        "files": [(drawing.name, drawing.title, drawing.caption) for drawing in drawn],
         "height_parallel": 360 + 12 * max(0, max((len(name) for name in found.ranked), default=0) - 24),
     }
     footer = (
@@ -178,16 +177,13 @@ def nothing_words(sweep: SweepFolder) -> str:
 
 def sensitivity(effects: tuple[Effects, ...]) -> Section:
     """Return what each parameter does to each objective."""
-    tables = [
-        TableView(
-            f"{each.objective.title}: what each parameter does",
-            ("Parameter", "Least mean", "at", "Greatest mean", "at", "Share of variance"),
-            [(effect.parameter, each.objective.text(effect.low), effect.low_text, each.objective.text(effect.high),
-              effect.high_text, f"{100 * effect.share:.1f} %") for effect in each.effects],
-            frozenset({1, 3, 5}),
-        )
-        for each in effects
+    rows: list[tuple[str, ...]] = [
+        (each.objective.name, effect.parameter, each.objective.text(effect.low), effect.low_text,
+         each.objective.text(effect.high), effect.high_text, f"{100 * effect.share:.1f} %")
+        for each in effects for effect in each.effects
     ]  # fmt: skip
+    head = ("Objective", "Parameter", "Least mean", "at", "Greatest mean", "at", "Share of variance")
+    tables = [TableView("What each parameter does to each objective", head, rows, frozenset({2, 4, 6}))]
     charts = [sensitivity_chart(each) for each in effects]
     return Section("sensitivity", "Sensitivity", sensitivity_words(effects), charts, tables)
 
@@ -243,7 +239,7 @@ def roofline_view(found: Findings) -> TableView:
             (
                 row.layer,
                 row.workload,
-                f"{row.operations:.4g}",
+                human(row.operations, ""),
                 f"{row.operations_per_ns:,.0f}",
                 f"{100 * row.operations_per_ns / row.peak_operations_per_ns:.1f} %",
                 NOTHING if memory is None else f"{memory:.4g}",

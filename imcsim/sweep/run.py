@@ -27,6 +27,7 @@ from imcsim.sweep.pareto import front, select
 from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.records import Search
+from imcsim.sweep.rooflines import write_rooflines
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
@@ -354,6 +355,7 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
             with suppress(ImcsimError):  # what went wrong first is what is said
                 exploration.write()
             raise
+        write_rooflines(sweep, out, exploration.chip)
         return exploration.write()
 
 
