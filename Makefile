@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/imcsim run digits-ternary-cnn --chip tim-dnn --out $(OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -26,6 +26,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/resnet18.py
 	$(BIN)/python benchmarks/resnet34.py
 	$(BIN)/python benchmarks/variants.py
+	$(BIN)/python benchmarks/sweep_cluster.py
 	$(BIN)/python benchmarks/reproduce.py
 	$(BIN)/python benchmarks/others.py
 

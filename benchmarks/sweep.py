@@ -120,7 +120,9 @@ def kills(folder: Path, n: int) -> bool:
         process.wait()
         seconds(command(file, out))
         n_same += (out / "points.csv").read_bytes() == wanted
-    print(f"killed at {n} random moments ({n_cut} before the end of {whole_s:.1f} s): {n_same} times the rows of a clean run")
+    print(
+        f"killed at {n} random moments ({n_cut} before the end of {whole_s:.1f} s): {n_same} times the rows of a clean run"
+    )
     print(f"all of them: {'PASS' if n_same == n else 'MISS'}")
     return n_same == n
 

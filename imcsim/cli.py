@@ -241,7 +241,7 @@ def compare(
 def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")]) -> None:
     """Draw the page and the figures of a run's or a sweep's folder anew."""
     if (folder / "sweep.yaml").is_file():
-        from imcsim.report.sweep import build_sweep_report
+        from imcsim.report.sweep_page import build_sweep_report
         from imcsim.sweep.run import rebuild
 
         rebuild(folder)
@@ -298,7 +298,7 @@ def reproduce(
 
 @app.command(epilog="Example: imcsim explain out/demo estimate.energy_pJ")
 def explain(
-    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")],
     quantity: Annotated[
         str | None,
         typer.Argument(help="Name of a figure, as estimate.energy_pJ.conv1; without one, what can be asked for."),

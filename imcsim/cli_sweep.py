@@ -57,6 +57,7 @@ def run(
     from imcsim.sweep.progress import SweepProgress
     from imcsim.sweep.run import run_sweep
     from imcsim.sweep.spec import load_sweep
+    from imcsim.sweep.stages import Runner
 
     if workers is not None and scheduler is not None:
         raise ConfigError("workers: must not go with scheduler, got both; a cluster has its own workers")
@@ -67,10 +68,11 @@ def run(
         if workers is not None or scheduler is not None:
             from imcsim.sweep.cluster import join, local_cluster
 
-            runner: Any = stack.enter_context(local_cluster(workers) if workers is not None else join(str(scheduler)))
+            cluster = join(str(scheduler), evaluate) if workers is None else local_cluster(workers, evaluate)
+            runner: Runner = stack.enter_context(cluster)
         else:
             runner = InProcess(evaluate)
-        progress = stack.enter_context(SweepProgress(quiet=quiet))
+        progress = stack.enter_context(SweepProgress(sweep.objectives, quiet=quiet))
         try:
             written = run_sweep(sweep, out, runner=runner, progress=progress, store=store)
         except KeyboardInterrupt:
@@ -79,7 +81,7 @@ def run(
     print(_said(out))
     print(f"points: {written}")
     if page:
-        from imcsim.report.sweep import build_sweep_report
+        from imcsim.report.sweep_page import build_sweep_report
 
         print(f"report: {build_sweep_report(out)}")
 
@@ -100,19 +102,32 @@ def new(file: Annotated[Path, typer.Argument(help="The sweep file to write; it m
 @sweeps.command(epilog="Example: imcsim sweep status out/sweep")
 def status(folder: Folder) -> None:
     """Say how far a sweep is, while it runs or after it was stopped."""
-    from imcsim.sweep.run import find_store
-    from imcsim.sweep.status import print_status
+    from rich.console import Console
 
-    print_status(find_store(folder), folder)
+    from imcsim.sweep.run import FILE, find_store, number_of
+    from imcsim.sweep.spec import load_sweep
+    from imcsim.sweep.status import print_status
+    from imcsim.sweep.store import Store
+
+    with Store(find_store(folder), read_only=True) as store:
+        sweep = load_sweep(folder / FILE)
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        print_status(store, number_of(store, sweep), sweep, console)
 
 
 @sweeps.command(epilog="Example: imcsim sweep recover out/sweep")
 def recover(folder: Folder) -> None:
-    """Copy what can be read of a damaged store into a new one; the damaged file stays beside it."""
+    """Bring what can be read of a damaged store into a new one and go on with that; the damaged file stays."""
     from imcsim.sweep.recover import recover as recovered
-    from imcsim.sweep.run import find_store
+    from imcsim.sweep.run import find_store, use_store
 
-    print(recovered(find_store(folder)))
+    damaged = find_store(folder)
+    found = recovered(damaged)
+    use_store(folder, found.path)
+    print(
+        f"{found.path}: {found.n_results} results ({found.n_from_exports} from exports), {found.n_sweeps} sweeps; the "
+        f"folder goes on with it, and {damaged} stays as it is"
+    )
 
 
 @sweeps.command(epilog="Example: imcsim sweep export out/sweep --to results.parquet")

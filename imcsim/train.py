@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from imcsim.errors import ConfigError, DataError
 from imcsim.quant.method import Method
 from imcsim.quant.methods import find_method
-from imcsim.quant.networks import Float, copy_float
+from imcsim.quant.networks import Float, copy_float, soft_targets
 from imcsim.quant.training import Labelled, accuracy, mirrored, shifted
 from imcsim.results import write_whole
 from imcsim.run import require_writable
 from imcsim.version import __version__
-from imcsim.workloads import Workload, find_workload
+from imcsim.workloads import Workload, find_workload, offers, shipped_workloads
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -113,7 +113,7 @@ def train(
     """
     folder = Path(folder)
     for needed in ("network", "split", "example_input"):
-        if not callable(getattr(workload.module, needed, None)):
+        if not offers(workload.module, needed):
             raise ConfigError(f"{workload.path}: {needed}(): missing; a workload that is trained needs it")
     require_writable(folder)
     identity = _identity(workload, method, settings)
@@ -191,7 +191,7 @@ class _Loop:
         size = self.settings.batch_size
         order = torch.randperm(len(self.images), generator=self.generator)
         augment = AUGMENT[self.settings.augment]
-        for number, picks in enumerate(order[: max(size, self.n_batches * size)].split(size)[: self.n_batches]):
+        for number, picks in enumerate(order.split(size)[: self.n_batches]):
             self.method.before_step(self.network, (epoch * self.n_batches + number) / self.n_steps)
             images, labels = augment(self.images[picks], self.generator), self.labels[picks]
             loss = self._loss(images, labels)
@@ -211,8 +211,6 @@ class _Loop:
         outputs = self.network(images)
         loss = self.method.loss(self.network, images, outputs, labels, self.teacher)
         if self.settings.distillation and self.teacher is not None:
-            from imcsim.quant.networks import soft_targets
-
             with torch.no_grad():
                 wanted = self.teacher(images)
             loss = loss + self.settings.distillation * soft_targets(outputs, wanted)
@@ -386,7 +384,7 @@ def _write(trained: Trained, workload: Workload, identity: Mapping[str, Any], n_
     write_whole(folder / WEIGHTS, save(state))
     record = {
         "settings": identity,
-        "workload_path": str(workload.path.resolve()) if not _is_shipped(workload) else None,
+        "workload_path": str(workload.path.resolve()) if workload.name not in shipped_workloads() else None,
         "n_train": n_train,
         "n_validation": n_validation,
         "validation_accuracy": list(trained.validation),
@@ -408,12 +406,6 @@ DATASET = "{dataset}"
 
 build, example_input, data, split, network = functions_of(__file__)
 '''
-
-
-def _is_shipped(workload: Workload) -> bool:
-    from imcsim.workloads import shipped_workloads
-
-    return workload.name in shipped_workloads()
 
 
 def accuracy_of(folder: str | Path) -> float | None:

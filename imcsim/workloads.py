@@ -40,8 +40,8 @@ class Workload:
     def module(self) -> ModuleType:
         """The Python module behind the workload; raises ConfigError when it cannot be read."""
         module = _read_module(f"imcsim_workload_{self.name.replace('-', '_')}", self.path)
-        for needed in () if _offers(module, "graph") else ("build", "example_input"):
-            if not _offers(module, needed):
+        for needed in () if offers(module, "graph") else ("build", "example_input"):
+            if not offers(module, needed):
                 raise ConfigError(f"{self.path}: {needed}(): missing; a workload needs it, or graph()")
         return module
 
@@ -86,7 +86,7 @@ class Workload:
 
     def graph(self) -> Graph:
         """Return the network as a graph, its steps joined and its batch norms folded."""
-        if _offers(self.module, "graph"):
+        if offers(self.module, "graph"):
             made = self.call("graph")
             if not isinstance(made, Graph):
                 raise ConfigError(f"{self.path}: graph() must give an imcsim Graph, got {type(made).__name__}")
@@ -115,14 +115,14 @@ class Workload:
 
         Raises DataError where there are none.
         """
-        if not _offers(self.module, "expected"):
+        if not offers(self.module, "expected"):
             raise DataError(f"{self.name}: expected(): missing; nobody published outputs of this workload")
         return np.asarray(self.call("expected", folder))
 
     @property
     def has_data(self) -> bool:
         """Whether the workload comes with a test set."""
-        return _offers(self.module, "data")
+        return offers(self.module, "data")
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a function of the `workload.py`; raises ConfigError for what goes wrong in it, in one line."""
@@ -191,7 +191,8 @@ def _read_module(name: str, path: Path) -> ModuleType:
     return module
 
 
-def _offers(module: ModuleType, function: str) -> bool:
+def offers(module: ModuleType, function: str) -> bool:
+    """Whether the module of a workload has a function of that name."""
     return callable(getattr(module, function, None))
 
 

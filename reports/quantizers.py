@@ -107,6 +107,8 @@ def names() -> list[str]:
 
 def work(methods: Iterable[str], seeds: Iterable[int], workers: int, rows: list[Row], out: Path) -> None:
     """Train and run what is missing, and write the rows as they come."""
+    from imcsim.quant.methods import order_of
+
     done = {(row.method, row.seed) for row in rows}
     jobs = [(name, seed) for seed in seeds for name in methods if (name, seed) not in done]
     with ProcessPoolExecutor(workers) as pool:
@@ -121,7 +123,7 @@ def work(methods: Iterable[str], seeds: Iterable[int], workers: int, rows: list[
                 print(f"{started}: failed: {error}", flush=True)
                 continue
             rows += found
-            rows.sort(key=lambda row: (order(row.id), row.method, row.seed, list(CHIPS).index(row.chip)))
+            rows.sort(key=lambda row: (order_of(row.id), row.method, row.seed, list(CHIPS).index(row.chip)))
             write_whole(out / "rows.csv", to_csv(rows))
             accuracy = ", ".join(f"{row.chip} {row.chip_accuracy:.2%} {row.energy_pJ / 1e3:.0f} nJ" for row in found)
             print(f"{started}: {found[0].quantized_accuracy:.2%}; {accuracy}", flush=True)
@@ -140,7 +142,7 @@ def trained(name: str, seed: int, *, start: str) -> float:
     from imcsim.train import Settings, accuracy_of, train
 
     torch.set_num_threads(1)
-    folder = TRAINED / f"{name.replace(':', '-')}-{seed}"
+    folder = folder_of(name, seed)
     known = accuracy_of(folder)
     if known is not None:
         return known
@@ -148,15 +150,19 @@ def trained(name: str, seed: int, *, start: str) -> float:
     return train(find_workload(WORKLOAD), find_method(name), settings, folder).test_accuracy
 
 
+def folder_of(name: str, seed: int) -> Path:
+    """Return where the network of a method, its options in its name, and a seed is trained."""
+    return TRAINED / f"{name.replace(':', '-')}-{seed}"
+
+
 def one(name: str, seed: int) -> list[Row]:
     """Train *name* with *seed* and run it on each chip."""
     from imcsim.quant.methods import find_method
     from imcsim.run import run
 
-    float_folder = TRAINED / f"{FLOAT}-{seed}"
     float_accuracy = train_float(seed)
-    quantized = trained(name, seed, start=str(float_folder))
-    workload = find_workload(TRAINED / f"{name.replace(':', '-')}-{seed}")
+    quantized = trained(name, seed, start=str(folder_of(FLOAT, seed)))
+    workload = find_workload(folder_of(name, seed))
     graph = workload.graph()
     inner = graph.products[1:-1]
     edges = {"", graph.products[0].name, graph.products[-1].name}
@@ -212,10 +218,6 @@ def to_csv(rows: list[Row]) -> str:
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return text.getvalue()
-
-
-def order(identifier: str) -> tuple[int, int]:
-    return "ABTMIN".index(identifier[0]), int(identifier[1:])
 
 
 @dataclass(frozen=True)
@@ -438,7 +440,7 @@ def place_labels(axes, points: list[tuple[float, float, str, bool]]) -> None:
                     else None,
                     zorder=3,
                 )
-                box = text.get_window_extent(renderer) if distance <= 8.5 else super_extent(text, renderer)
+                box = text.get_window_extent(renderer) if distance <= 8.5 else extent_of_words(text, renderer)
                 corners = box.x0, box.y0, box.x1, box.y1
                 others = taken[:i] + taken[i + 1 :]
                 is_inside = box.x0 > inside.x0 and box.x1 < inside.x1 and box.y0 > inside.y0 and box.y1 < inside.y1
@@ -451,7 +453,7 @@ def place_labels(axes, points: list[tuple[float, float, str, bool]]) -> None:
                 break
 
 
-def super_extent(text, renderer):
+def extent_of_words(text, renderer):
     """Return the extent of the words of an annotation alone, without its line."""
     from matplotlib.text import Text
 

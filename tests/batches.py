@@ -20,7 +20,7 @@ def batches_of(rows, size, seed=0):
         part = rows[at : at + size]
         numbers = range(at, at + len(part))
         keys = tuple(number.to_bytes(16, "big") for number in numbers)
-        yield Batch(0, stage, "none", "none", chip, points_of(part, numbers), keys, seed)
+        yield Batch(0, stage, "none", None, b"", chip, points_of(part, numbers), keys, seed)
 
 
 def evaluate(batch):

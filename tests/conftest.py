@@ -26,6 +26,26 @@ TINY = {
     "psum_buffer.capacity_bits": 1024,
 }
 
+LONGEST = (
+    "test_readme.py",
+    "test_plan_laws.py",
+    "test_cli.py",
+    "test_workloads_architectures.py",
+    "test_workloads_shipped.py",
+    "test_methods_uniform.py",
+    "test_circuit.py",
+    "test_trained_networks.py",
+    "test_methods.py",
+    "test_workloads_recurrent.py",
+)
+"""Files that come first, so that workers that take file after file end at about the same time. The second of them needs
+no compiled code, which the first one meanwhile makes for all."""
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))  # the others as they stand
+
 
 @pytest.fixture(scope="session")
 def tiny_chip():

@@ -2,5 +2,6 @@
 
 from imcsim.analytic.bounds import bounds_ps
 from imcsim.analytic.estimate import Bounds, Estimate, estimate
+from imcsim.analytic.roofline import RooflineRow, roofline
 
-__all__ = ["Bounds", "Estimate", "bounds_ps", "estimate"]
+__all__ = ["Bounds", "Estimate", "RooflineRow", "bounds_ps", "estimate", "roofline"]

@@ -480,7 +480,9 @@ def record_at(key: Key, root: type[BaseModel]) -> type[BaseModel]:
 def literals(record: type[BaseModel], key: Key) -> tuple[str, ...]:
     """Return the values that a field of few values takes, or each of a list of them, at the end of *key*."""
     field = next(str(step) for step in reversed(key) if not isinstance(step, int))
-    kind = record.model_fields[field].annotation
+    kind: Any = record.model_fields[field].annotation
+    if NoneType in get_args(kind):  # a choice, or nothing
+        kind = next(part for part in get_args(kind) if part is not NoneType)
     return tuple(map(str, get_args(get_args(kind)[0] if get_origin(kind) is tuple else kind)))
 
 

@@ -24,7 +24,11 @@ def _bits(key, place):
 @compiled
 def uniform(key, place):
     """Return a number between 0 and 1, both excluded."""
-    bits = _bits(key, place)
+    return _fraction(_bits(key, place))
+
+
+@compiled
+def _fraction(bits):
     return (np.float64(np.int64(bits >> np.uint64(12))) + 0.5) * 2.0**-52
 
 
@@ -51,9 +55,15 @@ def exponential(key, place):
     Source: Marsaglia and Tsang, "The Ziggurat Method for Generating Random Variables", J. Stat. Software 5(8), 2000.
     """
     bits = _bits(key, place)
-    layer = np.int64(bits & np.uint64(_N_LAYERS - 1))
-    x = (np.float64(np.int64(bits >> np.uint64(12))) + 0.5) * 2.0**-52 * _WIDTHS[layer]
+    layer, x = _candidate(bits)
     return x if x < _WIDTHS[layer + 1] else _rare_exponential(bits, layer, x)
+
+
+@compiled
+def _candidate(bits):
+    """Return the layer that the low *bits* pick, and the place in it that the others do."""
+    layer = np.int64(bits & np.uint64(_N_LAYERS - 1))
+    return layer, _fraction(bits) * _WIDTHS[layer]
 
 
 @compiled
@@ -67,10 +77,8 @@ def _rare_exponential(own_key, layer, x):
         low, high = _DENSITIES[layer], _DENSITIES[layer + 1]
         if low + again * (high - low) < math.exp(-x):
             return x
-        bits = _bits(own_key, place + 1)
+        layer, x = _candidate(_bits(own_key, place + 1))
         place += 2
-        layer = np.int64(bits & np.uint64(_N_LAYERS - 1))
-        x = (np.float64(np.int64(bits >> np.uint64(12))) + 0.5) * 2.0**-52 * _WIDTHS[layer]
         if x < _WIDTHS[layer + 1]:
             return x
 

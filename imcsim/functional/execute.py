@@ -126,7 +126,8 @@ def run(
             the device is not there.
     """
     x = checked_input(plan, x)
-    tiles = readers(plan, rng, only, counting_on(device))
+    counting = counting_on(device)
+    tiles = readers(plan, rng, only, counting)
     weights = _weights(plan, instance, only)
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
     occupancy: dict[str, Occupancy] = {}
@@ -148,7 +149,7 @@ def run(
                 progress(len(x[taken]))
 
     drawing = frozenset(name for name, reader in tiles.items() if reader.keys is not None)
-    in_order = observe is not None or counting_on(device) is not COMPILED
+    in_order = observe is not None or counting is not COMPILED
     _side_by_side(plan, one, len(starts), rng if drawing else None, drawing, in_order=in_order)
     outputs = [np.zeros((0, *plan.graph.tensors[plan.graph.output].shape))] if not done else []
     for part in done:

@@ -4,7 +4,7 @@ A layer takes any `WeightQuantizer`. Where the weights are one term it computes 
 product of whole-number codes is exact in float32 below 2^24, so what is trained is what a chip adds up.
 """
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,3 +152,15 @@ def padding_numbers(conv: nn.Conv2d) -> tuple[int, int]:
 def over_group(weights: Tensor, per_channel: bool) -> tuple[int, ...]:
     """Return the axes that share one scale: all of them, or all but the output channels."""
     return tuple(range(1 if per_channel else 0, weights.ndim))
+
+
+Q = TypeVar("Q", bound=WeightQuantizer)
+
+
+def weights_and_quantizers(network: nn.Module, kind: type[Q]) -> list[tuple[Tensor, Q]]:
+    """Return the latent weights and the quantizer of each layer of *network* whose quantizer is of *kind*."""
+    return [
+        (layer.weight, layer.weight_quantizer)
+        for layer in network.modules()
+        if isinstance(layer, QuantizedWeights) and isinstance(layer.weight_quantizer, kind)
+    ]

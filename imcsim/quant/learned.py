@@ -5,7 +5,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from imcsim.quant.layers import QuantizedWeights
 from imcsim.quant.weights import WeightQuantizer
 
 LEAST = 1e-3
@@ -42,12 +41,3 @@ def keep_positive(network: nn.Module, kinds: tuple[type[nn.Module], ...], *names
             if isinstance(module, kinds):
                 for name in names:
                     cast(Tensor, getattr(module, name)).clamp_(min=least)
-
-
-def weight_layers(network: nn.Module, kind: type[WeightQuantizer]) -> list[QuantizedWeights]:
-    """Return the layers of *network* whose quantizer of weights is of *kind*."""
-    return [
-        layer
-        for layer in network.modules()
-        if isinstance(layer, QuantizedWeights) and isinstance(layer.weight_quantizer, kind)
-    ]

@@ -85,6 +85,11 @@ def window(x: Tensor, half_width: float = 1.0) -> Tensor:
     return (x.abs() <= half_width).to(x.dtype)
 
 
+def scaled_gradient(value: Tensor, factor: float) -> Tensor:
+    """Return *value*, bit for bit, with *factor* times its gradient (LSQ's gradient scale)."""
+    return surrogate(value, value, factor)
+
+
 def rounded(x: Tensor) -> Tensor:
     """Return *x* rounded, halves to even, with the gradient of *x* itself."""
     return surrogate(x, torch.round(x))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def build_report(folder: str | Path) -> Path:
-    """Write ``report.html`` and ``figures/`` into the *folder* of a run and return the path of the page.
+    """Write ``report.html`` and ``figures/`` into the *folder* of a run, or of a sweep; return the path of the page.
 
-    Raises DataError when the folder does not hold a whole run, OutputError when it cannot be written to.
+    Raises DataError when the folder does not hold a whole run or sweep, OutputError when it cannot be written to.
     """
     from imcsim.report.page import build_report as build  # brings pandas, matplotlib and plotly
 

@@ -6,13 +6,12 @@ Figures are objects; nothing is shown and no state of pyplot is touched. The sam
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgba
@@ -77,9 +76,18 @@ _STYLE: Any = {
     "grid.linewidth": 0.5,
     "svg.hashsalt": "imcsim",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+
+
+_METADATA: Any = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": "imcsim"},
+    "pdf": {"CreationDate": None, "Creator": "imcsim"},
+}
+"""Without times: the same input gives the same bytes."""
 
 
 def write_figures(folder: Path, drawn: Mapping[str, Callable[[], Figure]]) -> list[Path]:
@@ -113,16 +121,25 @@ def drawings(run: RunFolder) -> dict[str, Callable[[], Figure]]:
 
 def render(draw: Callable[[], Figure]) -> tuple[bytes, str]:
     """Return the figure that *draw* makes, as PNG and as SVG."""
+    files = rendered(draw, ("png", "svg"))
+    return files["png"], files["svg"].decode()
+
+
+def rendered(draw: Callable[[], Figure], forms: Sequence[Literal["png", "svg", "pdf"]]) -> dict[str, bytes]:
+    """Return the figure that *draw* makes in each of *forms*."""
+    files: dict[str, bytes] = {}
     with mpl.rc_context(_STYLE):
         figure = draw()
-        png, svg = io.BytesIO(), io.StringIO()
         FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # laid out once: it is slow, and both files look the same
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-        FigureCanvasSVG(figure)
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "imcsim"})
-    return png.getvalue(), svg.getvalue()
+        figure.set_dpi(DPI)  # letters are not equally wide at every resolution
+        if layout := figure.get_layout_engine():  # laid out once, not drawn: it is slow, and all files look the same
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        for form in forms:
+            content = io.BytesIO()
+            figure.savefig(content, format=form, dpi=DPI, metadata=_METADATA[form])
+            files[form] = content.getvalue()
+    return files
 
 
 def energy_by_layer_figure(frame: pd.DataFrame, engine: str | None = None) -> Figure:

@@ -4,11 +4,12 @@ The page holds what is known and how well: figures first, then what they rest on
 page opens; plotly.js is in the page once. The same run folder gives the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -24,6 +25,7 @@ from imcsim.report.load import Accuracy, OccupancySummary, RunFolder, Summary, r
 from imcsim.report.origins import origin_sections, value_text
 from imcsim.report.palette import MEANING_OF_BASIS
 from imcsim.report.request_figures import request_drawings, request_sections
+from imcsim.report.sweep_load import is_sweep
 from imcsim.report.tables import (
     area_by_component,
     basis_shares,
@@ -63,10 +65,14 @@ class Card:
 
 
 def build_report(folder: str | Path) -> Path:
-    """Write ``report.html`` and ``figures/`` into the run *folder* and return the path of the page.
+    """Write ``report.html`` and ``figures/`` into the *folder* of a run, or of a sweep; return the path of the page.
 
-    Raises DataError when the folder does not hold a whole run, OutputError when it cannot be written to.
+    Raises DataError when the folder does not hold a whole run or sweep, OutputError when it cannot be written to.
     """
+    if is_sweep(folder):
+        from imcsim.report.sweep_page import build_sweep_report  # which builds upon this module
+
+        return build_sweep_report(Path(folder))
     run = read_run(folder)
     drawn = drawings(run) | account_drawings(run.summary) | time_drawings(run) | request_drawings(run.summary)
     write_figures(run.folder, drawn)
@@ -91,20 +97,30 @@ def render_page(
     footer: str,
     cards: "Sequence[Card]" = (),
     by: str = __version__,
+    template: str = "page.html.j2",
+    more: Mapping[str, Any] | None = None,
+    draws: bool = False,
 ) -> str:
-    """Return a page of one file with *parts* in order; *by*: the version of imcsim that made what it shows."""
+    """Return a page of one file with *parts* in order; *by*: the version of imcsim that made what it shows.
+
+    *template* may extend the page, and is given what *more* holds; *draws*: whether it has charts of its own.
+    """
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(lambda name: files("imcsim.report").joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    template = environment.from_string(files("imcsim.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     charts = [chart for part in parts for chart in part.charts]
-    return template.render(
+    return environment.get_template(template).render(
+        **(more or {}),
         title=title,
         subtitle=subtitle,
         cards=cards,
         sections=parts,
         charts=charts,
-        plotly_js=_plotly_js() if charts else "",
+        plotly_js=_plotly_js() if charts or draws else "",
         version=by,
         footer=footer,
         value_text=value_text,

@@ -68,7 +68,16 @@ def layer_colours(n: int) -> list[str]:
     """
     if n <= MOST_NAMED_COLOURS:
         return list(_LAYER_COLOURS[:n])
-    return [_between(_VIRIDIS, i / (n - 1)) for i in range(n)]
+    return ordered_colours(n)
+
+
+def ordered_colours(n: int) -> list[str]:
+    """Return *n* colours from dark to light, for what has an order.
+
+    >>> ordered_colours(1), ordered_colours(3)
+    (['#440154'], ['#440154', '#23898E', '#FDE725'])
+    """
+    return [_between(_VIRIDIS, i / max(1, n - 1)) for i in range(n)]
 
 
 def _between(colours: Sequence[str], place: float) -> str:

@@ -117,7 +117,7 @@ def _is_unused(name: str) -> bool:
 def _variants(network: Network, chip: Chip, points: Points) -> tuple[dict[str, Floats], list[str | None]]:
     """Return the figures of points that share everything but numbers of the chip."""
     first = points.row(0)
-    batch = int(first.get("mapping.batch", 1))
+    batch: Any = first.get("mapping.batch", 1)
     style: Any = first.get("mapping.style")
     numbers = {
         name: values
@@ -140,9 +140,9 @@ def _variants(network: Network, chip: Chip, points: Points) -> tuple[dict[str, F
     except Exception as error:  # whatever a number of the chip brings about is the point's, not the sweep's
         if n == 1:
             return figures, [_line(error)]
-        halves = [_variants(network, chip, points.take(at)) for at in np.array_split(np.arange(n), 2)]
-        first, second = halves
-        return {name: np.concatenate([first[0][name], second[0][name]]) for name in figures}, first[1] + second[1]
+        parts = [_variants(network, chip, points.take(at)) for at in np.array_split(np.arange(n), 2)]
+        joined = {name: np.concatenate([found[name] for found, _ in parts]) for name in figures}
+        return joined, [message for _, said in parts for message in said]
     figures = {
         "latency_ns": found.latency_ns,
         "energy_pJ": found.energy_pJ,

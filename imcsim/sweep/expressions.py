@@ -50,7 +50,7 @@ UNITS: dict[str, tuple[str, float]] = {
 """What a number may bear: what it measures, and how large it is in imcsim's own unit of that."""
 
 _NUMBER_AND_WORD = re.compile(
-    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<![\w.])((?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµμ_]\w*)"""
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<![\w.])((?>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([A-Za-zµμ_]\w*)"""
 )
 _WORDS_OF_PYTHON = {"and", "or", "not", "in", "if", "else", "is", "for"}
 _FUNCTIONS: dict[str, tuple[int, int]] = {"min": (2, 100), "max": (2, 100), "abs": (1, 1), "log2": (1, 1)}
@@ -226,12 +226,13 @@ class _Reader:
             name = _dotted(part)
             if name is not None and not _is_unit_of(part, self.compared[-1]) and name not in _FUNCTIONS:
                 found |= _units_of(self.find(name).name)
-        sizes = {UNITS[word][1] for word in found if UNITS[word][0] == what}
-        if len(sizes) != 1:
-            has = f"whose unit is {' and '.join(sorted(found))}" if found else "without a unit"
-            article = "an" if what[0] in "ae" else "a"
-            raise self.refused(f"{value} {unit}: must be compared with {article} {what}, not with what is {has}")
-        factor = size / sizes.pop()
+        suiting = sorted(word for word in found if UNITS[word][0] == what)
+        if len(suiting) != 1:
+            wanted = f"one unit of {what}" if suiting else f"{'an' if what[0] in 'ae' else 'a'} {what}"
+            has = f"with {' and '.join(suiting)}" if suiting else f"with what is in {' and '.join(sorted(found))}"
+            has = has if found else "with what has no unit"
+            raise self.refused(f"{value} {unit}: must be compared with {wanted}, not {has}")
+        factor = size / UNITS[suiting[0]][1]
         brought = value * factor
         return int(brought) if isinstance(value, int) and factor >= 1 and brought < 2**53 else brought
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from imcsim.graph import Graph
 from imcsim.run import samples_of
 from imcsim.sweep.keys import digest
 from imcsim.sweep.points import Value
-from imcsim.workloads import Workload, find_workload
+from imcsim.workloads import Workload, find_workload, shipped_workloads
 
 N_DRAWN = 16
 """Drawn images that set up an untrained network."""
@@ -106,3 +107,8 @@ def method_text(parameters: Mapping[str, Value]) -> str | None:
         if key.startswith("quantizer."):
             options[key.removeprefix("quantizer.")] = str(value).lower() if isinstance(value, bool) else str(value)
     return f"{name}:{','.join(f'{key}={value}' for key, value in options.items())}" if options else name
+
+
+def path_of(workload: str, folder: Path) -> str:
+    """Return the name of a shipped workload, or the absolute path of one from *folder*: others may run elsewhere."""
+    return workload if workload in shipped_workloads() else str((folder / workload).resolve())

@@ -1,5 +1,6 @@
 """What one parameter of a sweep can be: one of some values, a number of a range, or one that a distribution gives."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imcsim.sweep.expressions import Expression
+from imcsim.arch.load import shown
+from imcsim.errors import ConfigError
+from imcsim.sweep.expressions import Expression, Kind
 from imcsim.sweep.points import Column, Value
 
 Floats = NDArray[np.float64]
@@ -138,8 +141,21 @@ class Parameter:
     when: Expression | None = None
     """Points for which it does not hold do not have the parameter."""
 
-    is_listed: bool = False
-    """Whether the values are those of listed points, which are neither crossed nor drawn."""
+
+def kind_of(values: tuple[Value, ...]) -> Kind:
+    """Return of what kind the first of *values* is."""
+    first = values[0]
+    return "truth" if isinstance(first, bool) else "text" if isinstance(first, str) else "number"
+
+
+def require_value(value: object) -> None:
+    """Raise ConfigError unless *value* is one that a point can have."""
+    if not isinstance(value, bool | int | float | str):
+        raise ConfigError(f"must be a number, text, true or false, got {shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"must be finite, got {shown(value)}")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"must be less than 2**63, got {shown(value)}")
 
 
 def column_of(values: ArrayLike) -> Column:
@@ -171,8 +187,8 @@ def steps(low: float, high: float, *, step: float | None, n: int | None, is_log:
 
 def n_steps(low: float, high: float, step: float, *, is_log: bool) -> int:
     """Return how many numbers a range with a *step* has."""
-    spans = np.log(high / low) / np.log(step) if is_log else (high - low) / step
-    return int(np.floor(spans + 1e-9)) + 1
+    spans = (math.log(high) - math.log(low)) / math.log(step) if is_log else (high - low) / step
+    return math.floor(min(spans, 1e18) + 1e-9) + 1
 
 
 def _tidy(numbers: Floats) -> Floats:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +21,23 @@ from imcsim.results import write_whole
 from imcsim.run import require_writable
 from imcsim.sweep.evaluate import MAPPING, figures_of
 from imcsim.sweep.keys import digest, keys_of, stage_rest
-from imcsim.sweep.network import Network, method_text, network_of, require_method
-from imcsim.sweep.pareto import select
-from imcsim.sweep.points import Points, Value
+from imcsim.sweep.network import Network, method_text, network_of, path_of, require_method
+from imcsim.sweep.output import Found, write_tables
+from imcsim.sweep.pareto import front, select
+from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
+from imcsim.sweep.records import Search
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
-from imcsim.sweep.tables import write_tables
 
-STORE, ELSEWHERE, FILE = "store.sqlite", "store.txt", "sweep.yaml"
-"""In the folder of a sweep: its store, or where it is, and the sweep itself."""
+if TYPE_CHECKING:
+    from imcsim.sweep.search import Study
 
-MOST_AT_ONCE = 20_000
+STORE, ELSEWHERE, FILE, STUDY = "store.sqlite", "store.txt", "sweep.yaml", "search.sqlite"
+"""In the folder of a sweep: its store, or where it is, the sweep itself, and what Optuna keeps of a search."""
+
+MOST_AT_ONCE = 1 << 15
 """Points that are estimated in one batch at most."""
 
 MOST_SHAPES = 8
@@ -88,8 +92,14 @@ class Exploration:
     progress: SweepProgress
     chip: Chip = field(init=False)
     number: int = field(init=False)
-    search: dict[str, Any] | None = None
-    """What a search says of itself, in the end."""
+    found: Found | None = None
+    """What a search has found, in the end."""
+
+    staged: Points = field(default_factory=lambda: points_of([]))
+    """Points of the stage at hand, by rising number."""
+
+    best: list[dict[str, Value]] = field(default_factory=list)
+    """The front so far, for people who watch: number, parameters and objectives of each point."""
 
     def __post_init__(self) -> None:
         self.chip = self.sweep.space.base
@@ -99,27 +109,47 @@ class Exploration:
     def run(self) -> None:
         """Explore to the end; raises KeyboardInterrupt where it is stopped, with everything stored."""
         if self.sweep.search is not None:
-            from imcsim.sweep.search import explore
-
-            explore(self)
+            self._search(self.sweep.search)
             return
-        points = self.sweep.points()
+        points = self.sweep.space.points()
         known = Figures({}, [None] * len(points))
         at = np.arange(len(points))
         for number, stage in enumerate(self.sweep.stages):
-            known.lay(at, self.stage(points.take(at), number))
+            keys = self.stage(points.take(at), number)
             if stage.keep is not None:
+                known.lay(at, self.figures(keys, stage))
                 at = self.survivors(points, known, at, stage)
+
+    def _search(self, search: Search) -> None:
+        """Evaluate what the search asks for, batch after batch, stage after stage."""
+        with open_study(self.sweep, self.out) as study:
+            try:
+                while (points := study.ask()) is not None:
+                    known = Figures({}, [None] * len(points))
+                    at = np.arange(len(points))
+                    for number, stage in enumerate(self.sweep.stages):
+                        known.lay(at, self.figures(self.stage(points.take(at), number), stage))
+                        asked = points.take(at)
+                        goes_on = study.survivors(asked, number, {name: of[at] for name, of in known.values.items()})
+                        goes_on &= self._is_whole(asked, known, at)
+                        at = at[goes_on]
+                    study.tell(points, known.values, known.messages)
+            finally:
+                self.found = found_of(study, search)
+
+    def _is_whole(self, points: Points, known: Figures, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which *points*, at these places, have not failed and satisfy the constraints that can be judged."""
+        whole = np.array([known.messages[i] is None for i in at.tolist()], dtype=bool)
+        return whole & self.sweep.space.feasible({name: values[at] for name, values in known.values.items()}, points)
 
     def write(self) -> Path:
         """Write the tables, as far as the sweep is, and return ``points.csv``."""
-        return write_tables(self.store, self.number, self.sweep, self.out, self.chip, self.search)
+        return write_tables(self.store, self.number, self.sweep, self.out, self.found)
 
     def survivors(self, points: Points, known: Figures, at: NDArray[np.int64], stage: Stage) -> NDArray[np.int64]:
         """Return the places, of *at*, of the points that go on."""
-        whole = np.array([known.messages[i] is None for i in at.tolist()], dtype=bool)
+        whole = self._is_whole(points.take(at), known, at)
         figures = {name: values[at] for name, values in known.values.items()}
-        whole &= self.sweep.space.feasible(figures, points.take(at))
         given = [o for o in self.sweep.objectives if o.figure in figures and not np.isnan(figures[o.figure]).all()]
         if not given:
             raise ConfigError(f"stages: keep must go with an objective that the stage gives, got {stage.engines}")
@@ -131,9 +161,9 @@ class Exploration:
 
     # --- one stage ----------------------------------------------------------------------------------------------
 
-    def stage(self, points: Points, number: int) -> Figures:
-        """Return what the engines of a stage say of *points*; only what the store does not know is computed."""
-        stage = self.sweep.stages[number]
+    def stage(self, points: Points, number: int) -> list[bytes]:
+        """Have the engines of a stage look at *points*, and return their keys: what the store knows is not computed."""
+        self.staged, stage = points, self.sweep.stages[number]
         parts = list(self._parts(points, stage))
         keys: list[bytes] = [b""] * len(points)
         for part in parts:
@@ -156,9 +186,10 @@ class Exploration:
             theirs = self.store.known(sorted(left)) if left else {}
             self.progress.add(len(theirs), sum(kept.message is not None for kept in theirs.values()))
             left -= set(theirs)
-        return self._figures(keys, stage)
+        return keys
 
-    def _figures(self, keys: Sequence[bytes], stage: Stage) -> Figures:
+    def figures(self, keys: Sequence[bytes], stage: Stage) -> Figures:
+        """Return what the store knows of points of a stage, by their *keys*."""
         known = self.store.known(keys)
         names = figures_of(stage.engines)
         kept = [known[key] for key in keys]
@@ -177,6 +208,25 @@ class Exploration:
         each_s = outcomes.seconds / max(1, len(rows))
         self.store.add(batch.keys, rows, outcomes.messages, [each_s] * len(rows), "+".join(batch.stage.engines))
         self.progress.add(len(rows), sum(message is not None for message in outcomes.messages))
+        self._watch(batch, outcomes)
+
+    def _watch(self, batch: Batch, outcomes: Outcomes) -> None:
+        """Show the front so far, of points whose stage gives every objective."""
+        objectives = self.sweep.objectives
+        if not all(objective.figure in outcomes.figures for objective in objectives):
+            return
+        maximize = [objective.is_maximized for objective in objectives]
+        fresh = np.stack([outcomes.figures[objective.figure] for objective in objectives], axis=1)
+        points = self.staged.take(np.searchsorted(self.staged.numbers, batch.points.numbers))
+        fresh[~self.sweep.space.feasible(outcomes.figures, points)] = np.nan
+        for i in np.flatnonzero(front(fresh, maximize)).tolist():
+            values = {objective.name: float(fresh[i, j]) for j, objective in enumerate(objectives)}
+            self.best.append({"point": int(points.numbers[i]), **values, **points.row(i)})
+        known = np.array([[float(row[objective.name]) for objective in objectives] for row in self.best])
+        if len(known):
+            is_best = front(known, maximize)
+            self.best = [row for row, stays in zip(self.best, is_best.tolist(), strict=True) if stays]
+        self.progress.front(self.best)
 
     def _batches(self, parts: Sequence[_Part], number: int, stage: Stage, left: set[bytes]) -> Iterator[Batch]:
         """Yield what is left to do and is not being done by another, each as it is claimed."""
@@ -232,7 +282,7 @@ class Exploration:
 
     def _network(self, choice: Mapping[str, Value], stage: Stage) -> tuple[str, str | None, int]:
         """Return workload, method and seed that a point names; where a stage executes a method, it is trained first."""
-        workload = self.sweep.path_of(str(choice.get("workload", self.sweep.workload)))
+        workload = path_of(str(choice.get("workload", self.sweep.workload)), self.sweep.folder)
         method = method_text(choice)
         seed = int(choice.get("seed", self.sweep.seed))
         if method is None:
@@ -294,7 +344,7 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
     out = Path(out)
     require_writable(out)
     if store is not None:
-        write_whole(out / ELSEWHERE, f"{store.resolve()}\n")
+        use_store(out, store)
     with Store(find_store(out, must_exist=False)) as kept:
         exploration = Exploration(sweep, out, kept, runner, progress)
         write_whole(out / FILE, sweep.normalised())
@@ -307,12 +357,40 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
         return exploration.write()
 
 
+def open_study(sweep: Sweep, out: Path) -> "Study":
+    """Return the study of a sweep with a search: in the database that it names, or in a file of its folder."""
+    from imcsim.sweep.search import open_study as opened  # brings Optuna
+
+    assert sweep.search is not None
+    return opened(sweep, sweep.search.storage or f"sqlite:///{(out / STUDY).resolve()}")
+
+
+def found_of(study: "Study", search: Search) -> Found:
+    """Return what a search has found so far."""
+    finished = study.finished()
+    importances: dict[str, dict[str, float]] = {}
+    for row in study.importances():
+        importances.setdefault(str(row["objective"]), {})[str(row["parameter"])] = float(row["importance"])
+    said = {
+        "sampler": search.sampler,
+        "evaluations": study.n_finished,
+        "history": [[int(row["evaluations"]), row["hypervolume"]] for row in study.history()],
+        "reference": study.reference(),
+        "importances": importances,
+    }
+    return Found(finished.points, finished.figures, finished.messages, finished.statuses, said)
+
+
 def rebuild(folder: Path) -> Path:
     """Write the tables of a sweep's *folder* anew from its store, as far as the sweep is; returns ``points.csv``."""
     sweep = load_sweep(folder / FILE)
     with Store(find_store(folder), read_only=True) as store:
         number = number_of(store, sweep)
-        return write_tables(store, number, sweep, folder, sweep.space.base)
+        found = None
+        if sweep.search is not None:
+            with open_study(sweep, folder) as study:
+                found = found_of(study, sweep.search)
+        return write_tables(store, number, sweep, folder, found)
 
 
 def number_of(store: Store, sweep: Sweep) -> int:
@@ -322,6 +400,11 @@ def number_of(store: Store, sweep: Sweep) -> int:
     if found is None:
         raise DataError(f"{store.path}: must hold the sweep {sweep.name}, got others; run imcsim sweep again")
     return found
+
+
+def use_store(folder: Path, store: Path) -> None:
+    """Have the sweep of a *folder* go on with the store in another place."""
+    write_whole(folder / ELSEWHERE, f"{store.resolve()}\n")
 
 
 def find_store(folder: Path, *, must_exist: bool = True) -> Path:

@@ -1,33 +1,33 @@
 """The space of a sweep: parameters, when each is there, what must hold between them, and the points that come of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
-from imcsim.arch.load import checked_values, near, shown
 from imcsim.arch.spec import Chip
 from imcsim.errors import ConfigError
-from imcsim.mapping.place import POLICIES
-from imcsim.mapping.plan import Style
-from imcsim.sweep.expressions import Expression, Kind, Known
-from imcsim.sweep.objectives import FIGURES, SHORT
+from imcsim.sweep.distinct import firsts, joined
+from imcsim.sweep.expressions import Expression
+from imcsim.sweep.names import figures_of, value_of
 from imcsim.sweep.parameters import Choices, Floats, Parameter, Range, column_of
 from imcsim.sweep.points import Column, Points, Value
+from imcsim.sweep.records import MOST_POINTS, Method
 
 Bools = NDArray[np.bool_]
-Method = Literal["grid", "random", "latin-hypercube", "sobol"]
 
-MOST_POINTS = 100_000_000
 MOST_DRAWS = 100
-"""How often points are drawn anew where constraints or doubles leave fewer than were asked for."""
+"""How often more points are drawn where constraints and doubles have left fewer than were asked for."""
 
-BESIDE_THE_CHIP = ("workload", "quantizer", "mapping.policy", "mapping.style", "mapping.batch", "seed")
-"""What a sweep may vary beside the keys of its chip, and ``quantizer.OPTION``."""
+LEAST_DRAWN = 1 << 13
+"""How many are drawn then, at least."""
+
+IN_VAIN = 1 << 16
+"""How many have been drawn, at least, before a draw that brings no new point is the last."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sampling:
 
     method: Method = "grid"
     n: int | None = None
-    """How many; None for a grid, which has all of them."""
+    """How many different points are drawn; None for a grid, which has every combination."""
 
     seed: int = 0
 
@@ -54,14 +54,14 @@ class Space:
     listed: Points | None = None
     """The points themselves, where they are given one by one."""
 
+    sampling: Sampling = Sampling()
+    """How its points are taken, where they are not given."""
+
+    label: str = ""
+    """What messages begin with, such as the sweep file."""
+
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Space):
-            return NotImplemented
-        ours, theirs = [
-            (space.base, space.parameters, space.constraints, dict(space.idle), _rows(space.listed))
-            for space in (self, other)
-        ]
-        return ours == theirs
+        return _said(self) == _said(other) if isinstance(other, Space) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -74,21 +74,28 @@ class Space:
     def ordered(self) -> tuple[Parameter, ...]:
         """The parameters, each behind those that its condition asks for; otherwise as the user wrote them."""
         done: dict[str, Parameter] = {}
-
-        def add(parameter: Parameter, asking: tuple[str, ...]) -> None:
-            if parameter.name in asking:
-                circle = " > ".join([*asking[asking.index(parameter.name) :], parameter.name])
-                raise ConfigError(f"parameters: {parameter.name}: when must not lead back to itself, got {circle}")
-            if parameter.name in done:
-                return
-            for name in parameter.when.names if parameter.when else ():
-                if name in self.by_name:
-                    add(self.by_name[name], (*asking, parameter.name))
-            done[parameter.name] = parameter
-
-        for parameter in self.parameters:
-            add(parameter, ())
+        while len(done) < len(self.parameters):
+            n_before = len(done)
+            for parameter in self.parameters:
+                if parameter.name not in done and all(name in done for name in self._asked(parameter)):
+                    done[parameter.name] = parameter
+            if len(done) == n_before:
+                raise self._circle(done)
         return tuple(done.values())
+
+    def _asked(self, parameter: Parameter) -> list[str]:
+        """Return the parameters that the condition of one asks for."""
+        return [name for name in (parameter.when.names if parameter.when else ()) if name in self.by_name]
+
+    def _circle(self, done: Mapping[str, Parameter]) -> ConfigError:
+        """Return what to raise where the conditions of all that are not *done* wait for each other."""
+        at = next(parameter.name for parameter in self.parameters if parameter.name not in done)
+        way: list[str] = []
+        while at not in way:
+            way.append(at)
+            at = next(name for name in self._asked(self.by_name[at]) if name not in done)
+        circle = " > ".join([*way[way.index(at) :], at])
+        return ConfigError(f"parameters: {at}: when: must not lead back to the parameter, got {circle}")
 
     @cached_property
     def of_parameters(self) -> tuple[Expression, ...]:
@@ -120,6 +127,13 @@ class Space:
         return if_undefined if None in found.values() else bool(rule.values(found))
 
     # --- many points -----------------------------------------------------------------------------------------------
+
+    def points(self) -> Points:
+        """Return its points, as the function `points` does, taken as `sampling` says."""
+        try:
+            return points(self, self.sampling)
+        except ConfigError as error:
+            raise ConfigError(f"{self.label}: {error}" if self.label else str(error)) from None
 
     def from_unit(self, u: Floats) -> Points:
         """Return the points of shares *u* (n p) in 0 ... 1, a column for each of `parameters`; nothing is left out."""
@@ -233,11 +247,11 @@ def n_grid(space: Space) -> int:
     n = 1
     for parameter in space.parameters:
         if parameter.when is None:
-            n *= len(_choices(parameter).values)
+            n *= len(choices_of(parameter).values)
     return n
 
 
-def _choices(parameter: Parameter) -> Choices:
+def choices_of(parameter: Parameter) -> Choices:
     """Return the values of a parameter; raises ConfigError where they cannot be counted."""
     if isinstance(parameter.domain, Choices):
         return parameter.domain
@@ -256,25 +270,30 @@ def _grid(space: Space) -> Points:
     """Return every combination once: the last parameter changes fastest, and what is absent takes part in none."""
     require_few(n_grid(space))
     n = 1
-    places: dict[str, NDArray[Any]] = {}
+    places: dict[str, NDArray[Any]] = {}  # small numbers: what has a value is looked up at the end
     has: dict[str, Bools] = {}
     for parameter in space.ordered:
-        values = _choices(parameter).values
+        k = len(choices_of(parameter).values)
+        own = np.arange(k, dtype=np.min_scalar_type(k))
         there = np.ones(n, dtype=np.bool_)
         if parameter.when is not None:
-            columns = {name: _choices(space.by_name[name]).at(at) for name, at in places.items()}
+            asked = [name for name in parameter.when.names if name in places]
+            columns = {name: choices_of(space.by_name[name]).at(places[name]) for name in asked}
             there = space._where(parameter.when, columns, has, n, if_undefined=False)
         n_there = int(there.sum())
-        require_few(n - n_there + n_there * len(values))
-        counts = np.where(there, len(values), 1)
-        starts = np.repeat(np.cumsum(counts) - counts, counts)
-        places = {name: np.repeat(at, counts) for name, at in places.items()}
+        require_few(n - n_there + n_there * k)
+        if n_there == n:
+            counts: Any = k
+            own = np.tile(own, n)
+        else:
+            counts = np.where(there, k, 1)
+            starts = np.repeat(np.cumsum(counts) - counts, counts)
+            own = own[np.arange(len(starts)) - starts]
+            has[parameter.name] = there
+        places = {name: np.repeat(at, counts) for name, at in places.items()} | {parameter.name: own}
         has = {name: np.repeat(mask, counts) for name, mask in has.items()}
-        n = len(starts)
-        places[parameter.name] = (np.arange(n) - starts).astype(np.min_scalar_type(len(values)))
-        if n_there < len(there):
-            has[parameter.name] = np.repeat(there, counts)
-    return Points(np.arange(n), {p.name: _choices(p).at(places[p.name]) for p in space.parameters}, has)
+        n = len(own)
+    return Points(np.arange(n), {p.name: choices_of(p).at(places[p.name]) for p in space.parameters}, has)
 
 
 def require_few(n: int) -> None:
@@ -293,21 +312,43 @@ def _drawn(space: Space, sampling: Sampling) -> Points:
     n = sampling.n
     assert n is not None, "checked when the file is read"
     draw = _sequence(sampling, len(space.parameters))
-    kept: Points | None = None
-    first = None
-    for i in range(MOST_DRAWS):
-        found = space.from_unit(draw(n if i == 0 else max(n, 1024)))
-        first = first or found
-        n_before = 0 if kept is None else len(kept)
-        found = found.take(space.allowed(found))
-        kept = _different(found if kept is None else _joined(kept, found))
-        if len(kept) >= n or (i > 1 and len(kept) == n_before):
+    n = min(n, _most_points(space))
+    found = space.from_unit(draw(n))
+    kept = _kept(space, found)
+    n_drawn = len(found)
+    for _ in range(MOST_DRAWS):
+        if len(kept) >= n:
             break
-    assert kept is not None
-    assert first is not None
+        n_before = len(kept)
+        found = space.from_unit(draw(max(n, LEAST_DRAWN)))
+        n_drawn += len(found)
+        kept = joined(kept, _kept(space, found))
+        kept = kept.take(firsts(kept))
+        if len(kept) == n_before and n_drawn >= IN_VAIN:
+            break
     if not len(kept):
-        raise _nothing_left(space, first)
+        raise _nothing_left(space, found)
     return _numbered(kept.take(slice(0, n)))
+
+
+def _most_points(space: Space) -> int:
+    """Return how many points *space* has where they can be counted quickly, else `MOST_POINTS`.
+
+    Raises ConfigError where it has none.
+    """
+    sizes = [len(p.domain.values) if isinstance(p.domain, Choices) else MOST_POINTS for p in space.parameters]
+    if math.prod(sizes) > IN_VAIN:
+        return MOST_POINTS
+    grid = _grid(space)
+    if n := int(space.allowed(grid).sum()):
+        return n
+    raise _nothing_left(space, grid)
+
+
+def _kept(space: Space, found: Points) -> Points:
+    """Return the points of *found* that the constraints allow, each once."""
+    allowed = found.take(space.allowed(found))
+    return allowed.take(firsts(allowed))
 
 
 def _sequence(sampling: Sampling, n_parameters: int) -> Callable[[int], Floats]:
@@ -321,204 +362,11 @@ def _sequence(sampling: Sampling, n_parameters: int) -> Callable[[int], Floats]:
         cube = qmc.LatinHypercube(n_parameters, seed=rng)
         return lambda n: np.asarray(cube.random(n))
     # whole powers of 2 keep the balance of the sequence, and are not warned about
-    sobol = qmc.Sobol(n_parameters, scramble=True, seed=rng)
+    sobol = qmc.Sobol(n_parameters, scramble=True, bits=50, seed=rng)
     return lambda n: np.asarray(sobol.random(1 << max(0, n - 1).bit_length()))
 
 
-def _joined(first: Points, second: Points) -> Points:
-    """Return the points of both."""
-
-    def mask(found: Points, name: str) -> Bools:
-        return found.has.get(name, np.ones(len(found), dtype=np.bool_))
-
-    columns = {name: np.concatenate([values, second.columns[name]]) for name, values in first.columns.items()}
-    names = [name for name in columns if name in first.has or name in second.has]
-    has = {name: np.concatenate([mask(first, name), mask(second, name)]) for name in names}
-    return Points(np.arange(len(first) + len(second)), columns, has)
-
-
-def _different(found: Points) -> Points:
-    """Return *found* without points that were there before."""
-    n = len(found)
-    group = np.zeros(n, dtype=np.int64)
-    n_groups = min(n, 1)
-    for name, values in found.columns.items():
-        if n_groups == n:
-            return found
-        place = np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)[1] + 1
-        if name in found.has:
-            place = np.where(found.has[name], place, 0)
-        names, group = np.unique(group * (int(place.max()) + 1) + place, return_inverse=True)
-        n_groups = len(names)
-    return found.take(np.sort(np.unique(group, return_index=True)[1]))
-
-
-# --- names and values -------------------------------------------------------------------------------------------
-
-
-def value_of(chip: Chip, key: str) -> Value | None:
-    """Return what *chip* has at a dotted key; None where it has nothing there, or no single value."""
-    found: Any = chip
-    for step in key.split("."):
-        found = found.get(step) if isinstance(found, dict) else getattr(found, step, None)
-    return found if isinstance(found, bool | int | float | str) else None
-
-
-def keys_of(chip: BaseModel, above: str = "") -> Iterator[str]:
-    """Yield the dotted keys of *chip* that a sweep may vary, also those that have no value."""
-    for name in type(chip).model_fields:
-        found = getattr(chip, name)
-        if isinstance(found, BaseModel):
-            yield from keys_of(found, f"{above}{name}.")
-        elif not isinstance(found, dict | tuple):
-            yield f"{above}{name}"
-
-
-def figures_of(rule: Expression) -> tuple[str, ...]:
-    """Return the figures that *rule* asks for."""
-    return tuple(name for name in rule.names if name in FIGURES)
-
-
-def kind_of(values: tuple[Value, ...]) -> Kind:
-    """Return of what kind the first of *values* is."""
-    first = values[0]
-    return "truth" if isinstance(first, bool) else "text" if isinstance(first, str) else "number"
-
-
-class Names:
-    """What names in conditions and constraints stand for."""
-
-    def __init__(self, base: Chip, kinds: Mapping[str, Kind]) -> None:
-        self.base, self.kinds = base, kinds  # of the parameters, and of what is beside the chip and has a value
-        self.keys = tuple(keys_of(base))
-
-    def find(self, name: str) -> Known:
-        """Return what *name* stands for: a parameter, a key of the chip, a figure, or the last part of one of these."""
-        if name in self.kinds:
-            return Known(name, self.kinds[name])
-        if (value := value_of(self.base, name)) is not None:
-            return Known(name, kind_of((value,)))
-        if SHORT.get(name, name) in FIGURES:
-            return Known(SHORT.get(name, name))
-        if name in BESIDE_THE_CHIP:
-            raise ConfigError(f"{name}: must be one of parameters to be asked for, got nothing")
-        for where in (tuple(self.kinds), self._own_keys):
-            found = [key for key in where if key.rpartition(".")[2] == name]
-            if len(found) == 1:
-                return self.find(found[0])
-            if found:
-                some = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-                raise ConfigError(f"{name}: must say which, got a name that several keys end with; write one of {some}")
-        if name in self.keys:
-            raise ConfigError(f"{name}: must have a value in the base chip, got nothing")
-        known = (*self.kinds, *self._own_keys, *BESIDE_THE_CHIP, *SHORT, *FIGURES)
-        lasts = tuple(dict.fromkeys(key.rpartition(".")[2] for key in (*self.kinds, *self._own_keys)))
-        hint = near(name, known) or near(name, lasts) or "; a text stands in quotes"
-        raise ConfigError(f"{name}: no such parameter, key of {self.base.name} or figure{hint}")
-
-    @property
-    def _own_keys(self) -> tuple[str, ...]:
-        """The chip's keys without those of the tile that its energies were characterized at."""
-        return tuple(key for key in self.keys if ".characterized_at." not in key)
-
-
-def require_key(name: str, base: Chip) -> None:
-    """Raise ConfigError unless a sweep on the chip *base* may vary *name*."""
-    if name in BESIDE_THE_CHIP or (name.startswith("quantizer.") and len(name) > len("quantizer.")):
-        return
-    found: Any = base
-    steps = name.split(".")
-    for i, step in enumerate(steps):
-        if found is None:
-            record = ".".join(steps[:i])
-            raise ConfigError(f"{name}: must be a key of {base.name}, got one of {record}, which it lacks; describe it")
-        if not isinstance(found, BaseModel) or step not in type(found).model_fields:
-            hint = near(name, (*keys_of(base), *BESIDE_THE_CHIP))
-            raise ConfigError(f"{name}: no such key of {base.name}, and no other parameter{hint}")
-        found = getattr(found, step)
-    if isinstance(found, BaseModel | dict | tuple):
-        hint = (
-            f"; name one of its keys, such as {next(keys_of(found, f'{name}.'))}"
-            if isinstance(found, BaseModel)
-            else ""
-        )
-        raise ConfigError(f"{name}: must be a key with one value, got one with several{hint}")
-
-
-def require_values(parameter: Parameter) -> None:
-    """Raise ConfigError unless what the *parameter* can be is what its key takes, the rest of the chip apart."""
-    name, domain = parameter.name, parameter.domain
-    if isinstance(domain, Choices):
-        some: list[Any] = list(domain.values)
-    else:
-        share = np.array([0.0, 0.37, 1.0]) if isinstance(domain, Range) else np.array([0.37])
-        ends = [] if isinstance(domain, Range) else [end for end in (domain.low, domain.high) if end is not None]
-        some = [*domain.from_unit(share).tolist(), *(column_of(ends).tolist() if not domain.is_whole else [])]
-        if isinstance(domain, Range) and not domain.is_whole:
-            some = [domain.low, some[1], domain.high]
-    takes = _BESIDE.get(name)
-    if name.startswith("quantizer."):
-        return
-    if takes is not None:
-        for value in some:
-            takes(name, value)
-        return
-    try:
-        checked_values(name, some, "value")
-    except ConfigError as error:
-        if not isinstance(domain, Choices) and "a whole number" in str(error):
-            raise ConfigError(
-                f"{name}: must be drawn as whole numbers, got {shown(some[-1])}; write whole: true"
-            ) from None
-        key, _, rest = str(error).partition(": value ")
-        raise ConfigError(f"{key}: {rest.partition(': ')[2]}" if rest else str(error)) from None
-
-
-def _policy(name: str, value: Value) -> None:
-    from imcsim.search import Objective
-
-    names = (*POLICIES, "greatest_rate", "search", *(f"search:{aim}" for aim in get_args(Objective)))
-    _one_of(name, value, names)
-
-
-def _one_of(name: str, value: Value, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise ConfigError(f"{name}: must be one of {', '.join(names)}, got {shown(value)}{near(str(value), names)}")
-
-
-def _whole_from(least: int) -> Callable[[str, Value], None]:
-    def check(name: str, value: Value) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name}: must be a whole number from {least} up, got {shown(value)}")
-
-    return check
-
-
-def _text(name: str, value: Value) -> None:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{name}: must be text, got {shown(value)}")
-
-
-def _workload(name: str, value: Value) -> None:
-    _text(name, value)
-
-
-def _quantizer(name: str, value: Value) -> None:
-    _text(name, value)
-    from imcsim.quant.methods import find_method  # brings in torch
-
-    find_method(str(value))
-
-
-_BESIDE: dict[str, Callable[[str, Value], None]] = {
-    "workload": _workload,
-    "quantizer": _quantizer,
-    "mapping.policy": _policy,
-    "mapping.style": lambda name, value: _one_of(name, value, get_args(Style)),
-    "mapping.batch": _whole_from(1),
-    "seed": _whole_from(0),
-}
-
-
-def _rows(listed: Points | None) -> list[dict[str, Value]] | None:
-    return None if listed is None else list(listed.rows())
+def _said(space: Space) -> tuple[Any, ...]:
+    """Return what two spaces have to share to be equal."""
+    rows = None if space.listed is None else list(space.listed.rows())
+    return space.base, space.parameters, space.constraints, dict(space.idle), rows, space.sampling

@@ -10,14 +10,10 @@ Figures that are NaN are none, and are left out.
 """
 
 import json
-import math
-import os
-import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,163 +21,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imcsim.errors import DataError, ImcsimError, OutputError
+from imcsim.errors import DataError, ImcsimError
 from imcsim.sweep.kept import (
+    KEY_BYTES,
     Columns,
-    checksum_of_place,
-    checksum_of_point,
-    checksum_of_result,
-    checksum_of_sweep,
-    json_of,
-    parsed,
+    blocks,
+    checksum,
+    find,
+    keys_of,
+    text_of,
+    text_of_list,
+    turned,
+    turned_figures,
 )
 from imcsim.sweep.lease import LEASE_S, Heart, Owner, this_owner
-from imcsim.sweep.points import Points, Value
+from imcsim.sweep.points import Column, Points, Value
+from imcsim.sweep.storefile import COLUMNS, damaged, in_words, make_missing, open_store
+from imcsim.sweep.tables import (
+    NO_MESSAGES,
+    NO_NUMBERS,
+    Described,
+    Kept,
+    KeptSweep,
+    Placed,
+    Progress,
+    ResultBlock,
+    StageCounts,
+    Table,
+    Worker,
+    block_of,
+    cut,
+    is_rising,
+    joined_table,
+    last_of_each,
+    split,
+)
 from imcsim.version import __version__
-
-FORMAT = 1
-"""Of the tables below; a store of another one is refused."""
-
-APPLICATION_ID = 0x696D6373
-"""Tells a store from other SQLite files: "imcs"."""
-
-PAGE_BYTES = 4096
-"""Fixed, so that pages can be found in a file without its header."""
-
-KEY_BYTES = 16
-BUSY_S = 60.0
-"""How long one process waits for another's transaction."""
-
-CHECK_S = 0.5
-"""How long a store is looked through when it is opened."""
-
-CHUNK_ROWS = 50_000
-"""Rows of a table that are Python objects at one time."""
-
-TABLES = f"""
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE results(
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE CHECK (length(key) = {KEY_BYTES}), engine TEXT NOT NULL,
-    version TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, figures TEXT NOT NULL, message TEXT,
-    checksum INTEGER NOT NULL);
-CREATE TABLE sweeps(
-    id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, name TEXT NOT NULL, text TEXT NOT NULL, version TEXT NOT NULL,
-    at REAL NOT NULL, checksum INTEGER NOT NULL);
-CREATE TABLE points(
-    sweep INTEGER NOT NULL, number INTEGER NOT NULL, parameters TEXT NOT NULL, checksum INTEGER NOT NULL,
-    PRIMARY KEY (sweep, number)) WITHOUT ROWID;
-CREATE TABLE places(
-    sweep INTEGER NOT NULL, stage INTEGER NOT NULL, number INTEGER NOT NULL, key BLOB NOT NULL,
-    checksum INTEGER NOT NULL,
-    PRIMARY KEY (sweep, stage, number)) WITHOUT ROWID;
-CREATE TABLE owners(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
-    started TEXT NOT NULL, seen REAL NOT NULL);
-CREATE TABLE claims(key BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX claims_of_owner ON claims(owner);
-"""
-
-_ADD_RESULT = """
-INSERT INTO results(key, engine, version, seconds, at, figures, message, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT(key) DO NOTHING"""
-_ADD_SWEEP = """
-INSERT INTO sweeps(digest, name, text, version, at, checksum) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT(digest) DO NOTHING"""
-_ADD_POINT = """
-INSERT INTO points(sweep, number, parameters, checksum) VALUES (?, ?, ?, ?)
-ON CONFLICT(sweep, number) DO UPDATE SET parameters = excluded.parameters, checksum = excluded.checksum
-WHERE checksum != excluded.checksum"""
-_ADD_PLACE = """
-INSERT INTO places(sweep, stage, number, key, checksum) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT(sweep, stage, number) DO UPDATE SET key = excluded.key, checksum = excluded.checksum
-WHERE checksum != excluded.checksum"""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What the store has under a key."""
-
-    figures: dict[str, float]
-    message: str | None
-    """Why the point failed; None where it did not."""
-
-
-@dataclass(frozen=True)
-class KeptSweep:
-    """A sweep that has been begun on a store."""
-
-    number: int
-    name: str
-    text: str
-    """Its file, normalised."""
-
-    version: str
-    """Of imcsim, when it was begun."""
-
-    at: float
-    """When it was begun, in seconds since 1970."""
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """The points of a sweep with all that the store has of them, column by column, by number."""
-
-    points: Points
-    placed: NDArray[np.int64]
-    """Last stage that each point has come to (n)."""
-
-    stages: NDArray[np.int64]
-    """Last stage with a result (n); -1 where there is none yet."""
-
-    figures: dict[str, NDArray[np.float64]]
-    """Name of a figure to its values (n), a later stage's over an earlier one's; NaN where a point has none."""
-
-    engines: NDArray[np.object_]
-    """Of the last result with figures (n); None where there is none."""
-
-    messages: NDArray[np.object_]
-    """Why a point's last result is a failure (n); None where it is not."""
-
-
-@dataclass(frozen=True)
-class StageCounts:
-    """How far one stage of a sweep is."""
-
-    stage: int
-    n_points: int
-    """Points that have come to it."""
-
-    n_known: int
-    """Of these, those with a result, failures included."""
-
-    n_failed: int
-    n_claimed: int
-    """Those that somebody is at work on."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Somebody who is at work on a store."""
-
-    name: str
-    n_claims: int
-    silent_s: float
-    """Time since last heard from."""
-
-    is_alive: bool
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a sweep is, as ``imcsim sweep status`` says it."""
-
-    name: str
-    stages: tuple[StageCounts, ...]
-    workers: tuple[Worker, ...]
-    """Of the whole store."""
-
-    n_last_minute: int
-    """Results of the sweep that came in the last 60 s."""
 
 
 class Store:
@@ -196,10 +71,12 @@ class Store:
         self._owner = this_owner(owner)
         self._owner_id: int | None = None
         self._heart: Heart | None = None
+        self._placed: dict[tuple[int, int], Placed] = {}
+        self._described: dict[int, Described] = {}
         if not read_only:
-            _make_missing(self.path)
-        with _in_words(self.path):
-            self._db = _open(self.path, read_only=read_only)
+            make_missing(self.path)
+        with in_words(self.path):
+            self._db = open_store(self.path, read_only=read_only)
 
     def __enter__(self) -> "Store":
         return self
@@ -223,11 +100,13 @@ class Store:
     # Sweeps and their points
 
     def begin(self, name: str, text: str, digest: bytes) -> int:
-        """Register a sweep by the *digest* of its normalised *text*, once, and return its number."""
+        """Register a sweep by the *digest* of its normalised *text*, once for each imcsim; return its number."""
         with self._writing():
-            row = (digest, name, text, __version__, time.time(), checksum_of_sweep(digest, name, text))
-            self._db.execute(_ADD_SWEEP, row)
-            return int(self._db.execute("SELECT id FROM sweeps WHERE digest = ?", (digest,)).fetchone()[0])
+            same = "SELECT id FROM sweeps WHERE digest = ? AND version = ?"
+            if found := self._db.execute(same, (digest, __version__)).fetchone():
+                return int(found[0])
+            row = (digest, __version__, name, text, time.time())
+            return self._append("sweeps", [row])
 
     def place(
         self,
@@ -237,35 +116,57 @@ class Store:
         keys: Sequence[bytes],
         parameters: Iterable[Mapping[str, Value]],
     ) -> None:
-        """Say which *keys* the points of these *numbers* have at a stage of a sweep; the last word counts."""
-        texts = [json_of(row) for row in parameters]
-        wanted = [int(number) for number in numbers]
-        points = [
-            (sweep, number, text, checksum_of_point(sweep, number, text.encode()))
-            for number, text in zip(wanted, texts, strict=True)
-        ]
-        places = [
-            (sweep, stage, number, key, checksum_of_place(sweep, stage, number, key))
-            for number, key in zip(wanted, keys, strict=True)
-        ]
+        """Say which *keys* the points of these *numbers*, none twice, have at a stage of a sweep.
+
+        What was said already is not written again; the last word counts.
+        """
+        at, new = np.array(list(numbers), dtype=np.int64), keys_of(b"".join(keys))
+        rows = list(parameters)
+        if not len(at) == len(new) == len(rows):
+            raise ValueError(f"place: must get one key and one row for each of {len(at)} numbers")
+        if not len(at):
+            return
         with self._writing():
-            self._db.executemany(_ADD_POINT, points)
-            self._db.executemany(_ADD_PLACE, places)
+            placed = self._placed.setdefault((sweep, stage), Placed())
+            placed.read(self._rows("places", "WHERE sweep = ? AND stage = ? AND id > ?", sweep, stage, placed.last))
+            described = self._described.setdefault(sweep, Described())
+            described.read(self._rows("points", "WHERE sweep = ? AND id > ?", sweep, described.last))
+            old, has_row = placed.of(at), described.of(at)
+            is_new = old != new
+            to_describe = np.flatnonzero(~has_row | (is_new & (old != b""))).tolist()
+            columns = turned([rows[i] for i in to_describe])
+            self._append(
+                "points",
+                [
+                    (sweep, text_of_list(at[to_describe[rows]].tolist()), text_of(cut(columns, rows)))
+                    for rows in blocks(len(to_describe))
+                ],
+            )
+            at, new = at[is_new], new[is_new]
+            self._append(
+                "places",
+                [(sweep, stage, text_of_list(at[rows].tolist()), new[rows].tobytes()) for rows in blocks(len(at))],
+            )
 
     # Results
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
         """Return what the store has under those of *keys* that it has."""
         found = {}
-        with _in_words(self.path):
-            select = "SELECT key, engine, figures, message, checksum FROM results WHERE key IN"
-            for key, engine, figures, message, checksum in self._among(select, keys):
-                if checksum != checksum_of_result(key, engine, figures, message):
-                    raise _damaged(self.path, f"a wrong checksum of the result {key.hex()}")
-                found[key] = Kept(
-                    {name: float(value) for name, value in json.loads(figures).items()},
-                    None if message is None else message.decode(),
-                )
+        with in_words(self.path), self._reading():
+            wanted = dict(self._among("SELECT key, block FROM keys WHERE key IN", keys))
+            numbers = list(dict.fromkeys(wanted.values()))
+            for block in self._among(f"SELECT {COLUMNS['results']}, checksum FROM results WHERE id IN", numbers):
+                _, _, _, content, _, texts, said = self._sound("results", block)
+                figures, messages = json.loads(texts), json.loads(said)
+                for row, key in enumerate(split(content)):
+                    if key in wanted:
+                        of_row = {
+                            name: float(values[row]) for name, values in figures.items() if values[row] is not None
+                        }
+                        found[key] = Kept(of_row, messages.get(str(row)))
+            if found.keys() != wanted.keys():
+                raise damaged(self.path, "keys without results")
         return found
 
     def claim(self, keys: Sequence[bytes]) -> list[bool]:
@@ -276,7 +177,7 @@ class Store:
         with self._writing():
             owner = self._present()
             self._bury(*(id for id, _, is_alive in self._owners() if not is_alive and id != owner))
-            taken = {key for (key,) in self._among("SELECT key FROM results WHERE key IN", keys)}
+            taken = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
             taken.update(key for (key,) in self._among("SELECT key FROM claims WHERE key IN", keys))
             ours = []
             for key in keys:
@@ -309,71 +210,130 @@ class Store:
         Raises OutputError where the disk is full: nothing is lost then, and what is added once there is room is kept.
         """
         at = time.time()
-        rows = []
-        for key, of_point, message, second in zip(keys, figures, messages, seconds, strict=True):
-            text = json_of({name: float(value) for name, value in of_point.items() if value == value})
-            checksum = checksum_of_result(
-                key, engine.encode(), text.encode(), None if message is None else message.encode()
-            )
-            rows.append((key, engine, __version__, float(second), at, text, message, checksum))
         with self._writing():
-            self._db.executemany(_ADD_RESULT, rows)
+            there = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
+            row_of_key = {key: row for row, key in reversed(list(enumerate(keys))) if key not in there}
+            kept = sorted(row_of_key.values())
+            columns = turned_figures([figures[row] for row in kept])
+            found = []
+            for rows in blocks(len(kept)):
+                those = kept[rows]
+                block = block_of(
+                    engine,
+                    __version__,
+                    at,
+                    [keys[row] for row in those],
+                    [seconds[row] for row in those],
+                    {name: values[rows] for name, values in columns.items()},
+                    [messages[row] for row in those],
+                )
+                found.append(astuple(block))
+            last = self._append("results", found)
+            first = last - len(found) + 1
+            pairs = [(keys[row], first + i) for i, rows in enumerate(blocks(len(kept))) for row in kept[rows]]
+            self._db.executemany("INSERT INTO keys(key, block) VALUES (?, ?)", pairs)
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in keys])
+
+    def adopt(self, results: Iterable[ResultBlock]) -> int:
+        """Keep results of another store as they are; what is there already stays. Return how many were new."""
+        n_new = 0
+        with self._writing():
+            for block in results:
+                keys = block.keys()
+                there = {key for (key,) in self._among("SELECT key FROM keys WHERE key IN", keys)}
+                row_of_key = {key: row for row, key in reversed(list(enumerate(keys))) if key not in there}
+                rows = sorted(row_of_key.values())
+                if rows:
+                    number = self._append("results", [astuple(block if len(rows) == len(keys) else block.take(rows))])
+                    pairs = [(keys[row], number) for row in rows]
+                    self._db.executemany("INSERT INTO keys(key, block) VALUES (?, ?)", pairs)
+                n_new += len(rows)
+        return n_new
+
+    def adopt_sweeps(
+        self,
+        sweeps: Iterable[tuple[Any, ...]],
+        points: Iterable[tuple[Any, ...]],
+        places: Iterable[tuple[Any, ...]],
+    ) -> int:
+        """Take over the sweeps of another store, number first, with their points; return of how many points.
+
+        Only for a store without sweeps of its own, since they keep their numbers; points of no sweep are left out.
+        """
+        with self._writing():
+            numbers = set()
+            for number, *row in sweeps:
+                numbers.add(number)
+                self._db.execute(
+                    f"INSERT INTO sweeps(id, {COLUMNS['sweeps']}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (number, *row, checksum("sweeps", *row)),
+                )
+            of_sweeps = [row for row in points if row[0] in numbers]
+            self._append("points", of_sweeps)
+            self._append("places", [row for row in places if row[0] in numbers])
+        return len({(row[0], number) for row in of_sweeps for number in json.loads(row[1])})
 
     # Reading
 
     def sweeps(self) -> list[KeptSweep]:
         """Return all sweeps that were begun on this store, in that order."""
-        with _in_words(self.path):
-            rows = self._db.execute("SELECT id, digest, name, text, version, at, checksum FROM sweeps ORDER BY id")
-            found = []
-            for number, digest, name, text, version, at, checksum in rows:
-                if checksum != checksum_of_sweep(digest, name.decode(), text.decode()):
-                    raise _damaged(self.path, f"a wrong checksum of sweep {number}")
-                found.append(KeptSweep(number, name.decode(), text.decode(), version.decode(), at))
-            return found
+        with in_words(self.path):
+            rows = list(self._rows("sweeps", ""))
+        return [KeptSweep(number, name, text, version, at) for number, _, version, name, text, at in rows]
 
     def table(self, sweep: int) -> Table:
         """Return all points of a sweep with their figures; raises DataError where rows were damaged."""
-        with _in_words(self.path), self._reading():
-            points = _points(self._db, self.path, sweep)
-            return _with_results(self._db, self.path, sweep, points)
+        with in_words(self.path), self._reading():
+            points = self._points(sweep)
+            places = self._keys_of_stages(sweep)
+            contents = self._db.execute("SELECT keys FROM results ORDER BY id").fetchall()
+            all_keys = keys_of(b"".join(content for (content,) in contents))
+            found = {stage: find(keys, all_keys) for stage, (_, keys) in places.items()}
+            needed = np.zeros(len(all_keys), dtype=np.bool_)
+            for at in found.values():
+                needed[at[at >= 0]] = True
+            figures, has, engines, messages = self._results(needed, [len(content) for (content,) in contents])
+        return joined_table(
+            points, {stage: (places[stage][0], at) for stage, at in found.items()}, figures, has, engines, messages
+        )
 
     def progress(self, sweep: int) -> Progress:
         """Return how far a sweep is; quick enough to be asked every few seconds."""
         now = time.time()
-        with _in_words(self.path), self._reading():
+        with in_words(self.path), self._reading():
             name = self._db.execute("SELECT name FROM sweeps WHERE id = ?", (sweep,)).fetchone()
             if name is None:
                 raise DataError(f"{self.path}: must hold sweep {sweep}, got none of that number")
-            counts = self._db.execute(
-                """SELECT p.stage, count(*), count(r.id), count(r.message), count(c.key), sum(coalesce(r.at, 0) > ?)
-                FROM places p LEFT JOIN results r ON r.key = p.key LEFT JOIN claims c ON c.key = p.key
-                WHERE p.sweep = ? GROUP BY p.stage ORDER BY p.stage""",
-                (now - 60, sweep),
-            ).fetchall()
+            places = self._keys_of_stages(sweep)
+            results = [(content, at, said) for _, _, _, at, content, _, _, said in self._rows("results", "")]
+            claimed = keys_of(b"".join(key for (key,) in self._db.execute("SELECT key FROM claims")))
             claims = dict(self._db.execute("SELECT owner, count(*) FROM claims GROUP BY owner"))
             workers = tuple(
                 Worker(owner.name, claims.get(id, 0), now - owner.seen, is_alive)
                 for id, owner, is_alive in self._owners()
             )
-        stages = tuple(StageCounts(*row[:5]) for row in counts)
-        return Progress(name[0].decode(), stages, workers, sum(row[5] for row in counts))
+        all_keys = keys_of(b"".join(content for content, _, _ in results))
+        n_rows = np.array([len(content) // KEY_BYTES for content, _, _ in results], dtype=np.int64)
+        starts = np.cumsum(n_rows) - n_rows
+        is_new = np.repeat(np.array([at > now - 60 for _, at, _ in results], dtype=np.bool_), n_rows)
+        has_failed = np.zeros(len(all_keys), dtype=np.bool_)
+        for start, (_, _, said) in zip(starts.tolist(), results, strict=True):
+            if said != NO_MESSAGES:
+                has_failed[[start + int(row) for row in json.loads(said)]] = True
+        stages, n_last_minute = [], 0
+        for stage, (_, keys) in places.items():
+            at = find(keys, all_keys)
+            at = at[at >= 0]
+            n_claimed = int((find(keys, claimed) >= 0).sum())
+            stages.append(StageCounts(stage, len(keys), len(at), int(has_failed[at].sum()), n_claimed))
+            n_last_minute += int(is_new[at].sum())
+        return Progress(name[0], tuple(stages), workers, n_last_minute)
 
-    def results(self) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield all results in the order in which they came, many at a time.
-
-        Each is (key, engine, version, seconds, at, figures, message); texts are bytes, figures JSON.
-        """
-        with _in_words(self.path):
-            rows = self._db.execute(
-                "SELECT key, engine, version, seconds, at, figures, message, checksum FROM results ORDER BY id"
-            )
-            while chunk := rows.fetchmany(CHUNK_ROWS):
-                for row in chunk:
-                    if row[7] != checksum_of_result(row[0], row[1], row[5], row[6]):
-                        raise _damaged(self.path, f"a wrong checksum of the result {row[0].hex()}")
-                yield [row[:7] for row in chunk]
+    def results(self) -> Iterator[ResultBlock]:
+        """Yield all results in the order in which they came, many at a time."""
+        with in_words(self.path):
+            for _, *row in self._rows("results", ""):
+                yield ResultBlock(*row)
 
     def export(self, path: Path) -> None:
         """Write every result to a Parquet or a CSV file, by its suffix."""
@@ -381,13 +341,82 @@ class Store:
 
         write_results(self.results(), Path(path))
 
+    # Rows of tables
+
+    def _append(self, table: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Append rows, each with its checksum; return the number of the last row of the table."""
+        last = int(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+        places = ", ".join("?" * (COLUMNS[table].count(",") + 3))
+        self._db.executemany(
+            f"INSERT INTO {table}(id, {COLUMNS[table]}, checksum) VALUES ({places})",
+            [(number, *row, checksum(table, *row)) for number, row in enumerate(rows, start=last + 1)],
+        )
+        return last + len(rows)
+
+    def _sound(self, table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a row without its checksum, which is the last; raises DataError where that is not right."""
+        if row[-1] != checksum(table, *row[:-1]):
+            raise damaged(self.path, f"a wrong checksum in {table}")
+        return row[:-1]
+
+    def _rows(self, table: str, where: str, *values: int) -> Iterator[tuple[Any, ...]]:
+        """Yield rows, each with its number first, as they are found to be sound."""
+        query = f"SELECT id, {COLUMNS[table]}, checksum FROM {table} {where} ORDER BY id"
+        for number, *row in self._db.execute(query, values):
+            yield number, *self._sound(table, tuple(row))
+
+    def _points(self, sweep: int) -> Points:
+        columns, numbers = Columns(), []
+        for _, _, texts, parameters in self._rows("points", "WHERE sweep = ?", sweep):
+            of_block = json.loads(texts)
+            numbers.append(np.array(of_block, dtype=np.int64))
+            columns.add(len(of_block), json.loads(parameters))
+        points = Points(np.concatenate([NO_NUMBERS, *numbers]), *columns.joined())
+        return points if is_rising(points.numbers) else points.take(last_of_each(points.numbers))
+
+    def _keys_of_stages(self, sweep: int) -> dict[int, tuple[NDArray[np.int64], NDArray[np.bytes_]]]:
+        """Return stage to numbers, rising, and keys of its points."""
+        numbers: dict[int, list[NDArray[np.int64]]] = {}
+        keys: dict[int, list[bytes]] = {}
+        for _, _, stage, texts, content in self._rows("places", "WHERE sweep = ?", sweep):
+            numbers.setdefault(stage, []).append(np.array(json.loads(texts), dtype=np.int64))
+            keys.setdefault(stage, []).append(content)
+        found = {}
+        for stage in sorted(numbers):
+            at, of_stage = np.concatenate(numbers[stage]), keys_of(b"".join(keys[stage]))
+            if not is_rising(at):
+                last = last_of_each(at)
+                at, of_stage = at[last], of_stage[last]
+            found[stage] = at, of_stage
+        return found
+
+    def _results(
+        self, needed: NDArray[np.bool_], n_bytes: Sequence[int]
+    ) -> tuple[dict[str, Column], dict[str, NDArray[np.bool_]], NDArray[np.object_], dict[int, str]]:
+        """Return figures, which results have them, engines and messages, for the blocks of results that are needed."""
+        columns, messages, start = Columns(), {}, 0
+        engines = np.full(len(needed), None, dtype=object)
+        query = f"SELECT {COLUMNS['results']}, checksum FROM results ORDER BY id"
+        for size, row in zip(n_bytes, self._db.execute(query), strict=True):
+            n = size // KEY_BYTES
+            if needed[start : start + n].any():
+                block = ResultBlock(*self._sound("results", row))
+                columns.add(n, block.figures())
+                engines[start : start + n] = block.engine
+                if block.messages_text != NO_MESSAGES:
+                    messages.update({start + at: message for at, message in block.messages().items()})
+            else:
+                columns.add(n, {})
+            start += n
+        return *columns.joined(), engines, messages
+
     # Transactions, owners
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with _in_words(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+        with in_words(self.path):
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
@@ -428,7 +457,7 @@ class Store:
         rows = self._db.execute("SELECT id, name, host, pid, started, seen FROM owners ORDER BY id").fetchall()
         now, found = time.time(), []
         for id, name, host, pid, started, seen in rows:
-            owner = Owner(name.decode(), host.decode(), pid, started.decode(), seen)
+            owner = Owner(name, host, pid, started, seen)
             found.append((id, owner, owner.is_alive(now, LEASE_S)))
         return found
 
@@ -436,233 +465,3 @@ class Store:
         for owner in owners:
             self._db.execute("DELETE FROM claims WHERE owner = ?", (owner,))
             self._db.execute("DELETE FROM owners WHERE id = ?", (owner,))
-
-
-# Files
-
-
-def make(path: Path) -> None:
-    """Make an empty store; raises FileExistsError where a file of the name is there, and leaves that alone.
-
-    The store is made under a passing name: under its own nobody ever sees half of one.
-    """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        new = Path(folder) / path.name
-        with _in_words(path):
-            db = sqlite3.connect(new, isolation_level=None)
-            try:
-                db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {FORMAT}")
-                db.executescript(f"BEGIN; {TABLES} COMMIT;")
-                rows = [("format", str(FORMAT)), ("version", __version__)]
-                db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-                mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            finally:
-                db.close()
-        if mode != "wal":
-            raise OutputError(
-                f"{path}: must lie where SQLite can keep a write-ahead log, got journal mode {mode!r}; "
-                "a network file system cannot: give a folder on a local disk"
-            )
-        try:
-            os.link(new, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without links
-            if path.exists():
-                raise FileExistsError(path) from None
-            new.rename(path)
-
-
-def _make_missing(path: Path) -> None:
-    if path.exists():
-        return
-    log = path.with_name(path.name + "-wal")
-    if log.exists() and log.stat().st_size and not path.exists():
-        raise DataError(
-            f"{path}: must be there, for {log.name} is, got no such file; "
-            f"'imcsim sweep recover {path.parent}' saves what that holds, or move it away to begin anew"
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make(path)
-    except FileExistsError:
-        if not path.exists():
-            raise OutputError(f"{path.parent}: must be a folder, got a file") from None
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: must be possible to write, got {error.strerror or error}") from None
-
-
-def _open(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    _look_at(path)
-    if not read_only:
-        db = connect(path, "rw")
-    else:
-        db = connect(path, "ro")
-        try:
-            db.execute("PRAGMA schema_version").fetchone()
-        except sqlite3.OperationalError:  # the log cannot be shared: nobody writes here, or may
-            db.close()
-            db = connect(path, "ro&immutable=1")
-    try:
-        _check(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Return a connection to a store that is there; texts come as bytes, so that damaged ones can be told."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
-    db.text_factory = bytes
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA cache_size = -65536")  # KiB: the index of a million keys
-    return db
-
-
-def _look_at(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-        size = path.stat().st_size
-        log = path.with_name(path.name + "-wal")
-        has_log = log.exists() and log.stat().st_size > 0
-    except FileNotFoundError:
-        raise DataError(f"{path}: must be the store of a sweep, got no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: must be possible to read, got {error.strerror or error}") from None
-    if not size or header.count(0) == len(header):
-        raise _damaged(path, "an empty file" if not size else "an empty header")
-    if not header.startswith(b"SQLite format 3\0"):
-        raise DataError(f"{path}: must be the store of a sweep, got another kind of file; {_help(path)}")
-    n_bytes = int.from_bytes(header[28:32], "big") * PAGE_BYTES
-    if size < n_bytes and not has_log:
-        raise _damaged(path, f"{size} of {n_bytes} bytes")
-
-
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    if application != APPLICATION_ID:
-        raise DataError(f"{path}: must be the store of a sweep, got an SQLite file of another program")
-    found = db.execute("PRAGMA user_version").fetchone()[0]
-    if found != FORMAT:
-        version = db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
-        by = f" (imcsim {version[0].decode()})" if version else ""
-        raise DataError(
-            f"{path}: must be a store of format {FORMAT}, got format {found}{by}; "
-            "go on with that version of imcsim, or give another --out"
-        )
-    deadline = time.monotonic() + CHECK_S
-    db.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-    try:
-        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        verdict = b"ok"  # as far as it got
-    finally:
-        db.set_progress_handler(None, 0)
-    if verdict != b"ok":
-        raise _damaged(path, " ".join(verdict.decode().split()))
-
-
-def _help(path: Path) -> str:
-    return f"if it once was one, 'imcsim sweep recover {path.parent}' saves what can still be read"
-
-
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(
-        f"{path}: must be a whole store, got {what}; it was damaged: "
-        f"'imcsim sweep recover {path.parent}' saves what can still be read"
-    )
-
-
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into one line for the user."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise _damaged(path, str(error)) from None
-        if code == sqlite3.SQLITE_BUSY:
-            message = f"{path}: must become free within {BUSY_S:g} s, got {error}; is another program at work on it?"
-        elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            message = f"{path}: must be possible to write, got {error}; what was kept stays: make room and start again"
-        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            message = f"{path}: must be possible to write, got {error}"
-        else:
-            raise
-        raise OutputError(message) from None
-
-
-# Tables, column by column
-
-
-def _points(db: sqlite3.Connection, path: Path, sweep: int) -> Points:
-    query = "SELECT number, parameters, checksum FROM points WHERE sweep = ? ORDER BY number"
-    rows = db.execute(query, (sweep,))
-    numbers: list[NDArray[np.int64]] = []
-    columns = Columns()
-    while chunk := rows.fetchmany(CHUNK_ROWS):
-        for number, parameters, checksum in chunk:
-            if checksum != checksum_of_point(sweep, number, parameters):
-                raise _damaged(path, f"a wrong checksum of point {number}")
-        numbers.append(np.array([number for number, _, _ in chunk], dtype=np.int64))
-        columns.add(parsed(parameters for _, parameters, _ in chunk))
-    values, has = columns.joined()
-    return Points(np.concatenate([np.zeros(0, dtype=np.int64), *numbers]), values, has)
-
-
-def _with_results(db: sqlite3.Connection, path: Path, sweep: int, points: Points) -> Table:
-    n = len(points)
-    placed, stages = np.full(n, -1, dtype=np.int64), np.full(n, -1, dtype=np.int64)
-    engines, messages = np.full(n, None, dtype=object), np.full(n, None, dtype=object)
-    figures: dict[str, NDArray[np.float64]] = {}
-    known = db.execute("SELECT DISTINCT stage FROM places WHERE sweep = ? ORDER BY stage", (sweep,)).fetchall()
-    for (stage,) in known:
-        rows = db.execute(
-            """SELECT p.number, r.key, r.engine, r.figures, r.message, r.checksum
-            FROM places p LEFT JOIN results r ON r.key = p.key WHERE p.sweep = ? AND p.stage = ? ORDER BY p.number""",
-            (sweep, stage),
-        )
-        while chunk := rows.fetchmany(CHUNK_ROWS):
-            at = np.searchsorted(points.numbers, np.array([row[0] for row in chunk], dtype=np.int64))
-            placed[at] = stage
-            has_result = np.array([row[1] is not None for row in chunk])
-            at, chunk = at[has_result], [row for row in chunk if row[1] is not None]
-            for _, key, engine, text, message, checksum in chunk:
-                if checksum != checksum_of_result(key, engine, text, message):
-                    raise _damaged(path, f"a wrong checksum of the result {key.hex()}")
-            stages[at] = stage
-            _fill(chunk, at, figures, engines, messages)
-    return Table(points, placed, stages, figures, engines, messages)
-
-
-def _fill(
-    chunk: Sequence[tuple[Any, ...]],
-    at: NDArray[np.int64],
-    figures: dict[str, NDArray[np.float64]],
-    engines: NDArray[np.object_],
-    messages: NDArray[np.object_],
-) -> None:
-    """Write the results of a chunk into the columns, at their places."""
-    n = len(engines)
-    rows = parsed(row[3] for row in chunk)
-    for name in sorted({name for row in rows for name in row}):
-        column = figures.setdefault(name, np.full(n, np.nan))
-        values = np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
-        is_there = ~np.isnan(values)
-        column[at[is_there]] = values[is_there]
-    names = {engine: engine.decode() for engine in {row[2] for row in chunk}}
-    for place, row, of_point in zip(at.tolist(), chunk, rows, strict=True):
-        messages[place] = None if row[4] is None else row[4].decode()
-        if of_point:
-            engines[place] = names[row[2]]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -18,13 +20,13 @@ from distributed import Client
 
 import imcsim
 from imcsim.errors import ClusterError, ConfigError, MappingError
-from imcsim.sweep.cluster import join, joined, local_cluster
+from imcsim.sweep.cluster import join, joined, local_cluster, lost
 from imcsim.sweep.local import InProcess
+from imcsim.sweep.objectives import COST
 from imcsim.sweep.stages import Outcomes
 
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
-ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)])}
 DASK = [sys.executable, "-m", "distributed.cli.dask_scheduler"], [sys.executable, "-m", "distributed.cli.dask_worker"]
 DEAD = "the worker died 3 times while evaluating it; it may need more memory than a worker has"
 
@@ -40,6 +42,20 @@ def table(pairs):
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """Let every process find imcsim and the batches, and compile what they import once, even if nobody else may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(TESTS)]))
+        if sys.dont_write_bytecode:
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
+            subprocess.run(
+                [sys.executable, "-c", "import distributed.cli.dask_worker, imcsim.sweep.cluster"], check=True
+            )
+        yield
+
+
 @pytest.fixture(scope="module")
 def two_workers():
     with local_cluster(2, evaluate) as cluster:
@@ -52,10 +68,12 @@ def free_port():
 
 
 @contextlib.contextmanager
-def started(*commands, folder, env=ENV):
+def started(*commands, folder, **environment):
     """Processes of Dask's own commands, ended whatever happens."""
     processes = [
-        subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         for command in commands
     ]
     try:
@@ -66,13 +84,29 @@ def started(*commands, folder, env=ENV):
             process.wait()
 
 
+@contextlib.contextmanager
+def scheduler(folder, scheme="tcp", **environment):
+    """A scheduler in a process of its own: its address and its process."""
+    port = free_port()
+    address = f"{scheme}://127.0.0.1:{port}"
+    command = [*DASK[0], "--host", address, "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    with started(command, folder=folder, **environment) as [process]:
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield address, process
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory):
-    """A scheduler in a process of its own: its address and its process."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    command = [*DASK[0], "--host", address, "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    with started(command, folder=tmp_path_factory.mktemp("scheduler")) as [process]:
-        yield address, process
+    with scheduler(tmp_path_factory.mktemp("scheduler")) as found:
+        yield found
+
+
+def until(is_so, seconds=60):
+    """Wait for something that other processes do."""
+    give_up = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 def worker(address):
@@ -131,10 +165,7 @@ def test_what_spoils_a_batch_arrives_with_its_message(two_workers):
 
 
 def test_workers_of_this_machine_listen_on_it_alone(two_workers):
-    give_up = time.monotonic() + 20
-    while two_workers.n_workers < 2 and time.monotonic() < give_up:  # those that were killed before come back
-        time.sleep(0.1)
-    assert two_workers.n_workers == 2
+    until(lambda: two_workers.n_workers == 2)  # those that were killed before come back
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     hosts = {
         connection.laddr.ip
@@ -153,13 +184,22 @@ def test_less_than_one_worker_is_refused():
         pass
 
 
+def test_workers_that_do_not_start_are_one_line(monkeypatch):
+    def no_process(**options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("imcsim.sweep.cluster.LocalCluster", no_process)
+    expected = r"^--workers 3: worker processes must start, got '\[Errno 11\] Resource temporarily unavailable'$"
+    with pytest.raises(ClusterError, match=expected), local_cluster(3, evaluate):
+        pass
+
+
 def test_a_cluster_that_is_there_is_joined_and_outlived(there, tmp_path):
     address, process = there
     rows = [{"x": x, "sleep_s": 0.02} for x in range(40)]
     with started(*[worker(address)] * 2, folder=tmp_path) as workers:
         with join(address, evaluate, wait_s=60) as cluster:
-            while cluster.n_workers < 2:
-                time.sleep(0.1)
+            until(lambda: cluster.n_workers == 2)
             pairs = []
             for pair in cluster.run(batches_of(rows, 2)):
                 pairs.append(pair)
@@ -196,8 +236,7 @@ def test_workers_with_another_imcsim_or_none_are_named(there, tmp_path):
             (tmp_path / f"{i}/imcsim").mkdir(parents=True)
             (tmp_path / f"{i}/imcsim/__init__.py").touch()
             (tmp_path / f"{i}/imcsim/version.py").write_text(source)
-            env = ENV | {"PYTHONPATH": str(tmp_path / f"{i}")}
-            stack.enter_context(started(worker(address), folder=tmp_path, env=env))
+            stack.enter_context(started(worker(address), folder=tmp_path, PYTHONPATH=str(tmp_path / f"{i}")))
         with Client(address, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
             for left in (1, 0):
@@ -210,8 +249,7 @@ def test_workers_with_another_imcsim_or_none_are_named(there, tmp_path):
                 [source] = [source for source, pattern in expected.items() if re.match(pattern, message)]
                 del expected[source]
                 client.retire_workers([name], close_workers=True)
-                while len(client.nthreads()) > left:
-                    time.sleep(0.05)
+                until(lambda n=left: len(client.nthreads()) == n)
 
 
 def test_a_scheduler_that_goes_is_one_line(there, tmp_path):
@@ -240,6 +278,33 @@ def test_a_scheduler_that_does_not_answer_is_one_line(address, monkeypatch):
         pass
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+def test_a_cluster_with_certificates_is_joined(tmp_path):
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=imcsim"
+    subprocess.run(make.split(), cwd=tmp_path, check=True, capture_output=True)
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    files = {"ca-file": cert}
+    files |= {
+        f"{who}.{what}": path
+        for who in ("scheduler", "worker", "client")
+        for what, path in (("key", key), ("cert", cert))
+    }
+    environment = {
+        f"DASK_DISTRIBUTED__COMM__TLS__{name.replace('.', '__').replace('-', '_').upper()}": path
+        for name, path in files.items()
+    }
+    settings = {f"distributed.comm.tls.{name}": path for name, path in files.items()}
+    rows = [{"x": x} for x in range(6)]
+    with (
+        scheduler(tmp_path, "tls", **environment) as (address, _),
+        started(worker(address), folder=tmp_path, **environment),
+    ):
+        with dask.config.set(settings), join(address, evaluate) as cluster:
+            assert table(cluster.run(batches_of(rows, 2))) == {x: (2.0 * x, None) for x in range(6)}
+        with pytest.raises(ClusterError, match=rf"^--scheduler {address}: .*got"), join(address, evaluate):
+            pass
+
+
 SWEEP = """
 import sys
 from batches import batches_of, evaluate
@@ -247,21 +312,21 @@ from imcsim.errors import ImcsimError
 from imcsim.sweep.cluster import local_cluster
 
 if __name__ == "__main__":
-    with local_cluster(2, evaluate) as cluster:
+    with local_cluster(int(sys.argv[1]), evaluate) as cluster:
         for batch, _ in cluster.run(batches_of([{"x": x, "sleep_s": 60 * (x > 3)} for x in range(100)], 1)):
             print(batch.points.numbers[0], flush=True)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_is_left_behind(how, tmp_path):
+@pytest.mark.parametrize(("how", "n_workers"), [(signal.SIGINT, 2), (signal.SIGKILL, 1)])
+def test_no_process_is_left_behind(how, n_workers, tmp_path):
     (tmp_path / "sweep.py").write_text(SWEEP)
-    process = subprocess.Popen([sys.executable, "sweep.py"], cwd=tmp_path, env=ENV, stdout=subprocess.PIPE,
+    process = subprocess.Popen([sys.executable, "sweep.py", str(n_workers)], cwd=tmp_path, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
     for _ in range(4):
         assert process.stdout.readline()
     others = psutil.Process(process.pid).children(recursive=True)
-    assert len(others) == 3  # two workers, and the tracker of multiprocessing
+    assert len(others) == n_workers + 1  # and the tracker of multiprocessing
     start = time.monotonic()
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does: the workers get it too
@@ -273,6 +338,15 @@ def test_no_process_is_left_behind(how, tmp_path):
     assert process.returncode == -how
     assert error.count("Traceback") == (how == signal.SIGINT)  # of the script, which catches nothing; none of a worker
     assert ("KeyboardInterrupt" in error.splitlines()) == (how == signal.SIGINT)
+    assert "leaked" not in error
+
+
+def test_a_point_that_is_lost_has_every_figure_of_its_engine_missing():
+    [batch] = batches_of([{"x": 1}], 1)
+    found = lost(batch, 3)
+    assert set(found.figures) == COST
+    assert np.isnan(list(found.figures.values())).all()
+    assert found.messages == (DEAD,)
 
 
 def test_outcomes_of_parts_are_joined_with_gaps():

@@ -51,7 +51,7 @@ def assert_one_line(done, *parts):
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     words = ("run", "digits-ternary-cnn", "--chip", "tim-dnn", "--samples", 64, "--trace", "--out", "out")
-    done = imcsim_alone(folder, *words)
+    done = imcsim(folder, *words)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -120,7 +120,7 @@ def test_the_same_run_twice_gives_the_same_bytes(tmp_path):
 
 
 def test_a_tile_that_cannot_clip_is_exact(tmp_path):
-    done = imcsim(tmp_path, "run", workload(tmp_path), "--set", "tile.count_max=16", "--out", "out")
+    done = imcsim(tmp_path, "run", workload(tmp_path), "--set", "tile.count_max=16", "--no-page", "--out", "out")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["check"] == {"exact": True, "n_outputs": 120, "n_different": 0, "n_different_classes": 0}
@@ -138,7 +138,7 @@ def test_kernels_of_chips_are_compared(tmp_path):
 
 @pytest.mark.parametrize("engine", ["simulate", "estimate", "execute"])
 def test_each_engine_runs_alone(tmp_path, engine):
-    done = imcsim(tmp_path, "run", workload(tmp_path), "--engine", engine, "--out", "out")
+    done = imcsim(tmp_path, "run", workload(tmp_path), "--engine", engine, "--no-page", "--out", "out")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     present = {key for key in ("simulate", "estimate") if summary[key]} | (
@@ -148,7 +148,7 @@ def test_each_engine_runs_alone(tmp_path, engine):
 
 
 def test_a_workload_without_a_test_set_runs_without_values(tmp_path):
-    done = imcsim(tmp_path, "run", workload(tmp_path, data=""), "--out", "out")
+    done = imcsim(tmp_path, "run", workload(tmp_path, data=""), "--no-page", "--out", "out")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["accuracy"] is None
 
@@ -232,8 +232,9 @@ def test_trials_that_are_interrupted_write_nothing(tmp_path):
 
 def test_a_second_run_leaves_nothing_of_the_first(tmp_path):
     name = workload(tmp_path)
-    assert imcsim(tmp_path, "run", name, "--trace", "--out", "out").returncode == 0
-    assert imcsim(tmp_path, "run", name, "--engine", "execute", "--out", "out").returncode == 0
+    assert imcsim(tmp_path, "run", name, "--no-page", "--trace", "--out", "out").returncode == 0
+    assert (tmp_path / "out" / "trace.json").exists()
+    assert imcsim(tmp_path, "run", name, "--no-page", "--engine", "execute", "--out", "out").returncode == 0
     assert not (tmp_path / "out" / "trace.json").exists()
     assert not (tmp_path / "out" / "spans.csv").exists()
 
@@ -406,14 +407,14 @@ def test_a_wheel_brings_chips_and_workloads(tmp_path):
     assert (Path(where) / "digits-ternary-cnn" / "weights.safetensors").is_file()
 
 
-def test_a_device_is_chosen_or_refused_in_one_line(tmp_path):
-    name = workload(tmp_path)
-    no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
-    done = imcsim_alone(tmp_path, "run", name, "--engine", "execute", "--device", "cuda", "--out", "out", **no_gpu)
-    assert (done.returncode, done.stderr) == (
-        1, "imcsim: device: cuda needs a GPU that torch sees, got none; leave it out\n"
-    )  # fmt: skip
-    done = imcsim_alone(tmp_path, "run", name, "--engine", "execute", "--device", "auto", "--out", "out", **no_gpu)
+def test_a_device_is_chosen_or_refused_in_one_line(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = ["run", workload(tmp_path), "--engine", "execute", "--no-page", "--out", "out", "--device"]
+    done = imcsim(tmp_path, *run, "cuda")
+    assert_one_line(done, "imcsim: device: cuda needs a GPU that torch sees, got none; leave it out")
+    done = imcsim(tmp_path, *run, "auto")
     assert done.returncode == 0, done.stderr
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from imcsim.errors import ConfigError, GraphError
 from imcsim.graph import Product
 from imcsim.graph.capture import capture
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, weights_and_quantizers
 from imcsim.quant.methods import find_method, record_of
 from imcsim.quant.methods.binary import (
     BNN,
@@ -29,7 +29,6 @@ from imcsim.quant.methods.binary import (
     WidenedConv,
     WideningSqueezing,
     glorot_height,
-    layers_with,
 )
 
 
@@ -175,9 +174,9 @@ def test_bop_leaves_weights_without_a_gradient_as_they_are():
 def test_bop_has_no_latent_weights():
     method = Bop(gamma=0.5)
     net = network_of(method)
-    before = [layer.weight.detach().sign() for layer in layers_with(net, BinaryWeights)]
+    before = [weight.detach().sign() for weight, _ in weights_and_quantizers(net, BinaryWeights)]
     net = train(method, net)
-    after = [layer.weight.detach() for layer in layers_with(net, BinaryWeights)]
+    after = [weight.detach() for weight, _ in weights_and_quantizers(net, BinaryWeights)]
     assert all(set(weight.unique().tolist()) <= {-1.0, 1.0} for weight in after)
     assert any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)), "some weights are flipped"
 

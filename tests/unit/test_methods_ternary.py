@@ -11,8 +11,7 @@ from methods import example, network_of
 from torch import nn
 
 from imcsim.errors import ConfigError, GraphError
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
-from imcsim.quant.learned import weight_layers
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, weights_and_quantizers
 from imcsim.quant.limits import Limits
 from imcsim.quant.methods import find_method
 from imcsim.quant.methods.gxnor import DiscreteStateTransition, DiscreteWeights, EventActivation
@@ -286,27 +285,27 @@ def test_the_penalty_moves_beta_towards_two_levels():
     net = network_of(method, widths=(2,))
     images, labels = example(2), torch.tensor([0, 1])
     method.loss(net, images, net(images), labels, None).backward()
-    (layer,) = weight_layers(net, AdaptiveWeights)
-    beta = layer.weight_quantizer.beta
+    ((_, quantizer),) = weights_and_quantizers(net, AdaptiveWeights)
+    beta = quantizer.beta
     assert beta.grad.item() == pytest.approx(-0.5 / math.sin(beta.item()) ** 2)
 
 
 def test_beta_stays_within_its_range():
     method = find_method("abtq")
     net = network_of(method, widths=(2,))
-    (layer,) = weight_layers(net, AdaptiveWeights)
+    ((_, quantizer),) = weights_and_quantizers(net, AdaptiveWeights)
     for value, least, most in ((0.1, math.pi / 4, 0.8), (2.0, 1.5, math.pi / 2)):
         with torch.no_grad():
-            layer.weight_quantizer.beta.fill_(value)
+            quantizer.beta.fill_(value)
         method.after_step(net)
-        assert least < layer.weight_quantizer.beta.item() < most
+        assert least < quantizer.beta.item() < most
 
 
 def test_deployment_fixes_every_layer():
     method = find_method("abtq")
     net = network_of(method)
     method.deploy(net, example())
-    assert all(int(layer.weight_quantizer.choice) in (1, 2) for layer in weight_layers(net, AdaptiveWeights))
+    assert all(int(quantizer.choice) in (1, 2) for _, quantizer in weights_and_quantizers(net, AdaptiveWeights))
 
 
 # --- T1 TRQ
@@ -537,7 +536,7 @@ def test_initial_states_are_draws_rounded():
     method = find_method("gxnor")
     net = network_of(method)
     method.initialise(net, example())
-    states = torch.cat([layer.weight.flatten() for layer in weight_layers(net, DiscreteWeights)])
+    states = torch.cat([weight.flatten() for weight, _ in weights_and_quantizers(net, DiscreteWeights)])
     assert set(states.tolist()) == {-1, 0, 1}
     assert (states == 0).double().mean().item() == pytest.approx(0.5, abs=0.1)
 

@@ -510,19 +510,19 @@ def test_llsq_scales_move_by_the_learning_rate_times_their_gradient_and_weights_
 
 def test_llsq_learns_classes_that_differ_by_a_stripe():
     torch.manual_seed(0)
-    labels = torch.arange(60) % 3
-    images = 0.2 * draw(60, 2, 8, 8).abs()
-    images[torch.arange(60), :, 2 * labels + 1] += 0.5
+    labels = torch.arange(24) % 3
+    images = 0.2 * draw(24, 2, 8, 8).abs()
+    images[torch.arange(24), :, 2 * labels + 1] += 0.5
     method = LLSQ()
     net = network_of(method).train()
     optimizer = method.optimizer(net, 0.02)
-    for _ in range(30):
+    for _ in range(12):
         loss = method.loss(net, images, net(images), labels, None)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         method.after_step(net)
-    assert float(loss.detach()) < 0.5
+    assert float(loss.detach()) < 0.4
 
 
 def test_llsq_activations_pass_gradients_inside_the_range():

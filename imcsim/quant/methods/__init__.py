@@ -38,7 +38,13 @@ def records() -> tuple[MethodRecord, ...]:
     """Return every record, those that repeat a listing included, in the order of their ids."""
     repeats = [record for family in FAMILIES for record in getattr(_family(family), "REPEATS", ())]
     every = [kind.record for kind in methods().values()] + repeats
-    return tuple(sorted(every, key=lambda record: (_order(record.id), record.name)))
+    return tuple(sorted(every, key=lambda record: (order_of(record.id), record.name)))
+
+
+def order_of(identifier: str) -> tuple[int, int]:
+    """Return the place of an id: A1 ... A15, B1 ..., T1 ..., M1 ..., I1 ..., then the named-only ones (N1 ...)."""
+    letters = "ABTMIN"
+    return letters.index(identifier[0]), int(identifier[1:])
 
 
 def find_method(text: str) -> Method:
@@ -71,9 +77,3 @@ def record_of(text: str) -> MethodRecord:
 
 def _family(name: str) -> object:
     return import_module(f"imcsim.quant.methods.{name}")
-
-
-def _order(identifier: str) -> tuple[int, int]:
-    """A1 ... A15, B1 ..., T1 ..., M1 ..., I1 ..., then the named-only ones (N1 ...)."""
-    letters = "ABTMIN"
-    return letters.index(identifier[0]), int(identifier[1:])

@@ -15,7 +15,7 @@ from imcsim.errors import ConfigError, GraphError
 from imcsim.graph import Threshold
 from imcsim.quant.activation import SignActivation, UnsignedActivation
 from imcsim.quant.integer import checked_bits
-from imcsim.quant.layers import QuantizedConv2d, QuantizedWeights
+from imcsim.quant.layers import QuantizedConv2d, weights_and_quantizers
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.straight import signs, surrogate, window
 from imcsim.quant.weights import Coded, WeightQuantizer
@@ -76,8 +76,8 @@ class BNN(Method):
 def clip_latent_weights(network: nn.Module, kind: type[WeightQuantizer], limit: float = 1.0) -> None:
     """Clip the latent weights of the layers whose quantizer is of *kind* to ``[-limit, limit]``."""
     with torch.no_grad():
-        for layer in layers_with(network, kind):
-            layer.weight.clamp_(-limit, limit)
+        for weight, _ in weights_and_quantizers(network, kind):
+            weight.clamp_(-limit, limit)
 
 
 # --- BinaryConnect --------------------------------------------------------------------------------------------------
@@ -178,19 +178,19 @@ class BinaryConnect(Method):
         """Return Adam, with a learning rate of its own for each binary layer if asked for."""
         if not self.glorot_rates:
             return super().optimizer(network, learning_rate)
-        layers = layers_with(network, ConnectWeights)
+        weights = [weight for weight, _ in weights_and_quantizers(network, ConnectWeights)]
         groups: list[dict[str, Any]] = [
-            {"params": [layer.weight], "lr": learning_rate / glorot_height(layer.weight)} for layer in layers
+            {"params": [weight], "lr": learning_rate / glorot_height(weight)} for weight in weights
         ]
-        groups.append({"params": others(network, [layer.weight for layer in layers])})
+        groups.append({"params": others(network, weights)})
         return torch.optim.Adam(groups, lr=learning_rate)
 
     def after_step(self, network: nn.Module) -> None:
         """Clip the latent weights of each layer to its H."""
         with torch.no_grad():
-            for layer in layers_with(network, ConnectWeights):
-                height = cast(ConnectWeights, layer.weight_quantizer).height_of(layer.weight)
-                layer.weight.clamp_(-height, height)
+            for weight, quantizer in weights_and_quantizers(network, ConnectWeights):
+                height = quantizer.height_of(weight)
+                weight.clamp_(-height, height)
 
 
 # --- Self-Binarizing Networks ---------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ class Bop(Method):
 
     def optimizer(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """Return Bop for the binary layers and Adam for the rest; the weights become -1 and +1 here."""
-        weights = [layer.weight for layer in layers_with(network, BinaryWeights)]
+        weights = [weight for weight, _ in weights_and_quantizers(network, BinaryWeights)]
         return BopOptimizer(weights, others(network, weights), lr=learning_rate, gamma=self.gamma, tau=self.tau)
 
 
@@ -561,15 +561,6 @@ def _widened(network: nn.Module) -> list[WidenedConv]:
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
-
-
-def layers_with(network: nn.Module, kind: type[WeightQuantizer]) -> list[QuantizedWeights]:
-    """Return the layers of *network* whose quantizer of weights is of *kind*."""
-    return [
-        layer
-        for layer in network.modules()
-        if isinstance(layer, QuantizedWeights) and isinstance(layer.weight_quantizer, kind)
-    ]
 
 
 def others(network: nn.Module, weights: Iterable[Tensor]) -> list[nn.Parameter]:

@@ -5,14 +5,14 @@ Formula: quantizers.md section A.2. The method stands with the other ternary one
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from imcsim.errors import ConfigError
 from imcsim.graph import Threshold
-from imcsim.quant.learned import weight_layers
+from imcsim.quant.layers import weights_and_quantizers
 from imcsim.quant.limits import Limits
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.straight import surrogate
@@ -71,7 +71,7 @@ class DiscreteStateTransition(torch.optim.Adam):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(network.parameters(), lr=lr)
-        self.discrete = [(layer.weight, layer.weight_quantizer) for layer in weight_layers(network, DiscreteWeights)]
+        self.discrete = weights_and_quantizers(network, DiscreteWeights)
         self.nonlinearity, self.generator = nonlinearity, generator
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -80,8 +80,7 @@ class DiscreteStateTransition(torch.optim.Adam):
         result = super().step(closure)
         with torch.no_grad():
             for (weight, states), old in zip(self.discrete, before, strict=True):
-                distance = cast(DiscreteWeights, states).step
-                weight.copy_(self.transition(old, weight - old, distance))
+                weight.copy_(self.transition(old, weight - old, states.step))
         return result
 
     def transition(self, old: Tensor, change: Tensor, distance: float) -> Tensor:
@@ -160,6 +159,5 @@ class GXNOR(Method):
     def initialise(self, network: nn.Module, images: Tensor) -> None:
         """Draw the states that weights begin with."""
         with torch.no_grad():
-            for layer in weight_layers(network, DiscreteWeights):
-                states = cast(DiscreteWeights, layer.weight_quantizer)
-                layer.weight.copy_(states.snapped(layer.weight.uniform_(-1, 1)) * states.step)
+            for weight, states in weights_and_quantizers(network, DiscreteWeights):
+                weight.copy_(states.snapped(weight.uniform_(-1, 1)) * states.step)

@@ -21,7 +21,7 @@ from imcsim.quant.integer import checked_bits, to_integers
 from imcsim.quant.layers import QuantizedWeights
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.xnor import ScaledSigns
-from imcsim.quant.straight import rounded, straight_to_weights, surrogate
+from imcsim.quant.straight import rounded, scaled_gradient, straight_to_weights
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, binary, sign_magnitude
 
@@ -101,18 +101,13 @@ class StepWeights(WeightQuantizer):
                 self.step.copy_(self.first_step(weight))
             self.is_ready.fill_(True)
         step = self.step if self.is_ready else self.first_step(weight)
-        slowed = _scaled_gradient(step, 1 / sqrt(weight.numel() * self.greatest))
+        slowed = scaled_gradient(step, 1 / sqrt(weight.numel() * self.greatest))
         steps = (weight / slowed).clamp(-self.greatest, self.greatest)
         return Coded((rounded(steps),), (slowed,))
 
     def codec(self) -> Codec:
         """``bits - 1`` planes: each bit of the magnitude with the sign."""
         return sign_magnitude(int(self.bits))
-
-
-def _scaled_gradient(x: Tensor, scale: float) -> Tensor:
-    """Return *x*, bit for bit, with its gradient times *scale*."""
-    return surrogate(x, x, scale)
 
 
 # --- layers that are made binary one after the other ----------------------------------------------------------------

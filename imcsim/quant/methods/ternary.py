@@ -5,7 +5,7 @@ Formulas: quantizers.md section A.2. Levels are {-1, 0, +1} times scales, so eac
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from imcsim.errors import ConfigError
 from imcsim.graph import TERNARY, Format, Threshold, unsigned
 from imcsim.quant.activation import SignActivation, TernaryActivation, UnsignedActivation, as_float32, threshold_step
-from imcsim.quant.layers import QuantizedConv2d, over_group
-from imcsim.quant.learned import LEAST, LearnedScales, keep_positive, weight_layers
+from imcsim.quant.layers import QuantizedConv2d, over_group, weights_and_quantizers
+from imcsim.quant.learned import LEAST, LearnedScales, keep_positive
 from imcsim.quant.limits import FIRING_HALVES, HALVES, Limits
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.binary import clip_latent_weights
@@ -153,9 +153,9 @@ class Eedn(Method):
     def initialise(self, network: nn.Module, images: Tensor) -> None:
         """Stretch the hidden weights of each layer so that the thresholds lie at 0.7 of their mean magnitude."""
         with torch.no_grad():
-            for layer in weight_layers(network, EednWeights):
-                size = layer.weight.abs().mean().clamp(min=TINY)
-                layer.weight.mul_(0.5 / (0.7 * size)).clamp_(-1, 1)
+            for weight, _ in weights_and_quantizers(network, EednWeights):
+                size = weight.abs().mean().clamp(min=TINY)
+                weight.mul_(0.5 / (0.7 * size)).clamp_(-1, 1)
 
     def after_step(self, network: nn.Module) -> None:
         """Clip the hidden weights to [-1, 1]."""
@@ -347,22 +347,21 @@ class ABTQ(Method):
     ) -> Tensor:
         """Return the loss with the regulariser of each layer and the penalty on its beta."""
         total = super().loss(network, images, outputs, labels, teacher)
-        for layer in weight_layers(network, AdaptiveWeights):
-            shape = cast(AdaptiveWeights, layer.weight_quantizer)
-            total = total + self.strength * shape.regulariser(layer.weight) + self.preference / torch.tan(shape.beta)
+        for weight, shape in weights_and_quantizers(network, AdaptiveWeights):
+            total = total + self.strength * shape.regulariser(weight) + self.preference / torch.tan(shape.beta)
         return total
 
     def after_step(self, network: nn.Module) -> None:
         """Keep beta within its range; at its upper end the tangent would be infinite."""
         low, high = AdaptiveWeights.RANGE
         with torch.no_grad():
-            for layer in weight_layers(network, AdaptiveWeights):
-                cast(AdaptiveWeights, layer.weight_quantizer).beta.clamp_(low + LEAST, high - LEAST)
+            for _, shape in weights_and_quantizers(network, AdaptiveWeights):
+                shape.beta.clamp_(low + LEAST, high - LEAST)
 
     def deploy(self, network: nn.Module, images: Tensor) -> None:
         """Fix each layer to two or three levels."""
-        for layer in weight_layers(network, AdaptiveWeights):
-            cast(AdaptiveWeights, layer.weight_quantizer).fix()
+        for _, shape in weights_and_quantizers(network, AdaptiveWeights):
+            shape.fix()
 
 
 # --- T1 -------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from imcsim.errors import ConfigError, GraphError
 from imcsim.graph import TERNARY, Threshold
-from imcsim.quant.layers import QuantizedConv2d
-from imcsim.quant.learned import weight_layers
+from imcsim.quant.layers import QuantizedConv2d, weights_and_quantizers
 from imcsim.quant.limits import FIRING_HALVES
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.binary import clip_latent_weights
@@ -275,10 +274,9 @@ class TNN(Method):
             if bool(((inputs == 0) | (inputs.abs() == 1)).all()):
                 block.fire = nn.Identity()  # a block before fires already
             block.learn(inputs, self.n_samples, is_exhaustive=self.search == "exhaustive")
-        for layer in weight_layers(network, StudentWeights):
-            quantizer = cast(StudentWeights, layer.weight_quantizer)
+        for weight, quantizer in weights_and_quantizers(network, StudentWeights):
             if not quantizer.is_student:
-                half = layer.weight.new_full(layer.weight.shape[:1], 0.5)
+                half = weight.new_full(weight.shape[:1], 0.5)
                 quantizer.teach(-half, half)
         for module in was_training:
             module.training = True

@@ -25,7 +25,7 @@ from imcsim.quant.grids import (
 )
 from imcsim.quant.layers import QuantizedWeights, over_group
 from imcsim.quant.method import Method, MethodRecord
-from imcsim.quant.straight import StraightToWeights, rounded, signs, straight_to_weights, surrogate
+from imcsim.quant.straight import StraightToWeights, rounded, scaled_gradient, signs, straight_to_weights, surrogate
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, binary
 
@@ -77,11 +77,6 @@ class EvenGrids(Method):
     def after_step(self, network: nn.Module) -> None:
         """Hold learned steps above 0."""
         keep_positive(network)
-
-
-def scaled_gradient(value: Tensor, factor: float) -> Tensor:
-    """Return *value*, bit for bit, with *factor* times its gradient (LSQ's gradient scale)."""
-    return surrogate(value, value, factor)
 
 
 def mean_size(values: Tensor, axes: tuple[int, ...] | None = None) -> Tensor:

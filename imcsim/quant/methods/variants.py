@@ -5,9 +5,8 @@ authors' code, so all are marked recalled; what is not known for sure stands wit
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from imcsim.errors import ConfigError
 from imcsim.graph import Threshold, unsigned
 from imcsim.quant.activation import SignActivation, UnsignedActivation, threshold_step
 from imcsim.quant.integer import checked_bits
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, QuantizedWeights
+from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, weights_and_quantizers
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.methods.multi_base import (
     FoldableActivation,
@@ -29,8 +28,6 @@ from imcsim.quant.methods.ternary import BestTernaryWeights
 from imcsim.quant.straight import signs, straight_to_weights, surrogate, window
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, binary, odd_binary, powers_of_two, sign_magnitude
-
-Q = TypeVar("Q", bound=WeightQuantizer)
 
 # --- INQ ------------------------------------------------------------------------------------------------------------
 
@@ -161,25 +158,18 @@ class INQ(Method):
     def before_step(self, network: nn.Module, progress: float) -> None:
         """Fix as many weights as it is time for."""
         share = FIXED_SHARES[min(int(progress * len(FIXED_SHARES)), len(FIXED_SHARES) - 1)]
-        for weight, quantizer in _quantizers(network, PowerOfTwoWeights):
+        for weight, quantizer in weights_and_quantizers(network, PowerOfTwoWeights):
             quantizer.fix(weight, share)
 
     def after_step(self, network: nn.Module) -> None:
         """Hold the weights that are fixed, whatever momentum they had."""
-        for weight, quantizer in _quantizers(network, PowerOfTwoWeights):
+        for weight, quantizer in weights_and_quantizers(network, PowerOfTwoWeights):
             quantizer.hold(weight)
 
     def deploy(self, network: nn.Module, images: Tensor) -> None:
         """Fix all the weights."""
-        for weight, quantizer in _quantizers(network, PowerOfTwoWeights):
+        for weight, quantizer in weights_and_quantizers(network, PowerOfTwoWeights):
             quantizer.fix(weight, 1.0)
-
-
-def _quantizers(network: nn.Module, kind: type[Q]) -> Iterator[tuple[Tensor, Q]]:
-    """Yield the latent weights and the quantizer of the layers whose quantizer is of *kind*."""
-    for layer in network.modules():
-        if isinstance(layer, QuantizedWeights) and isinstance(layer.weight_quantizer, kind):
-            yield layer.weight, layer.weight_quantizer
 
 
 # --- WRPN -----------------------------------------------------------------------------------------------------------
@@ -341,7 +331,7 @@ class TSQ(Method):
 
     def before_step(self, network: nn.Module, progress: float) -> None:
         """Begin the second step at half of the training."""
-        for _, quantizer in _quantizers(network, TwoStepWeights):
+        for _, quantizer in weights_and_quantizers(network, TwoStepWeights):
             quantizer.is_on.fill_(progress >= 0.5)
 
 
@@ -433,7 +423,7 @@ class BNNPlus(Method):
     ) -> Tensor:
         """Return the loss with the penalty of the weights."""
         total = super().loss(network, images, outputs, labels, teacher)
-        for weight, _ in _quantizers(network, SwishSignWeights):
+        for weight, _ in weights_and_quantizers(network, SwishSignWeights):
             scale = weight.detach().abs().mean(dim=tuple(range(1, weight.ndim)), keepdim=True)
             total = total + self.penalty * (weight.abs() - scale).abs().sum()
         return total
@@ -546,7 +536,7 @@ class DSQ(Method):
     def initialise(self, network: nn.Module, images: Tensor) -> None:
         """Begin with the limits of weights at the largest."""
         with torch.no_grad():
-            for weight, quantizer in _quantizers(network, SoftWeights):
+            for weight, quantizer in weights_and_quantizers(network, SoftWeights):
                 quantizer.limit.copy_(weight.abs().max().clamp(min=LEAST_LIMIT))
 
     def after_step(self, network: nn.Module) -> None:

@@ -17,9 +17,9 @@ from imcsim.errors import ConfigError
 from imcsim.graph import Affine, ChannelMix, SpatialAffine, Step
 from imcsim.quant.activation import SignActivation, UnsignedActivation
 from imcsim.quant.integer import checked_bits
-from imcsim.quant.layers import QuantizedConv2d
+from imcsim.quant.layers import QuantizedConv2d, weights_and_quantizers
 from imcsim.quant.method import Method, MethodRecord
-from imcsim.quant.methods.binary import SignWeights, clip_latent_weights, layers_with
+from imcsim.quant.methods.binary import SignWeights, clip_latent_weights
 from imcsim.quant.methods.uniform import DoReFaWeights
 from imcsim.quant.straight import rounded, signs, surrogate
 from imcsim.quant.weights import Coded, WeightQuantizer, as_float64, as_whole
@@ -141,10 +141,10 @@ class XnorNet(Method):
     def after_step(self, network: nn.Module) -> None:
         """Centre and clamp the latent weights: the code does so before each step and each test."""
         with torch.no_grad():
-            for layer in layers_with(network, ScaledSigns):
-                if self.center and layer.weight.shape[1] > 1:  # one channel less its mean would be nothing
-                    layer.weight.sub_(layer.weight.mean(dim=1, keepdim=True))
-                layer.weight.clamp_(-1, 1)
+            for weight, _ in weights_and_quantizers(network, ScaledSigns):
+                if self.center and weight.shape[1] > 1:  # one channel less its mean would be nothing
+                    weight.sub_(weight.mean(dim=1, keepdim=True))
+                weight.clamp_(-1, 1)
 
 
 # --- CI-BCNN --------------------------------------------------------------------------------------------------------
