@@ -123,9 +123,11 @@ class Exploration:
 
     def _search(self, search: Search) -> None:
         """Evaluate what the search asks for, batch after batch, stage after stage."""
+        # on a database that others may share, a part of the batch, so that there is something left for them
+        n = None if search.storage is None else 2 * self.runner.n_workers
         with open_study(self.sweep, self.out) as study:
             try:
-                while (points := study.ask()) is not None:
+                while (points := study.ask(n)) is not None:
                     known = Figures({}, [None] * len(points))
                     at = np.arange(len(points))
                     for number, stage in enumerate(self.sweep.stages):
