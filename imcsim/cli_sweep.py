@@ -117,16 +117,17 @@ def status(folder: Folder) -> None:
 
 @sweeps.command(epilog="Example: imcsim sweep recover out/sweep")
 def recover(folder: Folder) -> None:
-    """Bring what can be read of a damaged store into a new one and go on with that; the damaged file stays."""
+    """Bring what can be read of a damaged store into a new one in its place; the damaged file is kept beside it."""
+    from imcsim.sweep.recover import put_in_place
     from imcsim.sweep.recover import recover as recovered
-    from imcsim.sweep.run import find_store, use_store
+    from imcsim.sweep.run import find_store
 
-    damaged = find_store(folder)
-    found = recovered(damaged)
-    use_store(folder, found.path)
+    store = find_store(folder)
+    found = recovered(store)
+    aside = put_in_place(found, store)
     print(
-        f"{found.path}: {found.n_results} results ({found.n_from_exports} from exports), {found.n_sweeps} sweeps; the "
-        f"folder goes on with it, and {damaged} stays as it is"
+        f"{store}: {found.n_results} results ({found.n_from_exports} from exports), {found.n_sweeps} sweeps; the "
+        f"damaged file is {aside}"
     )
 
 

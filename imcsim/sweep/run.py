@@ -345,7 +345,7 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
     out = Path(out)
     require_writable(out)
     if store is not None:
-        use_store(out, store)
+        write_whole(out / ELSEWHERE, f"{store.resolve()}\n")
     with Store(find_store(out, must_exist=False)) as kept:
         exploration = Exploration(sweep, out, kept, runner, progress)
         write_whole(out / FILE, sweep.normalised())
@@ -402,11 +402,6 @@ def number_of(store: Store, sweep: Sweep) -> int:
     if found is None:
         raise DataError(f"{store.path}: must hold the sweep {sweep.name}, got others; run imcsim sweep again")
     return found
-
-
-def use_store(folder: Path, store: Path) -> None:
-    """Have the sweep of a *folder* go on with the store in another place."""
-    write_whole(folder / ELSEWHERE, f"{store.resolve()}\n")
 
 
 def find_store(folder: Path, *, must_exist: bool = True) -> Path:

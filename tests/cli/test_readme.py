@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from commands import imcsim, imcsim_alone
 
+from imcsim.sweep.spec import load_sweep
+
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("imcsim ")]
@@ -42,7 +44,14 @@ def test_the_python_of_the_readme_runs_as_printed(tmp_path, monkeypatch, snippet
 
 
 def test_the_chip_file_of_the_readme_is_well_formed(tmp_path):
-    (text,) = [text for kind, text in BLOCKS if kind == "yaml"]
+    (text,) = [text for kind, text in BLOCKS if kind == "yaml" and "parameters:" not in text]
     (tmp_path / "my-chip.yaml").write_text(text)
     done = imcsim(tmp_path, "chip", "check", "my-chip.yaml")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_sweep_file_of_the_readme_says_what_it_should(tmp_path):
+    (text,) = [text for kind, text in BLOCKS if kind == "yaml" and "parameters:" in text]
+    (tmp_path / "mine.yaml").write_text(text)
+    sweep = load_sweep(tmp_path / "mine.yaml")
+    assert len(sweep.space.points()) == 6 * (3 * 2 + 1)
