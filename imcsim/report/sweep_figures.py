@@ -180,7 +180,7 @@ def front_figure(found: Findings) -> Figure:
 
 def colours_of(figure: Figure, axes: Axes, parameter: Parameter, at: Any) -> Any:
     """Return the colour of each point *at* (n 4) by its value of *parameter*; draws the legend or the scale."""
-    codes, n = parameter.codes[at], len(parameter.levels)
+    codes, n = parameter.codes[at], parameter.n_levels
     absent = to_rgba("#C4C4C4")
     if n <= MOST_NAMED_COLOURS or parameter.kind != "number":
         names = ordered_colours(n) if parameter.kind == "number" else layer_colours(n)
@@ -192,7 +192,7 @@ def colours_of(figure: Figure, axes: Axes, parameter: Parameter, at: Any) -> Any
         figure.legend(handles=handles[::step], loc="outside right upper", title=short_key(parameter.name, 28),
                       title_fontsize=7.5, alignment="left")  # fmt: skip
         return np.array([*(to_rgba(name) for name in names), absent])[codes]
-    low, high = float(parameter.levels[0]), float(parameter.levels[-1])
+    low, high = float(parameter.different[0]), float(parameter.different[-1])
     norm: Normalize = LogNorm(low, high) if parameter.is_log else Normalize(low, high)
     scale = ScalarMappable(norm, "viridis")
     bar = figure.colorbar(scale, ax=axes, pad=0.015, aspect=32)
@@ -277,7 +277,7 @@ def coordinate(axis: Axis, values: Floats, parameter: Parameter | None) -> Coord
     if axis.texts:
         ticks = [float(i) for i in range(0, len(axis.texts), -(-len(axis.texts) // 14))]
         texts = [axis.texts[int(i)] for i in ticks]
-    elif parameter is not None and len(parameter.levels) <= 10:
+    elif parameter is not None and parameter.n_levels <= 10:
         ticks, texts = [float(level) for level in parameter.levels], [level_text(level) for level in parameter.levels]
     elif axis.is_log:
         ticks = [float(tick) for tick in np.geomspace(low, high, 5)]

@@ -26,7 +26,7 @@ from imcsim.report.sweep_figures import (
     sweep_drawings,
     write_drawing,
 )
-from imcsim.report.sweep_load import STATUSES, Floats, SweepFolder, read_sweep
+from imcsim.report.sweep_load import STATUSES, Floats, Parameter, SweepFolder, read_sweep
 from imcsim.report.sweep_roofs import (
     hypervolume_chart,
     importance_chart,
@@ -37,6 +37,7 @@ from imcsim.report.sweep_roofs import (
     search_drawings,
 )
 from imcsim.report.sweep_tables import (
+    MOST_LEVELS,
     MOST_MAPPED,
     Effects,
     Findings,
@@ -314,7 +315,7 @@ def what_ran(found: Findings, n_chips: int) -> Section:
     ]  # fmt: skip
     rows: list[tuple[str, ...]] = [(name, text) for name, text in said if text]
     parameters: list[tuple[str, ...]] = [
-        (each.name, str(len(each.levels)), values_text(each.levels, each.kind),
+        (each.name, str(each.n_levels), values_text(each),
          f"{int((each.codes < 0).sum()):,}" if (each.codes < 0).any() else NOTHING)
         for each in found.sweep.parameters
     ]  # fmt: skip
@@ -340,17 +341,13 @@ def stage_text(stage: Any) -> str:
     return f"{names} ({', '.join(others)})" if others else names
 
 
-def values_text(levels: tuple[Any, ...], kind: str) -> str:
-    """Return the values of a parameter, or from where to where they go.
-
-    >>> values_text((1, 2, 4), "number"), values_text(tuple(range(100)), "number")
-    ('1, 2, 4', '0 to 99')
-    """
-    if len(levels) <= 12:
-        return ", ".join(level_text(level) for level in levels)
-    if kind == "number":
-        return f"{level_text(levels[0])} to {level_text(levels[-1])}"
-    return ", ".join(level_text(level) for level in levels[:12]) + ", ..."
+def values_text(parameter: Parameter) -> str:
+    """Return the values of a parameter, or from where to where they go."""
+    if parameter.n_levels <= MOST_LEVELS:
+        return ", ".join(level_text(level) for level in parameter.levels)
+    if parameter.kind == "number":
+        return " to ".join(level_text(level) for level in parameter.different[[0, -1]].tolist())
+    return ", ".join([*(level_text(level) for level in parameter.levels[:MOST_LEVELS]), "..."])
 
 
 # What the page's script works with
@@ -360,7 +357,7 @@ def page_data(found: Findings, n_chips: int) -> dict[str, Any]:
     """Return the points that are drawn, column by column, densities and maps of all points."""
     sweep, at = found.sweep, found.drawn.at
     colour = front_colour(found) if found.ranked or found.pair else None
-    statuses, engines = list(STATUSES), sorted(set(sweep.frame["engine"].dropna().astype(str)))
+    statuses, engines = list(STATUSES), sorted(str(name) for name in sweep.frame["engine"].dropna().unique())
     engine_code = {name: i for i, name in enumerate(engines)}
     taken = sweep.frame.iloc[at]
     return {
@@ -389,13 +386,13 @@ def page_data(found: Findings, n_chips: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parameter_data(parameter: Any, at: Any) -> dict[str, Any]:
+def parameter_data(parameter: Parameter, at: Any) -> dict[str, Any]:
     """Return one parameter of the drawn points: its values, and which of them each point has."""
     codes = parameter.codes[at]
     used, places = np.unique(codes[codes >= 0], return_inverse=True)
     shown = np.full(len(codes), -1)
     shown[codes >= 0] = places
-    n = len(used)
+    n, levels = len(used), parameter.different[used].tolist()
     few = n <= len(layer_colours(8)) or parameter.kind != "number"
     colours = (ordered_colours(n) if parameter.kind == "number" else layer_colours(n)) if few else []
     return {
@@ -403,8 +400,8 @@ def parameter_data(parameter: Any, at: Any) -> dict[str, Any]:
         "kind": parameter.kind,
         "isChipKey": is_chip_key(parameter.name),
         "isLog": parameter_axis(parameter).is_log,
-        "levels": [parameter.levels[i] for i in used],
-        "texts": [level_text(parameter.levels[i]) for i in used] if few or n <= 40 else [],
+        "levels": levels,
+        "texts": [level_text(level) for level in levels] if few or n <= 40 else [],
         "colours": colours,
         "codes": shown.tolist(),
     }

@@ -227,8 +227,8 @@ def search_drawings(search: SearchSummary) -> list[Drawing]:
     drawings = []
     if search.history:
         caption = (
-            "The volume of the objectives' space that the points so far dominate, from one reference point, in percent of "
-            "that in the end: it only grows; where it is level, searching on brings little."
+            "The volume of the objectives' space that the points so far dominate, from one reference point, in percent "
+            "of that in the end: it only grows; where it is level, searching on brings little."
         )
         drawings.append(Drawing("hypervolume", "Hypervolume against evaluations", caption,
                                 lambda: hypervolume_figure(search),
