@@ -102,8 +102,6 @@ def new(file: Annotated[Path, typer.Argument(help="The sweep file to write; it m
 @sweeps.command(epilog="Example: imcsim sweep status out/sweep")
 def status(folder: Folder) -> None:
     """Say how far a sweep is, while it runs or after it was stopped."""
-    from rich.console import Console
-
     from imcsim.sweep.run import FILE, find_store, number_of
     from imcsim.sweep.spec import load_sweep
     from imcsim.sweep.status import print_status
@@ -111,8 +109,7 @@ def status(folder: Folder) -> None:
 
     with Store(find_store(folder), read_only=True) as store:
         sweep = load_sweep(folder / FILE)
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        print_status(store, number_of(store, sweep), sweep, console)
+        print_status(store, number_of(store, sweep), sweep, width=None if sys.stdout.isatty() else 120)
 
 
 @sweeps.command(epilog="Example: imcsim sweep recover out/sweep")
