@@ -26,6 +26,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/resnet18.py
 	$(BIN)/python benchmarks/resnet34.py
 	$(BIN)/python benchmarks/variants.py
+	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/sweep_store.py
+	$(BIN)/python benchmarks/sweep_cluster.py
 	$(BIN)/python benchmarks/reproduce.py
 	$(BIN)/python benchmarks/others.py
 

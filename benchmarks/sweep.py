@@ -1,4 +1,4 @@
-"""Large sweeps as a user starts them: 100 000 chips by formula, a report of a million points, and sweeps that are killed.
+"""Large sweeps as a user starts them: 100 000 chips by formula, a report of a million points, sweeps that are killed.
 
 Run: python benchmarks/sweep.py [--points N] [--stored N] [--kills N]
 """
@@ -121,7 +121,8 @@ def kills(folder: Path, n: int) -> bool:
         seconds(command(file, out))
         n_same += (out / "points.csv").read_bytes() == wanted
     print(
-        f"killed at {n} random moments ({n_cut} before the end of {whole_s:.1f} s): {n_same} times the rows of a clean run"
+        f"killed at {n} random moments, {n_cut} of them before the end of {whole_s:.1f} s: {n_same} times the rows of "
+        "a clean run"
     )
     print(f"all of them: {'PASS' if n_same == n else 'MISS'}")
     return n_same == n

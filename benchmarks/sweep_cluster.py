@@ -20,7 +20,7 @@ from imcsim.sweep.stages import Batch, Outcomes, Runner, Stage
 
 TIMES_AS_FAST = 1.7
 OVERHEAD_MS = 2.0
-WORKLOAD = "digits-ternary-cnn"
+WORKLOAD = "bnn-pynq-lfc-w1a1"
 
 
 def batches(n: int, size: int, engine: str = "simulate") -> Iterator[Batch]:

@@ -102,8 +102,6 @@ def new(file: Annotated[Path, typer.Argument(help="The sweep file to write; it m
 @sweeps.command(epilog="Example: imcsim sweep status out/sweep")
 def status(folder: Folder) -> None:
     """Say how far a sweep is, while it runs or after it was stopped."""
-    from rich.console import Console
-
     from imcsim.sweep.run import FILE, find_store, number_of
     from imcsim.sweep.spec import load_sweep
     from imcsim.sweep.status import print_status
@@ -111,22 +109,22 @@ def status(folder: Folder) -> None:
 
     with Store(find_store(folder), read_only=True) as store:
         sweep = load_sweep(folder / FILE)
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        print_status(store, number_of(store, sweep), sweep, console)
+        print_status(store, number_of(store, sweep), sweep, width=None if sys.stdout.isatty() else 120)
 
 
 @sweeps.command(epilog="Example: imcsim sweep recover out/sweep")
 def recover(folder: Folder) -> None:
-    """Bring what can be read of a damaged store into a new one and go on with that; the damaged file stays."""
+    """Bring what can be read of a damaged store into a new one in its place; the damaged file is kept beside it."""
+    from imcsim.sweep.recover import put_in_place
     from imcsim.sweep.recover import recover as recovered
-    from imcsim.sweep.run import find_store, use_store
+    from imcsim.sweep.run import find_store
 
-    damaged = find_store(folder)
-    found = recovered(damaged)
-    use_store(folder, found.path)
+    store = find_store(folder)
+    found = recovered(store)
+    aside = put_in_place(found, store)
     print(
-        f"{found.path}: {found.n_results} results ({found.n_from_exports} from exports), {found.n_sweeps} sweeps; the "
-        f"folder goes on with it, and {damaged} stays as it is"
+        f"{store}: {found.n_results} results ({found.n_from_exports} from exports), {found.n_sweeps} sweeps; the "
+        f"damaged file is {aside}"
     )
 
 

@@ -26,7 +26,7 @@ from imcsim.quant.training import Labelled, accuracy, mirrored, shifted
 from imcsim.results import write_whole
 from imcsim.run import require_writable
 from imcsim.version import __version__
-from imcsim.workloads import Workload, find_workload, offers, shipped_workloads
+from imcsim.workloads import Workload, find_workload, offers
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -384,7 +384,7 @@ def _write(trained: Trained, workload: Workload, identity: Mapping[str, Any], n_
     write_whole(folder / WEIGHTS, save(state))
     record = {
         "settings": identity,
-        "workload_path": str(workload.path.resolve()) if workload.name not in shipped_workloads() else None,
+        "workload_path": None if workload.is_shipped else str(workload.path.resolve()),
         "n_train": n_train,
         "n_validation": n_validation,
         "validation_accuracy": list(trained.validation),

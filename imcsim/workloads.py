@@ -46,6 +46,11 @@ class Workload:
         return module
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether it comes with imcsim; a user's own folder may bear the same name."""
+        return self.path.resolve().is_relative_to(shipped_folder("workloads").resolve())
+
+    @property
     def description(self) -> str:
         """What the workload is, in a line."""
         return self.said("DESCRIPTION") or (self.module.__doc__ or "").split("\n")[0]

@@ -770,7 +770,6 @@ def _check_near_memory(chip: Chip) -> None:
     for key, record, why in (
         ("tile.resistive", tile.resistive, "its cells hold bits"),
         ("tile.access.activity", tile.access.activity, "every column of a row discharges, whatever it holds"),
-        ("tile.access.operating_point", tile.access.operating_point, "it has no circuit that its energies follow"),
         ("circuit", chip.circuit, "it describes a bitline that counts"),
     ):
         if record is not None:

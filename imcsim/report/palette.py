@@ -75,7 +75,7 @@ def ordered_colours(n: int) -> list[str]:
     """Return *n* colours from dark to light, for what has an order.
 
     >>> ordered_colours(1), ordered_colours(3)
-    (['#440154'], ['#440154', '#23898E', '#FDE725'])
+    (['#440154'], ['#440154', '#22908C', '#FDE725'])
     """
     return [_between(_VIRIDIS, i / max(1, n - 1)) for i in range(n)]
 

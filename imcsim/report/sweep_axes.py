@@ -112,6 +112,15 @@ def level_text(level: Any) -> str:
     return f"{level:.6g}" if isinstance(level, float) else str(level)
 
 
+def rounded_text(value: float, digits: int = 3) -> str:
+    """Return a number with so many digits, without powers of ten where people read it without.
+
+    >>> rounded_text(1074.2), rounded_text(0.0312), rounded_text(2.5e9)
+    ('1070', '0.0312', '2.5e+09')
+    """
+    return f"{float(f'{value:.{digits}g}'):.6g}"
+
+
 def named(parameters: Sequence[Parameter], name: str) -> Parameter:
     """Return the parameter of this name."""
     return next(parameter for parameter in parameters if parameter.name == name)

@@ -91,7 +91,8 @@ def _lines(tree: dict[str, Any], indent: str) -> list[str]:
 
 def row_of(parameters: tuple[Parameter, ...], at: int) -> dict[str, Any]:
     """Return the parameters that the point at this place of the table has."""
-    return {each.name: each.levels[each.codes[at]] for each in parameters if each.codes[at] >= 0}
+    there = [each for each in parameters if each.codes[at] >= 0]
+    return {each.name: each.different[each.codes[at] : each.codes[at] + 1].tolist()[0] for each in there}
 
 
 def write_chips(sweep: SweepFolder) -> int:

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from imcsim.report.figures import WIDTH_INCHES, rendered
 from imcsim.report.palette import MOST_NAMED_COLOURS, layer_colours, ordered_colours, short
-from imcsim.report.sweep_axes import Axis, level_text, named, parameter_axis, short_key
+from imcsim.report.sweep_axes import Axis, level_text, named, parameter_axis, rounded_text, short_key
 from imcsim.report.sweep_load import Floats, Parameter
 from imcsim.report.sweep_tables import (
     Effects,
@@ -88,7 +88,8 @@ def front_drawing(found: Findings) -> Drawing:
     """Return the first two objectives against each other, or the only one against the parameter that matters most."""
     x, y = front_axes(found)
     (x_axis, _), (y_axis, _) = x, y
-    title = f"{y_axis.title} against {x_axis.title if found.pair else x_axis.name}"
+    across = x_axis.title[0].lower() + x_axis.title[1:] if found.pair else x_axis.name
+    title = f"{y_axis.title} against {across}"
     colour = front_colour(found)
     words = [found.drawn.words]
     if found.pair:
@@ -179,7 +180,7 @@ def front_figure(found: Findings) -> Figure:
 
 def colours_of(figure: Figure, axes: Axes, parameter: Parameter, at: Any) -> Any:
     """Return the colour of each point *at* (n 4) by its value of *parameter*; draws the legend or the scale."""
-    codes, n = parameter.codes[at], len(parameter.levels)
+    codes, n = parameter.codes[at], parameter.n_levels
     absent = to_rgba("#C4C4C4")
     if n <= MOST_NAMED_COLOURS or parameter.kind != "number":
         names = ordered_colours(n) if parameter.kind == "number" else layer_colours(n)
@@ -191,7 +192,7 @@ def colours_of(figure: Figure, axes: Axes, parameter: Parameter, at: Any) -> Any
         figure.legend(handles=handles[::step], loc="outside right upper", title=short_key(parameter.name, 28),
                       title_fontsize=7.5, alignment="left")  # fmt: skip
         return np.array([*(to_rgba(name) for name in names), absent])[codes]
-    low, high = float(parameter.levels[0]), float(parameter.levels[-1])
+    low, high = float(parameter.different[0]), float(parameter.different[-1])
     norm: Normalize = LogNorm(low, high) if parameter.is_log else Normalize(low, high)
     scale = ScalarMappable(norm, "viridis")
     bar = figure.colorbar(scale, ax=axes, pad=0.015, aspect=32)
@@ -276,11 +277,11 @@ def coordinate(axis: Axis, values: Floats, parameter: Parameter | None) -> Coord
     if axis.texts:
         ticks = [float(i) for i in range(0, len(axis.texts), -(-len(axis.texts) // 14))]
         texts = [axis.texts[int(i)] for i in ticks]
-    elif parameter is not None and len(parameter.levels) <= 10:
+    elif parameter is not None and parameter.n_levels <= 10:
         ticks, texts = [float(level) for level in parameter.levels], [level_text(level) for level in parameter.levels]
     elif axis.is_log:
         ticks = [float(tick) for tick in np.geomspace(low, high, 5)]
-        texts = [f"{tick:.3g}" for tick in ticks]
+        texts = [rounded_text(tick) for tick in ticks]
     else:
         steps = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         ticks = [float(tick) for tick in steps if low <= tick <= high]
@@ -400,7 +401,8 @@ def sensitivity_words(effects: Sequence[Effects]) -> list[str]:
         how = (
             "The points are no full grid: the objective is taken apart, by least squares, into a constant and one "
             "number a value of each parameter (numbers with many values in bins of equally many points); a bar runs "
-            "from the least to the greatest of them, the other parameters' influence taken off."
+            "from the least to the greatest of them, the other parameters' influence taken off. Which points are there "
+            "may still show: where good ones alone went on to a stage, or several parameters act together."
         )
     return [how, "The upright line is the mean of all points; at a bar's ends stand the values that lead there."]
 
@@ -513,7 +515,7 @@ def heat_map_figure(found: Findings) -> Figure:
                     if np.isfinite(shown[j, i]):
                         red, green, blue, _ = mesh.cmap(norm(shown[j, i]))
                         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-                        axes.text(i + 0.5, j + 0.5, f"{shown[j, i]:.3g}", ha="center", va="center_baseline",
+                        axes.text(i + 0.5, j + 0.5, rounded_text(shown[j, i]), ha="center", va="center_baseline",
                                   fontsize=6 if n_columns < 3 else 5, color="white" if dark else "black")  # fmt: skip
         long = max(len(text) for text in each.x.texts) * len(each.x) > 46
         axes.set_xticks(np.arange(len(each.x)) + 0.5, [short(text, 16) for text in each.x.texts],

@@ -83,24 +83,34 @@ class Parameter:
 
     name: str
     kind: Literal["number", "bool", "text"]
-    levels: tuple[Any, ...]
+    different: NDArray[Any]
     """The different values, ascending."""
 
     codes: Codes
     """Which of them each point has (n); -1 where it does not have the parameter."""
 
+    @property
+    def n_levels(self) -> int:
+        """How many different values there are."""
+        return len(self.different)
+
+    @cached_property
+    def levels(self) -> tuple[Any, ...]:
+        """The different values in Python's own types."""
+        return tuple(self.different.tolist())
+
     @cached_property
     def values(self) -> Floats:
         """The points' numbers, or the places of their texts among the levels (n); NaN where there is none."""
-        levels = self.levels if self.kind == "number" else range(len(self.levels))
-        return np.array([*levels, np.nan], dtype=float)[self.codes]
+        numbers = self.different if self.kind == "number" else np.arange(self.n_levels)
+        return np.append(numbers.astype(float), np.nan)[self.codes]
 
-    @property
+    @cached_property
     def is_log(self) -> bool:
-        """Whether its numbers are better told apart by their ratios: they span 30 times, or grow by factors."""
-        if self.kind != "number" or len(self.levels) < 3:
+        """Whether its numbers are better told apart by their ratios: they span 15 times, or grow by factors."""
+        if self.kind != "number" or self.n_levels < 3:
             return False
-        levels = np.array(self.levels, dtype=float)
+        levels = self.different.astype(float)
         return spans_decades(levels) or grows_by_factors(levels)
 
 
@@ -141,13 +151,13 @@ class SweepFolder:
 
 
 def spans_decades(values: Floats) -> bool:
-    """Whether all *values* are above 0 and the greatest is more than 30 times the least.
+    """Whether all *values* are above 0 and the greatest is more than 15 times the least.
 
     >>> spans_decades(np.array([1.0, 64.0])), spans_decades(np.array([0.0, 64.0]))
     (True, False)
     """
     values = values[np.isfinite(values)]
-    return bool(len(values) and values.min() > 0 and values.max() > 30 * values.min())
+    return bool(len(values) and values.min() > 0 and values.max() > 15 * values.min())
 
 
 def grows_by_factors(levels: Floats) -> bool:
@@ -180,7 +190,7 @@ def parameter_of(name: str, column: pd.Series) -> Parameter:
     order = np.argsort(levels, kind="stable")
     place = np.empty(len(levels) + 1, dtype=np.int64)
     place[order], place[-1] = np.arange(len(levels)), -1
-    return Parameter(name, kind, tuple(levels[order].tolist()), place[codes])
+    return Parameter(name, kind, levels[order], place[codes])
 
 
 def _numbers_or_texts(levels: NDArray[Any]) -> tuple[Literal["number", "text"], NDArray[Any]]:

@@ -26,7 +26,7 @@ from imcsim.report.sweep_figures import (
     sweep_drawings,
     write_drawing,
 )
-from imcsim.report.sweep_load import STATUSES, Floats, SweepFolder, read_sweep
+from imcsim.report.sweep_load import STATUSES, Floats, Parameter, SweepFolder, read_sweep
 from imcsim.report.sweep_roofs import (
     hypervolume_chart,
     importance_chart,
@@ -37,6 +37,7 @@ from imcsim.report.sweep_roofs import (
     search_drawings,
 )
 from imcsim.report.sweep_tables import (
+    MOST_LEVELS,
     MOST_MAPPED,
     Effects,
     Findings,
@@ -48,6 +49,7 @@ from imcsim.report.sweep_tables import (
 )
 from imcsim.report.views import Section, TableView
 from imcsim.results import write_whole
+from imcsim.units import human
 from imcsim.version import __version__
 
 NOTHING = "–"
@@ -93,15 +95,13 @@ def sweep_page(found: Findings, drawn: list[Drawing], n_chips: int) -> str:
     """Return the page."""
     summary = found.sweep.summary
     has_points = bool(found.drawn.n_points)
-    captions = {drawing.name: drawing.caption for drawing in drawn}
     more = {
         "sweep_json": safe(page_data(found, n_chips)) if has_points else "",
-        "captions": captions if has_points else {},
         "drawn_words": found.drawn.words if has_points else "",
         "has_map": has_points and len(found.ranked) > 1,
         "has_parallel": has_points and bool(found.ranked),
         "mapped": list(found.ranked[:MOST_MAPPED]) if has_points else [],
-        "files": [(drawing.name, drawing.title) for drawing in drawn],
+        "files": [(drawing.name, drawing.title, drawing.caption) for drawing in drawn],
         "height_parallel": 360 + 12 * max(0, max((len(name) for name in found.ranked), default=0) - 24),
     }
     footer = (
@@ -178,16 +178,13 @@ def nothing_words(sweep: SweepFolder) -> str:
 
 def sensitivity(effects: tuple[Effects, ...]) -> Section:
     """Return what each parameter does to each objective."""
-    tables = [
-        TableView(
-            f"{each.objective.title}: what each parameter does",
-            ("Parameter", "Least mean", "at", "Greatest mean", "at", "Share of variance"),
-            [(effect.parameter, each.objective.text(effect.low), effect.low_text, each.objective.text(effect.high),
-              effect.high_text, f"{100 * effect.share:.1f} %") for effect in each.effects],
-            frozenset({1, 3, 5}),
-        )
-        for each in effects
+    rows: list[tuple[str, ...]] = [
+        (each.objective.name, effect.parameter, each.objective.text(effect.low), effect.low_text,
+         each.objective.text(effect.high), effect.high_text, f"{100 * effect.share:.1f} %")
+        for each in effects for effect in each.effects
     ]  # fmt: skip
+    head = ("Objective", "Parameter", "Least mean", "at", "Greatest mean", "at", "Share of variance")
+    tables = [TableView("What each parameter does to each objective", head, rows, frozenset({2, 4, 6}))]
     charts = [sensitivity_chart(each) for each in effects]
     return Section("sensitivity", "Sensitivity", sensitivity_words(effects), charts, tables)
 
@@ -243,7 +240,7 @@ def roofline_view(found: Findings) -> TableView:
             (
                 row.layer,
                 row.workload,
-                f"{row.operations:.4g}",
+                human(row.operations, ""),
                 f"{row.operations_per_ns:,.0f}",
                 f"{100 * row.operations_per_ns / row.peak_operations_per_ns:.1f} %",
                 NOTHING if memory is None else f"{memory:.4g}",
@@ -318,7 +315,7 @@ def what_ran(found: Findings, n_chips: int) -> Section:
     ]  # fmt: skip
     rows: list[tuple[str, ...]] = [(name, text) for name, text in said if text]
     parameters: list[tuple[str, ...]] = [
-        (each.name, str(len(each.levels)), values_text(each.levels, each.kind),
+        (each.name, str(each.n_levels), values_text(each),
          f"{int((each.codes < 0).sum()):,}" if (each.codes < 0).any() else NOTHING)
         for each in found.sweep.parameters
     ]  # fmt: skip
@@ -344,17 +341,13 @@ def stage_text(stage: Any) -> str:
     return f"{names} ({', '.join(others)})" if others else names
 
 
-def values_text(levels: tuple[Any, ...], kind: str) -> str:
-    """Return the values of a parameter, or from where to where they go.
-
-    >>> values_text((1, 2, 4), "number"), values_text(tuple(range(100)), "number")
-    ('1, 2, 4', '0 to 99')
-    """
-    if len(levels) <= 12:
-        return ", ".join(level_text(level) for level in levels)
-    if kind == "number":
-        return f"{level_text(levels[0])} to {level_text(levels[-1])}"
-    return ", ".join(level_text(level) for level in levels[:12]) + ", ..."
+def values_text(parameter: Parameter) -> str:
+    """Return the values of a parameter, or from where to where they go."""
+    if parameter.n_levels <= MOST_LEVELS:
+        return ", ".join(level_text(level) for level in parameter.levels)
+    if parameter.kind == "number":
+        return " to ".join(level_text(level) for level in parameter.different[[0, -1]].tolist())
+    return ", ".join([*(level_text(level) for level in parameter.levels[:MOST_LEVELS]), "..."])
 
 
 # What the page's script works with
@@ -364,7 +357,7 @@ def page_data(found: Findings, n_chips: int) -> dict[str, Any]:
     """Return the points that are drawn, column by column, densities and maps of all points."""
     sweep, at = found.sweep, found.drawn.at
     colour = front_colour(found) if found.ranked or found.pair else None
-    statuses, engines = list(STATUSES), sorted(set(sweep.frame["engine"].dropna().astype(str)))
+    statuses, engines = list(STATUSES), sorted(str(name) for name in sweep.frame["engine"].dropna().unique())
     engine_code = {name: i for i, name in enumerate(engines)}
     taken = sweep.frame.iloc[at]
     return {
@@ -393,13 +386,13 @@ def page_data(found: Findings, n_chips: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parameter_data(parameter: Any, at: Any) -> dict[str, Any]:
+def parameter_data(parameter: Parameter, at: Any) -> dict[str, Any]:
     """Return one parameter of the drawn points: its values, and which of them each point has."""
     codes = parameter.codes[at]
     used, places = np.unique(codes[codes >= 0], return_inverse=True)
     shown = np.full(len(codes), -1)
     shown[codes >= 0] = places
-    n = len(used)
+    n, levels = len(used), parameter.different[used].tolist()
     few = n <= len(layer_colours(8)) or parameter.kind != "number"
     colours = (ordered_colours(n) if parameter.kind == "number" else layer_colours(n)) if few else []
     return {
@@ -407,8 +400,8 @@ def parameter_data(parameter: Any, at: Any) -> dict[str, Any]:
         "kind": parameter.kind,
         "isChipKey": is_chip_key(parameter.name),
         "isLog": parameter_axis(parameter).is_log,
-        "levels": [parameter.levels[i] for i in used],
-        "texts": [level_text(parameter.levels[i]) for i in used] if few or n <= 40 else [],
+        "levels": levels,
+        "texts": [level_text(level) for level in levels] if few or n <= 40 else [],
         "colours": colours,
         "codes": shown.tolist(),
     }

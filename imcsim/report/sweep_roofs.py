@@ -202,7 +202,7 @@ def roofline_chart(rows: Sequence[RooflineRow], name: str) -> Chart:
         data.append(go.Scatter(mode="markers", x=[x for x, _, _ in points], y=[y for _, y, _ in points], marker=marker,
                                customdata=[text for _, _, text in points], hovertemplate=hover))  # fmt: skip
     log_range = lambda a, b: [float(np.log10(a)), float(np.log10(b))]  # noqa: E731
-    axis = {"type": "log", "automargin": True, "zeroline": False, "ticks": "outside"}
+    axis = {"type": "log", "dtick": 1, "tickformat": "~s", "automargin": True, "zeroline": False, "ticks": "outside"}
     layout = _layout() | {
         "xaxis": axis
         | {"title": {"text": "Operations for each bit moved (operations/bit)"}, "range": log_range(left, right)},
@@ -214,6 +214,8 @@ def roofline_chart(rows: Sequence[RooflineRow], name: str) -> Chart:
         f"the fastest layer is {most.layer} at {most.operations_per_ns:,.0f} GOPS"
     )
     legend = [("main memory (filled: layers)", MEMORY_COLOUR), ("activation buffers (open: layers)", BUFFER_COLOUR)]
+    if len(rows) <= MOST_NAMED_COLOURS:
+        legend += [(short(row.layer, 24), colour) for row, colour in zip(rows, colours, strict=True)]
     return _chart(name, f"Roofline: {first.workload} on {first.chip}", label, 460, data, layout, legend, is_wide=True)
 
 
@@ -225,8 +227,8 @@ def search_drawings(search: SearchSummary) -> list[Drawing]:
     drawings = []
     if search.history:
         caption = (
-            "The volume that the front dominates, up to a fixed reference point, after so many evaluations: it only "
-            "grows; where it is level, searching on brings little."
+            "The volume of the objectives' space that the points so far dominate, from one reference point, in percent "
+            "of that in the end: it only grows; where it is level, searching on brings little."
         )
         drawings.append(Drawing("hypervolume", "Hypervolume against evaluations", caption,
                                 lambda: hypervolume_figure(search),
@@ -246,14 +248,20 @@ def hypervolume_table(search: SearchSummary) -> pd.DataFrame:
     return pd.DataFrame(list(search.history), columns=["evaluations", "hypervolume"])
 
 
+def growth_of(search: SearchSummary) -> tuple[list[int], list[float]]:
+    """Return evaluations, and the hypervolume behind each in percent of the last."""
+    last = search.history[-1][1] or 1.0
+    return [n for n, _ in search.history], [100 * volume / last for _, volume in search.history]
+
+
 def hypervolume_figure(search: SearchSummary) -> Figure:
     """Return the hypervolume against evaluations, in steps."""
     figure = Figure(figsize=(WIDTH_INCHES, 0.42 * WIDTH_INCHES), layout="constrained")
     axes = figure.add_subplot()
-    evaluations, volumes = zip(*search.history, strict=True)
+    evaluations, volumes = growth_of(search)
     axes.step(evaluations, volumes, where="post", color="#0072B2", linewidth=1.4)
     axes.set_xlabel("Evaluations")
-    axes.set_ylabel("Hypervolume")
+    axes.set_ylabel("Hypervolume (% of that in the end)")
     axes.set_xlim(0, max(evaluations) * 1.02 or 1)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.grid(visible=True)
@@ -262,17 +270,15 @@ def hypervolume_figure(search: SearchSummary) -> Figure:
 
 def hypervolume_chart(search: SearchSummary) -> Chart:
     """Return the same for the page."""
-    evaluations, volumes = zip(*search.history, strict=True)
-    line = go.Scatter(mode="lines", x=list(evaluations), y=list(volumes), line={"shape": "hv", "color": "#0072B2"},
-                      hovertemplate="%{x} evaluations: %{y:.5g}<extra></extra>")  # fmt: skip
+    evaluations, volumes = growth_of(search)
+    line = go.Scatter(mode="lines", x=evaluations, y=volumes, line={"shape": "hv", "color": "#0072B2"},
+                      hovertemplate="%{x} evaluations: %{y:.2f} %<extra></extra>")  # fmt: skip
     axis = {"automargin": True, "zeroline": False, "ticks": "outside"}
     layout = _layout() | {
         "xaxis": axis | {"title": {"text": "Evaluations"}},
-        "yaxis": axis | {"title": {"text": "Hypervolume"}},
+        "yaxis": axis | {"title": {"text": "Hypervolume (% of that in the end)"}},
     }
-    label = (
-        f"Hypervolume: {volumes[0]:.4g} after {evaluations[0]} evaluations, {volumes[-1]:.4g} after {evaluations[-1]}"
-    )
+    label = f"Hypervolume: {volumes[0]:.1f} % after {evaluations[0]} evaluations, all of it after {evaluations[-1]}"
     return _chart("hypervolume", "Hypervolume against evaluations", label, 320, [line], layout)
 
 

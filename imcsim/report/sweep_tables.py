@@ -164,7 +164,7 @@ class Levels:
 def levels_of(parameter: Parameter) -> Levels:
     """Return the values of *parameter*, or, of many, bins with equally many points each."""
     codes, absent = parameter.codes, parameter.codes < 0
-    if len(parameter.levels) <= MOST_LEVELS or parameter.kind != "number":
+    if parameter.n_levels <= MOST_LEVELS or parameter.kind != "number":
         kept, texts, is_binned = codes, [level_text(level) for level in parameter.levels], False
         if len(texts) > 10 * MOST_LEVELS:  # texts without end: the most frequent, and the rest together
             n_of = np.bincount(codes[~absent], minlength=len(texts))
@@ -173,7 +173,7 @@ def levels_of(parameter: Parameter) -> Levels:
             place[often] = np.arange(len(often))
             kept, texts = np.where(absent, -1, place[codes]), [*(texts[i] for i in often), "others"]
     else:
-        is_binned, levels = True, np.array(parameter.levels, dtype=float)
+        is_binned, levels = True, parameter.different.astype(float)
         places = np.cumsum(np.bincount(codes[~absent], minlength=len(levels)))
         of_level = np.minimum(N_BINS - 1, ((places - 1) * N_BINS) // max(1, places[-1]))
         _, of_level = np.unique(of_level, return_inverse=True)
@@ -309,7 +309,7 @@ def ranking(effects: Sequence[Effects], parameters: Sequence[Parameter]) -> list
     for each in effects:
         for effect in each.effects:
             weight[effect.parameter] += effect.share  # type: ignore[assignment]
-    several = [parameter.name for parameter in parameters if len(parameter.levels) > 1]
+    several = [parameter.name for parameter in parameters if parameter.n_levels > 1]
     return sorted(several, key=lambda name: (-round(weight[name], 9), several.index(name)))
 
 

@@ -29,7 +29,7 @@ KINDS = {
 }
 """Numbers of a record that move together."""
 
-NOT_DRAWN = (*UNUSED, "technology", "tile.access.activity")
+NOT_DRAWN = (*UNUSED, "circuit", "technology", "tile.access.activity", "tile.access.operating_point")
 """Records that nothing here follows from."""
 
 

@@ -24,9 +24,11 @@ from typing import Any
 import dask
 import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster, Nanny, get_worker
+from distributed.comm import CommClosedError
 from distributed.utils import silence_logging_cmgr
 
 from imcsim.errors import ClusterError, ConfigError
+from imcsim.sweep.objectives import GIVEN_BY
 from imcsim.sweep.stages import Batch, Evaluate, Outcomes
 from imcsim.version import __version__
 
@@ -106,7 +108,7 @@ class _UnderWay:
         self.cluster = cluster
         self.batches: dict[Any, Batch] = {}
         self.futures: dict[Any, Future] = {}
-        self.ended: SimpleQueue[Future] = SimpleQueue()
+        self.ended: SimpleQueue[tuple[Any, Outcomes | BaseException]] = SimpleQueue()
         self.n_workers = 0
         self.looked = -np.inf
         self.seen = time.monotonic()  # when there was a worker
@@ -125,20 +127,34 @@ class _UnderWay:
         except RuntimeError as error:  # the client is closed
             raise self._gone() from error
         self.batches[future.key], self.futures[future.key] = batch, future
-        future.add_done_callback(self.ended.put)
+        future.add_done_callback(self._collect)
 
     def next(self) -> tuple[Batch, Outcomes | KilledWorker]:
         """Wait for a batch to end; give it with what came out, or with the error where it ended its workers."""
         while True:
             self._look()
             with suppress(Empty):
-                future = self.ended.get(timeout=LOOK_S)
-                if future.key in self.batches:
+                key, found = self.ended.get(timeout=LOOK_S)
+                if key in self.batches:
                     break
-        outcomes = self._outcomes(future)
-        del self.futures[future.key]
+        del self.futures[key]
+        batch = self.batches.pop(key)
+        if isinstance(found, (Outcomes, KilledWorker)):
+            return batch, found
+        if isinstance(found, (CancelledError, CommClosedError)):
+            raise self._gone() from found
+        if isinstance(found, ImportError):  # of a worker that came later
+            check_workers(self.cluster.client)
+        raise found
+
+    def _collect(self, future: Future) -> None:
+        """Fetch what came out, in a thread of Dask: if its worker died meanwhile, that waits until it is done again."""
+        try:
+            found = future.result()
+        except BaseException as error:
+            found = error
         future.release()  # otherwise it is evaluated again if its worker dies before the collector comes round
-        return self.batches.pop(future.key), outcomes
+        self.ended.put((future.key, found))
 
     def cancel(self) -> None:
         futures = list(self.futures.values())
@@ -147,23 +163,6 @@ class _UnderWay:
         if futures and self.cluster.client.status == "running":
             with suppress(OSError, CancelledError, TimeoutError):
                 self.cluster.client.cancel(futures, force=True)
-
-    def _outcomes(self, future: Future) -> Outcomes | KilledWorker:
-        while True:
-            try:
-                outcomes: Outcomes = future.result(timeout=LOOK_S)
-                return outcomes
-            except KilledWorker as error:
-                return error
-            except CancelledError as error:
-                raise self._gone() from error
-            except ImportError:
-                check_workers(self.cluster.client)
-                raise
-            except TimeoutError:  # the worker that had it died in between: it is evaluated again
-                if future.status == "error":
-                    raise
-                self._look()
 
     def _look(self) -> None:
         """Count the workers, now and then; raises ClusterError where none has been there for long."""
@@ -174,7 +173,7 @@ class _UnderWay:
         if client.status in ("closing", "closed"):
             raise self._gone()
         if client.status == "running":
-            with suppress(OSError):  # on the way to be closed
+            with suppress(OSError, RuntimeError):  # on the way to be closed
                 self.n_workers = self.cluster.n_workers
         self.looked = time.monotonic()
         if self.n_workers:
@@ -208,13 +207,20 @@ def _alone(under_way: _UnderWay, batch: Batch, n: int) -> Outcomes:
         return outcomes
     n += n_died(outcomes)
     if len(batch.points) == 1:
-        why = f"the worker died {n} times while evaluating it; it may need more memory than a worker has"
-        return Outcomes({}, (why,), 0.0)
+        return lost(batch, n)
     singles = [
         replace(batch, points=batch.points.take(slice(i, i + 1)), keys=batch.keys[i : i + 1])
         for i in range(len(batch.points))
     ]
     return joined([_alone(under_way, single, n) for single in singles])
+
+
+def lost(batch: Batch, n: int) -> Outcomes:
+    """Return the outcomes of a batch whose points ended *n* workers: no figure, and a message."""
+    why = f"the worker died {n} times while evaluating it; it may need more memory than a worker has"
+    names = sorted(set().union(*(GIVEN_BY[engine] for engine in batch.stage.engines)))
+    n_points = len(batch.points)
+    return Outcomes({name: np.full(n_points, np.nan) for name in names}, (why,) * n_points, 0.0)
 
 
 def n_died(error: KilledWorker) -> int:
@@ -237,25 +243,35 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
 def local_cluster(n_workers: int, evaluate: Evaluate) -> Iterator[Cluster]:
     """Yield a runner of worker processes of this machine, among which its cores are shared out; they end with it.
 
-    They listen on this machine alone, and end too where this process is killed. Raises ConfigError.
+    They listen on this machine alone, and end too where this process is killed. Raises ConfigError where
+    there are less than 1, and ClusterError where they do not start.
     """
     if n_workers < 1:
         raise ConfigError(f"--workers: must be at least 1, got {n_workers}")
-    threads = str(max(1, _n_cores() // n_workers))
-    here = "127.0.0.1:0"
+    cluster = None
     with dask.config.set(LOCAL), silence_logging_cmgr(logging.CRITICAL + 1):
-        with _without_interrupts():
-            cluster = LocalCluster(
-                n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=here,
-                worker_dashboard_address=here, silence_logs=logging.CRITICAL + 1, env=dict.fromkeys(THREADS, threads),
-            )  # fmt: skip
         try:
+            with _without_interrupts():
+                cluster = _started(n_workers)
             with Client(cluster, timeout=CONNECT_S, set_as_default=False) as client:
                 yield Cluster(client, evaluate)
                 _end(cluster)
         finally:
-            _end(cluster)
-            cluster.close()
+            if cluster is not None:
+                _end(cluster)
+                cluster.close()
+
+
+def _started(n_workers: int) -> LocalCluster:
+    threads = str(max(1, _n_cores() // n_workers))
+    here = "127.0.0.1:0"
+    try:
+        return LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=here,
+            worker_dashboard_address=here, silence_logs=logging.CRITICAL + 1, env=dict.fromkeys(THREADS, threads),
+        )  # fmt: skip
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(f"--workers {n_workers}: worker processes must start, got {_why(error)!r}") from error
 
 
 @contextmanager
@@ -269,10 +285,9 @@ def join(address: str, evaluate: Evaluate, *, wait_s: float = WAIT_S) -> Iterato
         try:
             client = Client(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(
                 f"--scheduler {address}: must be the address of a Dask scheduler that answers within {CONNECT_S:.0f} "
-                f"s, such as tcp://host:8786, got {why!r}"
+                f"s, such as tcp://host:8786, got {_why(error)!r}"
             ) from error
         with client:
             deadline = time.monotonic() + wait_s
@@ -308,6 +323,10 @@ def _no_workers(client: Client, wait_s: float) -> ClusterError:
     )
 
 
+def _why(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _address(client: Client) -> str:
     return str(client.scheduler.address) if client.scheduler else "of the sweep"
 
@@ -320,12 +339,19 @@ def _n_cores() -> int:
 def _without_interrupts() -> Iterator[None]:
     """Start threads, and the processes that they start, without Ctrl-C: it is for this one, which ends the others.
 
-    The tracker of multiprocessing is started first, since whoever starts it gets interrupts back.
+    The tracker of multiprocessing is started first, since whoever starts it gets interrupts back. It takes away what
+    processes that were ended leave, and need not warn of it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    told = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"
     multiprocessing.resource_tracker.ensure_running()
+    if told is None:
+        del os.environ["PYTHONWARNINGS"]
+    else:
+        os.environ["PYTHONWARNINGS"] = told
     was = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -19,6 +19,7 @@ import optuna
 import sqlalchemy as sql
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
@@ -48,6 +49,11 @@ CLAIMS = sql.Table(
 )
 
 
+def directions_of(maximize: Sequence[bool]) -> list[StudyDirection]:
+    """Return Optuna's word for each objective."""
+    return [StudyDirection.MAXIMIZE if more else StudyDirection.MINIMIZE for more in maximize]
+
+
 class Ledger:
     """The study of one search in a database; several processes may have it open."""
 
@@ -56,8 +62,7 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.url, self.name = url, name
         self._engine, storage = _opened(url)
-        kinds = optuna.study.StudyDirection
-        directions = [kinds.MAXIMIZE if more else kinds.MINIMIZE for more in maximize]
+        directions = directions_of(maximize)
         with self._told():
             self._study = optuna.create_study(
                 storage=storage, study_name=name, directions=directions, load_if_exists=True
@@ -120,13 +125,17 @@ class Ledger:
             taken = db.execute(CLAIMS.update().where(*is_as_read, CLAIMS.c.seen == held.seen).values(**vars(now)))
         return taken.rowcount == 1
 
+    def release(self, points: Sequence[int]) -> None:
+        """Give claims back."""
+        with self._told(), self._engine.begin() as db:
+            mine = (CLAIMS.c.study == self.name, CLAIMS.c.point.in_(points), CLAIMS.c.name == self._owner.name)
+            db.execute(CLAIMS.delete().where(*mine))
+
     def add(self, point: int, trial: FrozenTrial) -> None:
         """Take in a finished point; its claim ends."""
         with self._told():
             self._study.add_trial(trial)
-            with self._engine.begin() as db:
-                mine = (CLAIMS.c.study == self.name, CLAIMS.c.point == point, CLAIMS.c.name == self._owner.name)
-                db.execute(CLAIMS.delete().where(*mine))
+        self.release([point])
 
     @contextmanager
     def _told(self) -> Iterator[None]:

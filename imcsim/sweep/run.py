@@ -27,6 +27,7 @@ from imcsim.sweep.pareto import front, select
 from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.records import Search
+from imcsim.sweep.rooflines import write_rooflines
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
@@ -122,9 +123,11 @@ class Exploration:
 
     def _search(self, search: Search) -> None:
         """Evaluate what the search asks for, batch after batch, stage after stage."""
+        # on a database that others may share, a part of the batch, so that there is something left for them
+        n = None if search.storage is None else 2 * self.runner.n_workers
         with open_study(self.sweep, self.out) as study:
             try:
-                while (points := study.ask()) is not None:
+                while (points := study.ask(n)) is not None:
                     known = Figures({}, [None] * len(points))
                     at = np.arange(len(points))
                     for number, stage in enumerate(self.sweep.stages):
@@ -344,7 +347,7 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
     out = Path(out)
     require_writable(out)
     if store is not None:
-        use_store(out, store)
+        write_whole(out / ELSEWHERE, f"{store.resolve()}\n")
     with Store(find_store(out, must_exist=False)) as kept:
         exploration = Exploration(sweep, out, kept, runner, progress)
         write_whole(out / FILE, sweep.normalised())
@@ -354,6 +357,7 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
             with suppress(ImcsimError):  # what went wrong first is what is said
                 exploration.write()
             raise
+        write_rooflines(sweep, out, exploration.chip)
         return exploration.write()
 
 
@@ -400,11 +404,6 @@ def number_of(store: Store, sweep: Sweep) -> int:
     if found is None:
         raise DataError(f"{store.path}: must hold the sweep {sweep.name}, got others; run imcsim sweep again")
     return found
-
-
-def use_store(folder: Path, store: Path) -> None:
-    """Have the sweep of a *folder* go on with the store in another place."""
-    write_whole(folder / ELSEWHERE, f"{store.resolve()}\n")
 
 
 def find_store(folder: Path, *, must_exist: bool = True) -> Path:

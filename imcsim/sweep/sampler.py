@@ -22,7 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from imcsim.errors import ConfigError
-from imcsim.sweep.ledger import NOTE
+from imcsim.sweep.ledger import NOTE, directions_of
 from imcsim.sweep.parameters import Choices, Distribution, Domain, Range
 from imcsim.sweep.points import Points, Value
 from imcsim.sweep.space import Space
@@ -33,7 +33,10 @@ FORBIDDEN = 100
 """Draws in a row that the constraints on parameters may forbid; then a point that they allow is sought by chance."""
 
 BY_CHANCE = 1 << 16
-"""Random points among which it is sought."""
+"""Random points among which it is sought at a time."""
+
+BLOCKS = 16
+"""How many times that is done."""
 
 REPEATED = 10
 """Draws in a row that may give a point that was there before; then it is taken, and costs nothing."""
@@ -121,7 +124,7 @@ def study_of(maximize: Sequence[bool], past: Sequence[FrozenTrial], sampler: Bas
     losses = np.array([trial.values for trial in known]).reshape(len(known), len(signs)) * signs
     penalty = np.zeros(len(signs)) if not known else losses.max(axis=0) + np.maximum(1.0, np.ptp(losses, axis=0))
     study = optuna.create_study(
-        directions=["maximize" if more else "minimize" for more in maximize],
+        directions=directions_of(maximize),
         sampler=sampler or optuna.samplers.RandomSampler(seed=0),
     )
     for trial in past:
@@ -188,22 +191,21 @@ def _drawn(
 
 def _allowed_genes(space: Space, rng: np.random.Generator) -> Genes:
     """Return a random point that the constraints on parameters allow."""
-    shares = rng.random((BY_CHANCE, len(space.parameters)))
-    found = space.from_unit(shares)
-    allowed = np.flatnonzero(space.allowed(found))
-    if not len(allowed):
-        rules = ", ".join(repr(rule.text) for rule in space.of_parameters)
-        raise ConfigError(
-            f"constraints: must leave points that a search can find, got none among {BY_CHANCE} random ones ({rules}); "
-            "narrow the parameters, or list the points"
-        )
-    at = allowed[0]
-    return {
-        parameter.name: (found.columns[parameter.name] if is_itself(parameter.domain) else shares[:, i])[[at]].tolist()[
-            0
-        ]
-        for i, parameter in enumerate(space.parameters)
-    }
+    for _ in range(BLOCKS):
+        shares = rng.random((BY_CHANCE, len(space.parameters)))
+        found = space.from_unit(shares)
+        allowed = np.flatnonzero(space.allowed(found))
+        if len(allowed):
+            genes = {}
+            for i, parameter in enumerate(space.parameters):
+                column = found.columns[parameter.name] if is_itself(parameter.domain) else shares[:, i]
+                genes[parameter.name] = column[allowed[:1]].tolist()[0]
+            return genes
+    rules = ", ".join(repr(rule.text) for rule in space.of_parameters)
+    raise ConfigError(
+        f"constraints: must leave points that a search can find, got none among {BLOCKS * BY_CHANCE} random ones "
+        f"({rules}); narrow the parameters, or list the points"
+    )
 
 
 def _notes(study: Study, trial: Trial) -> dict[str, Any]:

@@ -8,8 +8,8 @@ several processes may share: each claims points of the batch at hand, and waits 
 **Pruning** (``prune: true``) judges points between stages, from the cheap to the dear, once a stage has given every
 objective. They are compared with the points of earlier batches that came through, by what the same stage said of
 those. With one objective Optuna's median pruner decides. With several a point goes if one of those is better in every
-objective, by more than a tenth of the range that they cover: a stage may be that far off. A point with an objective
-that the stage does not give is never pruned.
+objective, by more than a tenth of the point's own value: a stage may be that far off. A point with an objective that
+the stage does not give is never pruned.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ WAIT_S = 0.1
 """How often to look whether other processes are done with the batch."""
 
 MARGIN = 0.1
-"""How much better a point must be that another is pruned for, as a share of each objective's range."""
+"""How much better a point must be that another is pruned for, as a share of each of the other's values."""
 
 N_STARTUP = 10
 """Points that must have come through before one is pruned, or importances are told."""
@@ -94,8 +94,8 @@ class Study:
         """Return up to *n* points that are ours to evaluate, the whole batch by default; None when all are finished.
 
         Waits while other processes are at all that is left of the batch: the next one depends on what they find. If
-        they die, what they were at is returned here. No points at all are returned where nothing is left but what was
-        asked for here before: `tell` first.
+        they die, what they were at is returned here. No points at all are returned where nothing is left of the batch
+        but what was asked for before, some of it here: `tell` first.
         """
         while True:
             trials = self._ledger.trials()
@@ -105,11 +105,13 @@ class Study:
             drawn = self._batch(numbers.start // self.search.population, trials)
             open_ones = [number for number in numbers if number not in trials]
             claimed = self._ledger.claim(open_ones, len(open_ones) if n is None else n)
-            ours = claimed and [number for number in claimed if number not in self._ledger.trials()]
+            ours = [number for number in claimed if number not in self._ledger.trials()] if claimed else []
+            if len(ours) < len(claimed):  # finished by their owner between our two looks
+                self._ledger.release([number for number in claimed if number not in ours])
             if ours:
                 self._drawn |= {number: drawn[number - numbers.start] for number in ours}
                 return points_of_rows(self.space, ours, [self._drawn[number].row for number in ours])
-            if all(number in self._drawn for number in open_ones):
+            if any(number in self._drawn for number in open_ones):
                 return points_of_rows(self.space, [], [])
             if not claimed:
                 time.sleep(WAIT_S)
@@ -162,8 +164,8 @@ class Study:
             return _is_pruned_by_median(row, past, self.maximize)
         signs = np.where(self.maximize, -1.0, 1.0)
         losses = np.array([trial.user_attrs[NOTE]["stages"][stage] for trial in past]) * signs
-        margin = MARGIN * np.ptp(losses, axis=0)
-        return bool((losses + margin < np.array(row[stage]) * signs).all(axis=1).any())
+        own = np.array(row[stage]) * signs
+        return bool((losses + MARGIN * np.abs(own) < own).all(axis=1).any())
 
     def tell(self, points: Points, figures: Mapping[str, Floats], messages: Sequence[str | None]) -> None:
         """Say what came of *points*: every figure that is known of them (n each), and why a point failed."""

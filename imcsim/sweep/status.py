@@ -8,12 +8,13 @@ from imcsim.sweep.store import Store
 from imcsim.units import human
 
 
-def print_status(store: Store, number: int, sweep: Sweep, console: Console) -> None:
+def print_status(store: Store, number: int, sweep: Sweep, *, width: int | None = None) -> None:
     """Print how many points each stage has, how many are done, failed and being computed, by whom and how quickly.
 
+    *width* is that of the lines in letters; by default that of the terminal.
     Raises DataError where the store does not hold a sweep of this *number*.
     """
-    progress = store.progress(number)
+    console, progress = Console(width=width), store.progress(number)
     console.print(f"{sweep.name}: {', '.join(objective.name for objective in sweep.objectives)}", highlight=False)
     table = Table(title="Stages", title_justify="left")
     for column in ("stage", "engines", "points", "done", "failed", "being computed"):

@@ -133,7 +133,7 @@ class Store:
             described.read(self._rows("points", "WHERE sweep = ? AND id > ?", sweep, described.last))
             old, has_row = placed.of(at), described.of(at)
             is_new = old != new
-            to_describe = np.flatnonzero(is_new & (~has_row | (old != b""))).tolist()
+            to_describe = np.flatnonzero(~has_row | (is_new & (old != b""))).tolist()
             columns = turned([rows[i] for i in to_describe])
             self._append(
                 "points",

@@ -257,6 +257,8 @@ def joined_table(
     values = {name: np.full(n, np.nan) for name in sorted(figures)}
     failed = np.fromiter(messages_of_results, dtype=np.int64)
     for stage, (numbers, results) in places.items():
+        is_described = np.isin(numbers, points.numbers, assume_unique=True)  # not all may be, of a recovered store
+        numbers, results = numbers[is_described], results[is_described]
         at = np.searchsorted(points.numbers, numbers)
         placed[at] = stage
         at, results = at[results >= 0], results[results >= 0]

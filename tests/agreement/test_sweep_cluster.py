@@ -20,8 +20,9 @@ from distributed import Client
 
 import imcsim
 from imcsim.errors import ClusterError, ConfigError, MappingError
-from imcsim.sweep.cluster import join, joined, local_cluster
+from imcsim.sweep.cluster import join, joined, local_cluster, lost
 from imcsim.sweep.local import InProcess
+from imcsim.sweep.objectives import COST
 from imcsim.sweep.stages import Outcomes
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -183,6 +184,16 @@ def test_less_than_one_worker_is_refused():
         pass
 
 
+def test_workers_that_do_not_start_are_one_line(monkeypatch):
+    def no_process(**options):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("imcsim.sweep.cluster.LocalCluster", no_process)
+    expected = r"^--workers 3: worker processes must start, got '\[Errno 11\] Resource temporarily unavailable'$"
+    with pytest.raises(ClusterError, match=expected), local_cluster(3, evaluate):
+        pass
+
+
 def test_a_cluster_that_is_there_is_joined_and_outlived(there, tmp_path):
     address, process = there
     rows = [{"x": x, "sleep_s": 0.02} for x in range(40)]
@@ -327,6 +338,15 @@ def test_no_process_is_left_behind(how, n_workers, tmp_path):
     assert process.returncode == -how
     assert error.count("Traceback") == (how == signal.SIGINT)  # of the script, which catches nothing; none of a worker
     assert ("KeyboardInterrupt" in error.splitlines()) == (how == signal.SIGINT)
+    assert "leaked" not in error
+
+
+def test_a_point_that_is_lost_has_every_figure_of_its_engine_missing():
+    [batch] = batches_of([{"x": 1}], 1)
+    found = lost(batch, 3)
+    assert set(found.figures) == COST
+    assert np.isnan(list(found.figures.values())).all()
+    assert found.messages == (DEAD,)
 
 
 def test_outcomes_of_parts_are_joined_with_gaps():

@@ -198,7 +198,8 @@ def test_a_damaged_store_is_recovered_and_nothing_is_lost_that_can_be_read(tmp_p
     done = imcsim(tmp_path, "sweep", "recover", "out")
     assert done.returncode == 0, done.stderr
     assert "6 results" in done.stdout
-    assert store.read_bytes() == damaged
+    (aside,) = (tmp_path / "out").glob("store-damaged*.sqlite")
+    assert aside.read_bytes() == damaged
     assert sweep(tmp_path).returncode == 0
     assert (tmp_path / "out" / "points.csv").read_bytes() == clean
 

@@ -43,6 +43,7 @@ HOME = {
     "rich": {"report/", "cli.py", "sweep/progress.py", "sweep/status.py"},
     "typer": {"cli.py", "cli_sweep.py"},
     "optuna": {"sweep/"},
+    "sqlalchemy": {"sweep/ledger.py"},
     "distributed": {"sweep/cluster.py"},
     "dask": {"sweep/cluster.py"},
     "pyarrow": {"sweep/"},

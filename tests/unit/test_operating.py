@@ -199,13 +199,6 @@ def test_a_pulse_that_leaves_an_access_no_time_is_refused():
         load_chip("tim-dnn", {PULSE: 0.1, "tile.access.interval_ns": 1.0})
 
 
-def test_a_near_memory_chip_has_no_operating_point():
-    point = TIM_DNN.tile.access.operating_point.model_dump()
-    message = r"^tile\.access\.operating_point: must not be given for a near-memory chip, got a mapping; it has no circ"
-    with pytest.raises(ConfigError, match=message):
-        vary(load_chip("near-memory-iso-area"), {"tile.access.operating_point": point})
-
-
 def test_a_chip_with_an_operating_point_is_saved_and_loaded(tmp_path):
     from imcsim.arch.load import dump_chip
 

@@ -1,9 +1,11 @@
+import json
 import math
 import os
 import random
 import shutil
 from hashlib import blake2b
 
+import numpy as np
 import pytest
 
 from imcsim.errors import DataError, ImcsimError, OutputError
@@ -23,9 +25,9 @@ def figures_of(number):
 
 
 def message_of(number):
-    return (
-        f"tile.n_rows: must be even, got {number}" + "!" * (9000 if number == 200 else 0) if number % 100 == 0 else None
-    )
+    if number % 100:
+        return None
+    return f"tile.n_rows: must be even, got {number}" + "!" * (9000 if number in (200, 2500) else 0)
 
 
 EVERYTHING = {
@@ -288,6 +290,16 @@ def test_a_sweep_goes_on_after_its_store_was_recovered(path):
         assert store.known(keys) == EVERYTHING
         assert store.table(sweep).points.columns["n_tiles"].tolist() == list(range(N))
         assert (store.table(sweep).stages == 0).all()
+
+
+def test_points_without_parameters_wait_until_they_are_placed_again(path):
+    with Store(path) as store:
+        store._db.execute("DELETE FROM points WHERE id < 10 OR id > 30")
+        numbers = [number for block in store._rows("points", "") for number in json.loads(block[2])]
+        table = store.table(1)
+        assert table.points.numbers.tolist() == table.points.columns["n_tiles"].tolist() == numbers
+        is_known = np.array([message_of(number) is None for number in numbers])
+        assert table.figures["latency_ns"][is_known].tolist() == [n / 7 for n in numbers if message_of(n) is None]
 
 
 def test_a_new_store_that_cannot_be_written_is_one_line(path, monkeypatch):

@@ -167,7 +167,7 @@ def test_points_that_the_constraints_forbid_are_never_asked_for(tmp_path):
     assert (columns["n_tiles"] * columns["tile.rows_per_access"] == 256).all()
 
 
-def test_a_point_in_a_hundred_thousand_is_found_too(tmp_path):
+def test_one_point_in_fifty_thousand_is_found_too(tmp_path):
     space = chip_space("n_tiles == 17", "tile.rows_per_access == 4", "main_memory.bits_per_ns >= 4000")
     with study_in(tmp_path, evaluations=6, population=3, space=space) as study:
         rows = list(finish(study).points.rows())
@@ -176,9 +176,7 @@ def test_a_point_in_a_hundred_thousand_is_found_too(tmp_path):
 
 def test_constraints_that_leave_nothing_are_said_in_one_line(tmp_path):
     space = chip_space("n_tiles > 100")
-    line = (
-        r"^constraints: must leave points that a search can find, got none among 65536 random ones \('n_tiles > 100'\)"
-    )
+    line = r"^constraints: must leave points that a search can find, got none among 1048576 random ones \('n_tiles"
     with study_in(tmp_path, space=space) as study, pytest.raises(ConfigError, match=line):
         study.ask()
 
@@ -235,7 +233,7 @@ def take_part(folder, sampler, pipe, delay_s, n):
 def start(folder, sampler, delay_s, n):
     """Start a process that takes part; its end of a pipe and itself."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])  # it brings in Optuna once for all
+    server.set_forkserver_preload(["pytest", "scipy.stats", "imcsim.sweep.search"])  # once for all processes
     here, there = server.Pipe(duplex=False)
     process = server.Process(target=take_part, args=(folder, sampler, there, delay_s, n), daemon=True)
     process.start()
@@ -317,7 +315,7 @@ def test_a_result_that_comes_late_changes_nothing(tmp_path):
 def test_a_search_that_is_killed_at_any_moment_goes_on_to_the_same_rows(clean, tmp_path):
     sampler, rows = clean
     moments = random.Random(sampler)
-    for _ in range(12):
+    for _ in range(10 if sampler == "nsga2" else 4):
         pipe, process = start(tmp_path, sampler, 0, 1)
         for _ in range(moments.randrange(4)):
             pipe.recv()
@@ -326,7 +324,7 @@ def test_a_search_that_is_killed_at_any_moment_goes_on_to_the_same_rows(clean, t
         process.join()
         assert process.exitcode == -signal.SIGKILL
     with study_in(tmp_path, sampler) as study:
-        assert 5 < study.n_finished < 40
+        assert 0 < study.n_finished < 40
         assert rows_of(finish(study)) == rows
         assert study.n_finished == 40
 

@@ -240,6 +240,15 @@ def test_a_claim_is_given_once(store, path):
         assert other.claim(keys(1, 4)) == [False, True]
 
 
+def test_a_claim_ends_with_its_result(store):
+    sweep = store.begin("a", "text", b"1" * 16)
+    store.place(sweep, 0, [0, 1], keys(0, 1), [{}, {}])
+    store.claim(keys(0, 1))
+    add(store, [0])
+    assert store.progress(sweep).stages[0].n_claimed == 1
+    assert store.progress(sweep).workers[0].n_claims == 1
+
+
 def test_what_is_known_is_not_claimed(store):
     assert store.claim(keys(1)) == [True]
     add(store, [1, 2])

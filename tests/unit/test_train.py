@@ -88,6 +88,19 @@ def stop_in(quantizer):
     return progress
 
 
+def test_a_folder_of_ones_own_that_bears_a_shipped_name_is_not_taken_for_the_shipped_one(tmp_path):
+    own = tmp_path / "digits-cnn"
+    own.mkdir()
+    shipped = find_workload("digits-cnn").path.read_text()
+    (own / "workload.py").write_text(shipped + "\n\nOWN = True\n")
+    train(find_workload(own), find_method("bnn"), Settings(**FEW | {"n_epochs": 1}), tmp_path / "net")
+    record = json.loads((tmp_path / "net" / training.RECORD).read_text())
+    assert record["workload_path"] == str(own / "workload.py")
+    (own / "workload.py").unlink()
+    with pytest.raises(ConfigError, match="digits-cnn"):
+        find_workload(tmp_path / "net").graph()
+
+
 def test_training_from_float_weights_starts_from_them(tmp_path):
     trained(tmp_path / "net", start="float", n_epochs=1)
     assert accuracy_of(tmp_path / "net" / "float") is not None

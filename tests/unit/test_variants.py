@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,10 +8,12 @@ from strategies import KINDS, TIM_DNN, chips, graphs, many_banks, seeds, variant
 
 import imcsim
 from imcsim.analytic import estimate
-from imcsim.analytic.variants import SHAPE, estimate_variants
+from imcsim.analytic.variants import SHAPE, _by_spills, estimate_variants
 from imcsim.arch.load import vary
 from imcsim.errors import ConfigError, MappingError
+from imcsim.graph import REAL, TERNARY, Graph, Op, Product, Tensor, Threshold
 from imcsim.mapping.place import Split, as_they_are, place
+from imcsim.ternary import PlaneSum
 
 N = 5
 
@@ -151,6 +155,37 @@ def test_neither_do_they_across_banks(graph, seed, style, at):
     chip = many_banks(TIM_DNN)
     whole = estimate_variants(graph, chip, changes, style=style, failures="keep")
     assert_same_bits(whole, at, estimate_variants(graph, chip, part_of(changes, at), style=style, failures="keep"))
+
+
+def wide_layer(n_rows=96, n_outputs=8):
+    """A network whose one product takes several rounds of a small tile, so that psums wait from one to the next."""
+    rows = np.resize([1, -1, 0, 1, 1], (n_outputs, n_rows))
+    quantizer = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
+    product = Product(kind="linear", weights=PlaneSum(planes=[rows], factors=[1]))
+    ops = (
+        Op(name="quantize", input="x", output=Tensor("codes", (n_rows,), TERNARY), steps=(quantizer,)),
+        Op(name="linear", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product),
+    )
+    return Graph(name="wide", input=Tensor("x", (n_rows,), REAL), ops=ops, output="y")
+
+
+def test_a_stage_that_only_some_variants_have_leaves_the_others_as_they_are(tiny_chip):
+    rng, n = np.random.default_rng(0), 60
+    chip = vary(tiny_chip, {"n_tiles": 2, "tile.n_rows": 8})
+    changes = {f"tile.access.{name}.energy_pJ": rng.uniform(0, 9, n) for name in ("decoders", "wordlines")}
+    changes["tile.block_select.latency_ns"] = rng.choice([0.0, 0.4], n)
+    whole = estimate_variants(wide_layer(), chip, changes, style="temporal")
+    for i in range(n):
+        assert_same_bits(whole, [i], estimate_variants(wide_layer(), chip, part_of(changes, [i]), style="temporal"))
+
+
+def test_variants_whose_psums_spill_are_taken_apart_from_the_others(tiny_chip):
+    # half of the buffer keeps 400 bits; two rounds leave 32 and 64 psums of 6, 7 or 8 bits waiting: 384, 448 or 512
+    chip = vary(tiny_chip, {"n_tiles": 2, "tile.n_rows": 8, "psum_buffer.capacity_bits": 800})
+    plan = place(wide_layer(), chip, style="temporal")
+    layer = replace(plan.layers[1], psum_bits=np.array([6, 7, 6, 8]))
+    assert [at.tolist() for at in _by_spills(plan, layer, 4)] == [[0, 2], [1, 3]]
+    assert len(_by_spills(plan, replace(layer, psum_bits=7), 4)) == 1
 
 
 def test_samples_a_second_are_the_batch_over_the_latency(tiny_chip, tiny_graph):
