@@ -425,7 +425,8 @@ def train(
     quantizer: Annotated[
         str,
         typer.Option(
-            metavar="NAME[:OPTION=VALUE,...]", help="Id or name of a method, or float: lsq:bits_w=2,bits_a=3."
+            metavar="NAME[:OPTION=VALUE,...]",
+            help="Id or name of a method, or float: lsq:bits_w=2,bits_a=3; of the third layer alone: 3.bits_a=8.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the trained network, itself a workload for imcsim run.")],

@@ -122,7 +122,7 @@ def train(
     with _one_thread():
         teacher = _teacher(workload, method, settings, folder, data, progress)
         torch.manual_seed(settings.seed)
-        network = workload.call("network", method)
+        network = method.build(lambda given: workload.call("network", given))
         _materialise(network, images)
         if teacher is not None and settings.start != "scratch":
             copy_float(teacher, network)
@@ -428,7 +428,7 @@ def load(folder: Path) -> tuple[Workload, nn.Module]:
         ) from None
     workload = find_workload(path or name)
     method = find_method(quantizer)
-    network = workload.call("network", method)
+    network = method.build(lambda given: workload.call("network", given))
     _materialise(network, workload.call("example_input"))
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:

@@ -24,15 +24,15 @@ def drawn_images(n: int, *, n_channels: int = 3, size: int = 32, seed: int = 0) 
     return (patches + torch.randint(0, 64, (n, n_channels, size, size), generator=generator)).float() / 256
 
 
-def drawn(make: Callable[[], nn.Module], method: Method, images: Tensor, *, seed: int = 0) -> nn.Module:
-    """Return what *make* gives with weights and norm offsets drawn from *seed*, set up on *images*, in eval mode.
+def drawn(make: Callable[[Method], nn.Module], method: Method, images: Tensor, *, seed: int = 0) -> nn.Module:
+    """Return the network that *make* gives for *method*, its weights drawn, set up on *images*, in eval mode.
 
-    One pass in training mode sets what quantizers take from data and the statistics of the batch norms; torch's own
-    generator is left as it was.
+    Weights and norm offsets are drawn from *seed*. One pass in training mode sets what quantizers take from data and
+    the statistics of the batch norms; torch's own generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make().train()
+        network = method.build(make).train()
         for norm in norms_of(network):
             if norm.affine:
                 nn.init.uniform_(norm.bias, -NORM_OFFSET, NORM_OFFSET)

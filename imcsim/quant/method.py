@@ -5,7 +5,7 @@ network that takes one. A method that brings nothing but a quantizer of weights 
 `weights` and `activation`; others override the layer, the block or what happens in training.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -102,6 +102,17 @@ class Method:
     lowers: ClassVar[bool] = True
     """Whether its networks run on tiles once an activation quantizer is attached."""
 
+    of_network: ClassVar[tuple[str, ...]] = ()
+    """Options that the training below reads from the method: no layer can have a value of its own of these."""
+
+    def build(self, network: Callable[["Method"], nn.Module]) -> nn.Module:
+        """Return what *network* makes of the layers that it asks the method which it is given for.
+
+        Every network is built by this: where single layers have options of their own (`imcsim.quant.tailored`), layers
+        are counted anew for each. Raises ConfigError where the network has not as many.
+        """
+        return network(self)
+
     # --- layers -------------------------------------------------------------------------------------------------
 
     def weights(self) -> WeightQuantizer:
@@ -182,9 +193,22 @@ class Method:
 
     # --- options ------------------------------------------------------------------------------------------------
 
+    def options(self) -> dict[str, Any]:
+        """Return the default of each option."""
+        return {field.name: field.default for field in fields(self)}
+
+    def layer_options(self) -> tuple[str, ...]:
+        """Return the options of which a layer can have a value of its own."""
+        return tuple(name for name in self.options() if name not in self.of_network)
+
     @classmethod
     def with_options(cls, options: Iterable[str]) -> "Method":
         """Return the method with *options*, each ``key=value``; raises ConfigError for one that it has not."""
+        return cls(**cls.values_of(options))
+
+    @classmethod
+    def values_of(cls, options: Iterable[str]) -> dict[str, Any]:
+        """Return the values of *options*, each ``key=value``; raises ConfigError for one that the method has not."""
         known = {field.name: field for field in fields(cls)}
         values: dict[str, Any] = {}
         for option in options:
@@ -193,7 +217,7 @@ class Method:
                 has = ", ".join(f"{name}={field.default}" for name, field in known.items()) or "none"
                 raise ConfigError(f"{cls.record.name}: options are {has}; got {option!r}")
             values[key] = _as_type_of(known[key].default, text, f"{cls.record.name}: {key}")
-        return cls(**values)
+        return values
 
     def __str__(self) -> str:
         changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]

@@ -156,8 +156,6 @@ def print_workload(name: str, description: str, layers: list[dict[str, Any]], co
 
 def print_method(name: str, console: Console) -> None:
     """Print what is known of the method of an id or a name, and its options."""
-    from dataclasses import fields
-
     from imcsim.quant.methods import find_method, record_of
 
     record, method = record_of(name), find_method(name)
@@ -179,7 +177,8 @@ def print_method(name: str, console: Console) -> None:
         "padding": str(record.pad),
         "scale of activations": record.act_scale,
         "rounding": record.rounding,
-        "options": ", ".join(f"{field.name}={field.default}" for field in fields(method)) or "none",
+        "options": ", ".join(f"{name}={default}" for name, default in method.options().items()) or "none",
+        "not of single layers": ", ".join(method.of_network),
     }
     for what, text in lines.items():
         if text:

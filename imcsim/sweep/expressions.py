@@ -52,6 +52,9 @@ UNITS: dict[str, tuple[str, float]] = {
 _NUMBER_AND_WORD = re.compile(
     r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<![\w.])((?>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([A-Za-zµμ_]\w*)"""
 )
+_NUMBERED_STEP = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<=[A-Za-z_])\.(\d+)(?=\.[A-Za-z_])""")
+"""A step of a name that is a number, ``quantizer.3.bits_a``, which Python's names have not: ``_3`` stands for it."""
+
 _WORDS_OF_PYTHON = {"and", "or", "not", "in", "if", "else", "is", "for"}
 _FUNCTIONS: dict[str, tuple[int, int]] = {"min": (2, 100), "max": (2, 100), "abs": (1, 1), "log2": (1, 1)}
 """Least and greatest number of arguments."""
@@ -123,6 +126,7 @@ class _Reader:
         if "@" in re.sub(_NUMBER_AND_WORD, "", self.text):
             raise self.refused("must be made of comparisons and arithmetic")
         plain = _NUMBER_AND_WORD.sub(self._with_unit, self.text).strip()
+        plain = _NUMBERED_STEP.sub(lambda found: found.group(1) or f"._{found.group(2)}", plain)
         try:
             return ast.parse(plain, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -187,7 +191,7 @@ class _Reader:
         return read
 
     def _said(self, node: ast.expr) -> str:
-        return ast.unparse(node).replace(" @ ", " ")
+        return re.sub(r"\._(\d+)(?=\.)", r".\1", ast.unparse(node).replace(" @ ", " "))
 
     def _name(self, node: ast.expr) -> tuple[ast.expr, Kind]:
         name = _dotted(node)
@@ -258,7 +262,7 @@ def _dotted(node: ast.AST) -> str | None:
             return name
         case ast.Attribute(value=value, attr=last):
             first = _dotted(value)
-            return None if first is None else f"{first}.{last}"
+            return None if first is None else f"{first}.{re.sub(r'^_(?=[0-9]+$)', '', last)}"
         case _:
             return None
 

@@ -17,7 +17,7 @@ from imcsim.sweep.parameters import Choices, Distribution, Parameter, Range, kin
 from imcsim.sweep.points import Value
 
 BESIDE_THE_CHIP = ("workload", "quantizer", "mapping.policy", "mapping.style", "mapping.batch", "seed")
-"""What a sweep may vary beside the keys of its chip, and ``quantizer.OPTION``."""
+"""What a sweep may vary beside the keys of its chip, ``quantizer.OPTION`` and ``quantizer.LAYER.OPTION``."""
 
 
 def value_of(chip: Chip, key: str) -> Value | None:

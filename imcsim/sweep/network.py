@@ -79,7 +79,7 @@ def _of_method(workload: Workload, quantizer: str) -> Graph:
     method = find_method(quantizer)
     example = workload.call("example_input")
     images = drawn_images(N_DRAWN, n_channels=example.shape[1], size=example.shape[2])
-    network = drawn(lambda: workload.call("network", method), method, images)
+    network = drawn(lambda given: workload.call("network", given), method, images)
     return capture(network, example, name=workload.name)
 
 
@@ -96,8 +96,10 @@ def require_method(workload: Workload) -> None:
 def method_text(parameters: Mapping[str, Value]) -> str | None:
     """Return the method that a point's parameters name: ``quantizer`` with the options ``quantizer.NAME``.
 
-    >>> method_text({"quantizer": "lsq:bits_w=2", "quantizer.bits_a": 4})
-    'lsq:bits_w=2,bits_a=4'
+    That of a single layer is ``quantizer.LAYER.NAME`` (`imcsim.quant.tailored`).
+
+    >>> method_text({"quantizer": "lsq:bits_w=2", "quantizer.bits_a": 4, "quantizer.3.bits_a": 8})
+    'lsq:bits_w=2,bits_a=4,3.bits_a=8'
     """
     if "quantizer" not in parameters:
         return None

@@ -8,7 +8,7 @@ are taken (`sampling`, or a `search`), which engines evaluate them (`engine`, or
 import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -370,16 +370,21 @@ def _require_quantizer(parameters: Sequence[Parameter]) -> None:
     if named is None:
         raise ConfigError(f"{options[0]}: must go with a quantizer, got none; name it under quantizer")
     from imcsim.quant.methods import find_method  # brings in torch
+    from imcsim.quant.tailored import layer_and_option
 
     assert isinstance(named.domain, Choices)
     methods = [find_method(str(value)) for value in named.domain.values]
-    known = tuple(dict.fromkeys(option.name for method in methods for option in fields(method)))
+    asked = ", ".join(str(value) for value in named.domain.values)
     for name in options:
-        option = name.removeprefix("quantizer.")
+        with about("quantizer"):
+            layer, option = layer_and_option(name.removeprefix("quantizer."))
+        has = [method.options() if layer is None else method.layer_options() for method in methods]
+        known = tuple(dict.fromkeys(option for some in has for option in some))
         if option not in known:
-            asked = ", ".join(str(value) for value in named.domain.values)
-            has = ", ".join(known) or "none"
-            raise ConfigError(f"{name}: must be an option of {asked} ({has}), got {option!r}{near(option, known)}")
+            raise ConfigError(
+                f"{name}: must be an option of {'' if layer is None else 'single layers of '}{asked} "
+                f"({', '.join(known) or 'none'}), got {option!r}{near(option, known)}"
+            )
 
 
 def _kinds(idle: Mapping[str, Value], parameters: Sequence[Parameter]) -> dict[str, Kind]:

@@ -186,6 +186,10 @@ def test_a_workload_that_takes_no_method_is_told_so():
         ({"quantizer": "lsq:bits_w=2", "quantizer.bits_a": 4}, "lsq:bits_w=2,bits_a=4"),
         ({"quantizer": "lsq:bits_w=2", "quantizer.bits_w": 3}, "lsq:bits_w=3"),
         ({"quantizer": "bc", "quantizer.stochastic": True}, "bc:stochastic=true"),
+        (
+            {"quantizer": "lsq:2.bits_a=4", "quantizer.2.bits_a": 8, "quantizer.1.bits_a": 3},
+            "lsq:2.bits_a=8,1.bits_a=3",
+        ),
     ],
 )
 def test_a_method_is_written_with_its_options(parameters, text):

@@ -56,6 +56,15 @@ def test_constants_are_judged_as_in_python(text, is_true):
     assert holds(text) is is_true
 
 
+def test_a_step_of_a_name_may_be_a_number():
+    columns = {"quantizer.2.bits_a": np.array([2, 8]), "quantizer.12.bits_a": 4, "quantizer": "lsq:2.bits_a=8"}
+    assert holds("quantizer.2.bits_a < quantizer.12.bits_a", **columns) == [True, False]
+    assert holds("quantizer == 'lsq:2.bits_a=8' and quantizer.12.bits_a == 4.0", **columns) is True
+    assert parse("quantizer.2.bits_a < 3", "here").names == ("quantizer.2.bits_a",)
+    with refused("here: quantizer.2.bits_a: must be a comparison here, got 'not quantizer.2.bits_a'"):
+        parse("not quantizer.2.bits_a", "here")
+
+
 def test_a_column_is_judged_at_once():
     assert holds("rows % block == 0", rows=np.array([256, 250]), block=16) == [True, False]
 

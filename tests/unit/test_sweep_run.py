@@ -198,6 +198,33 @@ def test_methods_are_trained_once_and_executed(tmp_path):
     assert again.n_points == 0
 
 
+BITS_OF_A_LAYER = {
+    "name": "bits",
+    "workload": "digits-cnn",
+    "chip": "tim-dnn",
+    "objectives": ["latency_ns", "energy_pJ"],
+}
+
+
+def test_bits_of_a_single_layer_are_varied(tmp_path):
+    varied = {"quantizer": ["lsq:bits_w=2,bits_a=2"], "quantizer.2.bits_a": [2, 4, 8]}
+    explored(BITS_OF_A_LAYER | {"parameters": varied}, tmp_path / "one")
+    rows = rows_of(tmp_path / "one")
+    assert [row["status"] for row in rows] == ["done"] * 3
+    latencies = [float(row["latency_ns"]) for row in rows]
+    assert latencies == sorted(set(latencies))  # each pass more takes longer
+    varied = {"quantizer": ["lsq:bits_w=2"], "quantizer.bits_a": [2, 8]}
+    explored(BITS_OF_A_LAYER | {"parameters": varied}, tmp_path / "all")
+    of_all = [float(row["latency_ns"]) for row in rows_of(tmp_path / "all")]
+    assert latencies[0] == of_all[0] < latencies[2] < of_all[1]  # layer 1 stays at 2 bits
+
+
+def test_a_layer_that_the_network_has_not_is_one_line(tmp_path):
+    tree = BITS_OF_A_LAYER | {"parameters": {"quantizer": ["lsq"], "quantizer.3.bits_a": [2, 4]}}
+    with pytest.raises(ConfigError, match=r"layers must be among the 2 that the network asks a method for, got 3$"):
+        explored(tree, tmp_path / "out")
+
+
 def test_methods_without_training_cannot_be_executed(tmp_path):
     tree = GRID | {"workload": "digits-cnn", "engine": "execute", "objectives": ["accuracy"],
                    "parameters": {"quantizer": ["twn"]}}  # fmt: skip

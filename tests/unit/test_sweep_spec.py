@@ -660,6 +660,33 @@ def test_methods_and_their_options_are_known():
         made(parameters={"quantizer": ["lsq", "xnor-net"], "quantizer.bits": [2]})
 
 
+def test_options_of_single_layers_are_known():
+    varied = {"quantizer": ["lsq:bits_w=2,1.bits_w=3", "xnor-net"],
+              "quantizer.2.bits_a": {"values": [2, 8], "when": "quantizer != 'xnor-net'"},
+              "quantizer.10.bits_a": {"values": [2, 8], "when": "quantizer.2.bits_a == 8"}}  # fmt: skip
+    rows = [tuple(row.items()) for row in made(parameters=varied).space.points().rows()]
+    assert len(rows) == len(set(rows)) == 1 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "name", "message"),
+    [
+        ("lsq", "quantizer.2.bit_a", "quantizer.2.bit_a: must be an option of single layers of lsq (bits_w, bits_a, "
+         "serial, signed_a), got 'bit_a'; did you mean 'bits_a'?"),
+        ("pact", "quantizer.2.decay", "quantizer.2.decay: must be an option of single layers of pact (bits_w, bits_a, "
+         "serial, alpha), got 'decay'"),
+        ("lie", "quantizer.1.low_share", "quantizer.1.low_share: must be an option of single layers of lie (none), got "
+         "'low_share'"),
+        ("lsq", "quantizer.0.bits_a", "quantizer: 0.bits_a: the layer must be a whole number from 1 up, got '0'"),
+        ("lsq", "quantizer.block2.bits_a",
+         "quantizer: block2.bits_a: the layer must be a whole number from 1 up, got 'block2'"),
+    ],
+)  # fmt: skip
+def test_a_layer_or_an_option_of_one_that_is_none_is_said(quantizer, name, message):
+    with refused(f"s.yaml: parameters: {message}"):
+        made(parameters={"quantizer": [quantizer], name: [2, 3]})
+
+
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [

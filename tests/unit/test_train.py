@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import imcsim as package
 from imcsim import train as training
 from imcsim.errors import ConfigError, DataError
+from imcsim.graph import Product
 from imcsim.quant.methods import find_method
 from imcsim.train import Settings, accuracy_of, load, train
 from imcsim.workloads import find_workload
@@ -56,6 +57,35 @@ def test_what_was_trained_is_a_workload_that_gives_the_same_numbers(tmp_path):
     outputs = package.execute(package.place(found.graph(), chip), x)
     assert np.mean(outputs.argmax(axis=1) == labels) == pytest.approx(made.test_accuracy)
     assert accuracy_of(tmp_path / "net") == made.test_accuracy > 0.5
+
+
+def test_a_layer_of_its_own_bits_is_trained_resumed_and_run(tmp_path):
+    quantizer, few = "lsq:bits_w=2,bits_a=2,2.bits_a=8", Settings(**FEW | {"n_epochs": 2, "start": "float"})
+    whole = train(find_workload("digits-cnn"), find_method(quantizer), few, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(find_workload("digits-cnn"), find_method(quantizer), few, tmp_path / "net", progress=stop_in(quantizer))
+    assert (tmp_path / "net" / training.CHECKPOINT).exists()
+    again = train(find_workload("digits-cnn"), find_method(quantizer), few, tmp_path / "net")
+    assert (again.validation, again.test_accuracy) == (whole.validation, whole.test_accuracy)
+    assert json.loads((tmp_path / "net" / training.RECORD).read_text())["settings"]["quantizer"] == (
+        "lsq:2.bits_a=8"  # the default is 2 for both
+    )
+    graph = find_workload(tmp_path / "net").graph()
+    inner = [graph.tensors[op.input].format.n_passes for op in graph.ops if isinstance(op.product, Product)][1:-1]
+    assert inner == [2, 8]
+    assert "lsq:2.bits_a=8" in (tmp_path / "net" / training.MODULE).read_text()
+    done = imcsim(tmp_path, "run", "net", "--chip", "tim-dnn", "--set", "tile.count_max=16", "--samples", "40",
+                  "--out", "out")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["check"]["exact"] is True
+
+
+def stop_in(quantizer):
+    def progress(what, done, total):
+        if quantizer.rpartition(",")[2] in what:
+            raise StoppedError
+
+    return progress
 
 
 def test_a_folder_of_ones_own_that_bears_a_shipped_name_is_not_taken_for_the_shipped_one(tmp_path):

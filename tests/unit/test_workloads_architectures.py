@@ -61,7 +61,7 @@ def narrow(name):
     """The network of few channels in eval mode, double precision, and two images for it."""
     method = find_method(workload(name).METHOD)
     images = example(4, n_channels=1, size=28) if name == "lenet" else example(4, n_channels=3, size=32)
-    return drawn(lambda: NARROW[name](method).double(), method, images), images[:2]
+    return drawn(lambda given: NARROW[name](given).double(), method, images), images[:2]
 
 
 def macs_by_kind(network, x):

@@ -32,7 +32,7 @@ def network(method: Method | None = None) -> nn.Module:
 def build() -> nn.Module:
     """Return the network of `METHOD` in eval mode: weights drawn, norms measured on drawn images."""
     method = find_method(METHOD)
-    return drawn(lambda: network(method), method, drawn_images(2, size=224))
+    return drawn(network, method, drawn_images(2, size=224))
 
 
 def example_input() -> Tensor:

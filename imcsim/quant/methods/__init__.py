@@ -7,6 +7,7 @@ from importlib import import_module
 from imcsim.errors import ConfigError
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.networks import Float
+from imcsim.quant.tailored import method_with
 
 FAMILIES = (
     "binary",
@@ -50,6 +51,7 @@ def order_of(identifier: str) -> tuple[int, int]:
 def find_method(text: str) -> Method:
     """Return the method of an id or a name, with options behind a colon: ``dorefa:bits_w=2,bits_a=4``.
 
+    ``3.bits_a=8`` is an option of the third layer alone, in the order in which a network asks the method for layers.
     Raises ConfigError for a name that is none, with the nearest, and for options that the method has not.
     """
     name, _, options = text.strip().partition(":")
@@ -64,7 +66,7 @@ def find_method(text: str) -> Method:
         near = difflib.get_close_matches(name.lower(), by_name, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "imcsim quantizer list names them all"
         raise ConfigError(f"quantizer: must be an id or a name of a method, got {name!r}; {hint}")
-    return found.with_options(option.strip() for option in options.split(",") if option.strip())
+    return method_with(found, [option.strip() for option in options.split(",") if option.strip()])
 
 
 def record_of(text: str) -> MethodRecord:

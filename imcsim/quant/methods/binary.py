@@ -157,6 +157,7 @@ class BinaryConnect(Method):
         act_scale="layer",
         basis="published",
     )
+    of_network = ("glorot_rates",)
     bits_a: int = 8
     stochastic: bool = False
     glorot: bool = False
@@ -264,6 +265,7 @@ class SelfBinarizing(Method):
         sign_zero=1,
         basis="recalled",
     )
+    of_network = ("nu_start", "nu_end")
     nu_start: float = 1.0
     nu_end: float = 1000.0
 
@@ -388,6 +390,7 @@ class Bop(Method):
         sign_zero=1,
         basis="published",
     )
+    of_network = ("gamma", "tau")
     gamma: float = 1e-4
     tau: float = 1e-8
 
@@ -490,6 +493,7 @@ class WideningSqueezing(Method):
         sign_zero=1,
         basis="recalled",
     )
+    of_network = ("sparsity",)
     factor: float = 2.0
     sparsity: float = 1e-4
     removed: float = 0.25

@@ -136,6 +136,7 @@ class GXNOR(Method):
         rounding="half-away",
         basis="published",
     )
+    of_network = ("nonlinearity",)
     n: int = 1
     nonlinearity: float = 3.0
 

@@ -442,6 +442,7 @@ class Int8(Int8Method):
         act_scale="layer",
         basis="published",
     )
+    of_network = ("calibration", "percentile", "qat")
     calibration: str = "entropy"
     percentile: float = 99.99
     qat: bool = False

@@ -140,6 +140,7 @@ class FNBin(Method):
         act_scale="layer",
         basis="recalled",
     )
+    of_network = ("n_layers",)
     bits_a: int = 8
     n_layers: int = 0
 
@@ -217,6 +218,7 @@ class KTDet(Method):
         act_scale="layer",
         basis="recalled",
     )
+    of_network = ("transfer",)
     takes_teacher: ClassVar[bool] = True
     bits_a: int = 8
     slope: float = 0.1
@@ -376,6 +378,7 @@ class LIE(Method):
         act_scale="layer",
         basis="recalled",
     )
+    of_network = ("bits_low", "bits_high", "low_share")
     bits_low: int = 2
     bits_high: int = 4
     low_share: float = 0.5

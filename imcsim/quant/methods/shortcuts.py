@@ -449,6 +449,7 @@ class IRNet(Method):
         sign_zero=0,
         basis="published",
     )
+    of_network = ("t_min", "t_max")
     shortcut: bool = True
     t_min: float = EDE_FIRST
     t_max: float = EDE_LAST

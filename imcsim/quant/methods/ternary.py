@@ -330,6 +330,7 @@ class ABTQ(Method):
         act_scale="layer",
         basis="recalled",
     )
+    of_network = ("strength", "preference")
     bits_a: int = 8
     strength: float = 0.1
     preference: float = 0.01

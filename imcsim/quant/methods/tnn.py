@@ -236,6 +236,7 @@ class TNN(Method):
         rounding="half-away",
         basis="published",
     )
+    of_network = ("search", "n_samples")
     search: str = "log"
     n_samples: int = 1024
 

@@ -307,6 +307,7 @@ class AQD(EvenGrids):
         act_scale="layer",
         basis="published",
     )
+    of_network = ("dyadic_bits",)
     per_channel: bool = False
     standardise: bool = False
     dyadic_bits: int = 0
@@ -476,6 +477,7 @@ class NICE(EvenGrids):
         act_scale="layer",
         basis="published",
     )
+    of_network = ("bits_b",)
     bits_w: int = 4
     bits_a: int = 4
     bits_b: int = 16
@@ -1078,6 +1080,7 @@ class PACT(EvenGrids):
         act_scale="layer",
         basis="published",
     )
+    of_network = ("decay",)
     alpha: float = 4.0
     decay: float = 2e-4
     least_bits_w: ClassVar[int] = 1

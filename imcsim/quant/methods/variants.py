@@ -402,6 +402,7 @@ class BNNPlus(Method):
         sign_zero=1,
         basis="recalled",
     )
+    of_network = ("penalty",)
     beta: float = 5.0
     penalty: float = 1e-6
 

@@ -98,6 +98,7 @@ class XnorNet(Method):
         act_scale="none",
         basis="published",
     )
+    of_network = ("center",)
     k_map: bool = False
     center: bool = True
     weights_only: bool = False
@@ -226,6 +227,7 @@ class CIBCNN(Method):
         sign_zero=1,
         basis="recalled",
     )
+    of_network = ("n_edges",)
     n_edges: int = 2
     unit: int = 4
 
