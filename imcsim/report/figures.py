@@ -135,6 +135,8 @@ def rendered(draw: Callable[[], Figure], forms: Sequence[Literal["png", "svg", "
         if layout := figure.get_layout_engine():  # laid out once, not drawn: it is slow, and all files look the same
             layout.execute(figure)
             figure.set_layout_engine(None)
+            for axes in figure.axes:  # the solver's last digits differ from time to time
+                axes.set_position(tuple(round(edge, 6) for edge in axes.get_position().bounds))
         for form in forms:
             content = io.BytesIO()
             figure.savefig(content, format=form, dpi=DPI, metadata=_METADATA[form])

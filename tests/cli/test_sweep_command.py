@@ -96,7 +96,7 @@ def test_a_quiet_sweep_says_the_end_alone(tmp_path):
 
 
 def test_two_worker_processes_give_the_rows_of_one(tmp_path):
-    text = FUNNEL.replace("[2, 4, 6, 8, 10, 16]", "[4, 8]")
+    text = GRID.replace("digits-ternary-cnn", "gru-ptb").replace("engine: estimate", "engine: [estimate, simulate]")
     assert sweep(tmp_path, text, out="one").returncode == 0
     done = sweep(tmp_path, text, "--workers", "2", "--quiet", out="two")
     assert done.returncode == 0, done.stderr

@@ -129,7 +129,7 @@ def test_a_funnel_sends_on_what_is_kept_and_says_what_became_of_the_rest(tmp_pat
     assert not any(row["accuracy"] or row["on_front"] == "true" for row in dropped)
 
 
-@pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 5, 6])
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 6])
 def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, stop_after):
     explored(FUNNEL, tmp_path / "clean")
     stopped = Counting(stop_after)
@@ -167,13 +167,13 @@ def test_a_constraint_on_figures_makes_points_infeasible(tmp_path):
 
 def test_several_workloads_and_seeds_are_points(tmp_path):
     tree = GRID | {
-        "workload": ["digits-ternary-cnn", "resnet18-cifar-ternary"],
+        "workload": ["digits-ternary-cnn", "gru-ptb"],
         "parameters": {"seed": [0, 1], "mapping.policy": ["least_time", "as_they_are"]},
     }
     explored(tree, tmp_path / "out")
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 8
-    assert {row["workload"] for row in rows} == {"digits-ternary-cnn", "resnet18-cifar-ternary"}
+    assert {row["workload"] for row in rows} == {"digits-ternary-cnn", "gru-ptb"}
     latencies = {(row["workload"], row["mapping.policy"]): row["latency_ns"] for row in rows}
     assert len(set(latencies.values())) >= 3
 

@@ -315,7 +315,7 @@ def test_a_result_that_comes_late_changes_nothing(tmp_path):
 def test_a_search_that_is_killed_at_any_moment_goes_on_to_the_same_rows(clean, tmp_path):
     sampler, rows = clean
     moments = random.Random(sampler)
-    for _ in range(10 if sampler == "nsga2" else 4):
+    for _ in range(4 if sampler == "nsga2" else 2):
         pipe, process = start(tmp_path, sampler, 0, 1)
         for _ in range(moments.randrange(4)):
             pipe.recv()
@@ -378,7 +378,7 @@ def test_a_point_whose_figures_are_not_all_known_is_not_pruned(tmp_path):
 def test_pruning_decides_the_same_after_a_restart_and_in_pieces(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    more = {"population": 16, "evaluations": 48, "prune": True}
+    more = {"population": 12, "evaluations": 36, "prune": True}
     with study_in(tmp_path / "a", **more) as study:
         while (points := study.ask()) is not None:
             stages_of(study, points)
