@@ -20,6 +20,9 @@ from imcsim.sweep.stages import Batch, Outcomes, Runner, Stage
 
 TIMES_AS_FAST = 1.7
 OVERHEAD_MS = 2.0
+SIZE = 4
+"""Points of a batch: about what `imcsim sweep` puts into one, half a second of work."""
+
 WORKLOAD = "bnn-pynq-lfc-w1a1"
 
 
@@ -48,7 +51,7 @@ def seconds(runner: Runner, given: Iterable[Batch]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=60)
+    parser.add_argument("--points", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     n = args.points
@@ -60,7 +63,7 @@ def main() -> int:
             seconds(runner, batches(8, 1))  # which reads the network in every process
         for _ in range(args.rounds):  # one of each in turn, so that a busy moment of the machine hits all alike
             for name, runner in runners.items():
-                times[name].append(seconds(runner, batches(n, 1)))
+                times[name].append(seconds(runner, batches(n, SIZE)))
         idle = Cluster(two.client, nothing)
         for size in (1, 100):
             taken = min(seconds(idle, batches(size * 100, size)) for _ in range(args.rounds))

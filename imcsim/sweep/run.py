@@ -44,6 +44,12 @@ MOST_AT_ONCE = 1 << 15
 MOST_SHAPES = 8
 """Different tiles and buffers in a batch at most: each costs as much as some ten single estimates."""
 
+BATCH_S = 0.5
+"""How long a batch of points should take that are simulated or executed: long enough for a scheduler not to matter."""
+
+MOST_SLOW = 64
+"""Points in such a batch at most."""
+
 OTHERS_WAIT_S = 0.5
 """Between two looks at what another sweep on the same store computes."""
 
@@ -95,6 +101,9 @@ class Exploration:
     number: int = field(init=False)
     found: Found | None = None
     """What a search has found, in the end."""
+
+    each_s: dict[int, float] = field(default_factory=dict)
+    """What a point of each stage took lately."""
 
     staged: Points = field(default_factory=lambda: points_of([]))
     """Points of the stage at hand, by rising number."""
@@ -209,6 +218,7 @@ class Exploration:
             for values in zip(*columns, strict=True)
         ]
         each_s = outcomes.seconds / max(1, len(rows))
+        self.each_s[batch.number] = each_s
         self.store.add(batch.keys, rows, outcomes.messages, [each_s] * len(rows), "+".join(batch.stage.engines))
         self.progress.add(len(rows), sum(message is not None for message in outcomes.messages))
         self._watch(batch, outcomes)
@@ -240,7 +250,7 @@ class Exploration:
                 if key in left and key not in begun:
                     begun.add(key)
                     todo.append(i)
-            for at in _cut(part.points.take(np.array(todo, dtype=np.int64)), stage):
+            for at in self._cut(part.points.take(np.array(todo, dtype=np.int64)), stage):
                 places = np.array(todo, dtype=np.int64)[at]
                 keys = [part.keys[i] for i in places.tolist()]
                 ours = np.array(self.store.claim(keys), dtype=bool)
@@ -259,6 +269,21 @@ class Exploration:
                     seed=part.seed,
                     data=self.sweep.data,
                 )
+
+    def _cut(self, points: Points, stage: Stage) -> Iterator[NDArray[np.int64]]:
+        """Yield the places of the points of each batch: many by formula, of others what takes some tenths of a second.
+
+        How long a point takes is known from the last ones; the first batch of a stage has one point.
+        """
+        if stage.engines == ("estimate",) and not _is_slow(points):
+            yield from _by_shape(points)
+            return
+        number, start = self.sweep.stages.index(stage), 0
+        while start < len(points):
+            each_s = self.each_s.get(number, BATCH_S)
+            n = min(MOST_SLOW, max(1, int(BATCH_S / each_s))) if each_s else MOST_SLOW
+            yield np.arange(start, min(start + n, len(points)))
+            start += n
 
     # --- networks -----------------------------------------------------------------------------------------------
 
@@ -308,12 +333,9 @@ def _is_of_network(name: str) -> bool:
     return name in NOT_OF_CHIP or name.startswith("quantizer.")
 
 
-def _cut(points: Points, stage: Stage) -> Iterator[NDArray[np.int64]]:
-    """Yield the places of the points of each batch: by formula many that share tiles and buffers, otherwise one."""
+def _by_shape(points: Points) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of points that share tiles and buffers as far as they do, many at a time."""
     n = len(points)
-    if stage.engines != ("estimate",) or _is_slow(points):
-        yield from np.arange(n).reshape(n, 1)
-        return
     shape = np.zeros(n, dtype=np.int64)
     for name in points.columns:
         if name in SHAPE or name in MAPPING:
