@@ -85,8 +85,6 @@ class ModelFile:
     """In dependency order."""
 
     output: str
-    annotations: Mapping[str, str]
-    """Types that tensors are said to have, such as UINT8, by the tensor's name."""
 
 
 def read_file(path: str | Path) -> ModelFile:
@@ -98,7 +96,7 @@ def read_file(path: str | Path) -> ModelFile:
     try:
         return _read(path)
     except _FileError as error:
-        raise GraphError(f"{path}: {error}") from None
+        raise GraphError(f"{path}: {one_line(str(error))}") from None
 
 
 class _FileError(Exception):
@@ -109,28 +107,24 @@ def _read(path: Path) -> ModelFile:
     model = _parsed(path)
     graph, opset = model.graph, _opset(model)
     constants = _Constants(path.resolve().parent)
-    known = {tensor.name: constants.array(tensor, repr(tensor.name)) for tensor in graph.initializer}
+    known = {_text(tensor.name): constants.array(tensor, repr(tensor.name)) for tensor in graph.initializer}
     if graph.sparse_initializer:
         raise _FileError("initializers must be dense, got sparse ones; make them dense")
-    inputs = [value for value in graph.input if value.name not in known]  # old files list initializers there, too
+    inputs = [
+        value for value in graph.input if _text(value.name) not in known
+    ]  # old files list initializers there, too
     if len(inputs) != 1:
-        raise _FileError(f"must have one input, got {len(inputs)}{_listed(value.name for value in inputs)}")
+        raise _FileError(f"must have one input, got {len(inputs)}{_listed(_text(value.name) for value in inputs)}")
     if len(graph.output) != 1:
         raise _FileError(
-            f"must have one output, got {len(graph.output)}{_listed(value.name for value in graph.output)}"
+            f"must have one output, got {len(graph.output)}{_listed(_text(value.name) for value in graph.output)}"
         )
     shape = _input_shape(inputs[0])
-    nodes = _sorted([_node(node, constants) for node in graph.node], {inputs[0].name, *known})
-    output = graph.output[0].name
+    source, output = _text(inputs[0].name), _text(graph.output[0].name)
+    nodes = _sorted([_node(node, constants) for node in graph.node], {source, *known})
     if output not in {name for node in nodes for name in node.outputs}:
         raise _FileError(f"output {output!r} must be made by a node, got none that makes it")
-    annotations = {
-        note.tensor_name: pair.value
-        for note in graph.quantization_annotation
-        for pair in note.quant_parameter_tensor_names
-        if pair.key == "finn_datatype"
-    }
-    return ModelFile(path, opset, inputs[0].name, shape, known, nodes, output, annotations)
+    return ModelFile(path, opset, source, shape, known, nodes, output)
 
 
 def _parsed(path: Path) -> "ModelProto":
@@ -234,7 +228,7 @@ class _Constants:
         return np.array(stored).astype(dtype).reshape(shape)
 
     def _external(self, tensor: "TensorProto", what: str, dtype: np.dtype, n: int) -> Array:
-        said = {entry.key: entry.value for entry in tensor.external_data}
+        said = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         location = said.get("location", "")
         path = (self.folder / location).resolve() if "\0" not in location else self.folder
         if not location or not path.is_relative_to(self.folder):
@@ -256,9 +250,10 @@ class _Constants:
 
 
 def _node(node: Any, constants: _Constants) -> Node:
-    name = node.name or next((output for output in node.output if output), node.op_type)
-    attributes = {attribute.name: _attribute(attribute, constants, name) for attribute in node.attribute}
-    return Node(node.op_type, node.domain, name, tuple(node.input), tuple(node.output), attributes)
+    kind, inputs, outputs = _text(node.op_type), tuple(map(_text, node.input)), tuple(map(_text, node.output))
+    name = _text(node.name) or next((output for output in outputs if output), kind)
+    attributes = {_text(attribute.name): _attribute(attribute, constants, name) for attribute in node.attribute}
+    return Node(kind, _text(node.domain), name, inputs, outputs, attributes)
 
 
 def _attribute(attribute: "AttributeProto", constants: _Constants, node: str) -> Any:
@@ -268,7 +263,7 @@ def _attribute(attribute: "AttributeProto", constants: _Constants, node: str) ->
         case 2:
             return int(attribute.i)
         case 3:
-            return attribute.s.decode("utf-8", "replace")
+            return _text(attribute.s)
         case 4:
             return constants.array(attribute.t, f"{attribute.name!r} of node {node}")
         case 6:
@@ -276,7 +271,7 @@ def _attribute(attribute: "AttributeProto", constants: _Constants, node: str) ->
         case 7:
             return tuple(map(int, attribute.ints))
         case 8:
-            return tuple(text.decode("utf-8", "replace") for text in attribute.strings)
+            return tuple(map(_text, attribute.strings))
     return None
 
 
@@ -311,6 +306,16 @@ def _sorted(nodes: list[Node], known: set[str]) -> tuple[Node, ...]:
         stuck = [node.name for number, node in enumerate(nodes) if waits[number]]
         raise _FileError(f"nodes must have no cycle, got one among {listed(stuck)}")
     return tuple(nodes[number] for number in order)
+
+
+def _text(value: Any) -> str:
+    """Return a name as text: bytes that are none come as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def one_line(message: str) -> str:
+    """Return *message* in one line, whatever names are in it."""
+    return " ".join(message.splitlines())
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

@@ -80,9 +80,7 @@ class Call:
         """Return the input at *place*, which the file holds."""
         found = self.given[place] if len(self.given) > place else None
         if not isinstance(found, Constant):
-            raise UnfitError(
-                f"with {what} that {'are computed' if found is not None else 'is missing'}", "an initializer"
-            )
+            raise UnfitError(f"with {what} that are {'computed' if found is not None else 'missing'}", "an initializer")
         return found
 
     def has(self, place: int) -> bool:
@@ -309,7 +307,7 @@ def _conv(call: Call) -> Value:
         raise UnfitError(f"whose kernel_shape is not that of its weights, {kernel}")
     stride, dilation = (_per_axis(call, name, n) for name in ("strides", "dilations"))
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    pads, pad_code = _joined_pads(value, _pads(call, value.shape[1:], reach, stride))
+    pads, pad_code = _joined_pads(value, _pads(call, value.padded[1:], reach, stride))
     groups = int(call.attributes.get("group", 1))
     if groups < 1 or weights.shape[0] % groups or weights.shape[1] * groups != value.shape[0]:
         raise UnfitError(f"of {value.shape[0]} channels with weights of shape {weights.shape} in {groups} groups")
@@ -318,7 +316,7 @@ def _conv(call: Call) -> Value:
         stride, dilation = (1, *stride), (1, *dilation)
     planes = planes_of(weights)
     value, planes = _scale_into_weights(value, planes, groups)
-    planes, padding = _even_pads(planes, pads, dilation)
+    planes, padding, dilation = _even_pads(planes, pads, dilation)
     product = Product(
         kind="conv2d",
         weights=planes,
@@ -354,22 +352,36 @@ def _joined_pads(value: Value, own: tuple[int, ...]) -> tuple[tuple[int, ...], i
     return together, int(code)
 
 
-def _even_pads(planes: PlaneSum, pads: tuple[int, ...], dilation: Sequence[int]) -> tuple[PlaneSum, tuple[int, int]]:
-    """Return weights and padding of equal sides: the kernel gets weights of 0 on the side that is padded less."""
-    more, padding = [], []
-    for axis in (0, 1):
-        before, after = pads[axis], pads[axis + 2]
-        most = max(before, after)
-        gaps = (most - before, most - after)
-        if any(gap % dilation[axis] for gap in gaps):
-            raise UnfitError(f"with padding {pads} and dilation {tuple(dilation)}", "as much padding on both sides")
-        more.append(tuple(gap // dilation[axis] for gap in gaps))
-        padding.append(most)
-    if any(map(any, more)):
-        if np.any(planes.offset != 0):
-            raise UnfitError(f"with padding {pads} and weights of two levels", "as much padding on both sides")
+def _even_pads(
+    planes: PlaneSum, pads: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[PlaneSum, tuple[int, int], tuple[int, ...]]:
+    """Return weights, padding of equal sides and dilation: the side padded less gets weights of 0."""
+    sides = tuple(zip(pads[:2], pads[2:], strict=True))
+    gaps = [(max(side) - side[0], max(side) - side[1]) for side in sides]
+    if any(map(any, gaps)):
+        planes = _without_offset(planes)
+        if any(gap % d for both, d in zip(gaps, dilation, strict=True) for gap in both):
+            planes, dilation = _without_gaps(planes, dilation), (1, 1)
+        more = [tuple(gap // d for gap in both) for both, d in zip(gaps, dilation, strict=True)]
         planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), (0, 0), (0, 0), *more)))
-    return planes, (padding[0], padding[1])
+    return planes, (max(sides[0]), max(sides[1])), dilation
+
+
+def _without_gaps(planes: PlaneSum, dilation: Sequence[int]) -> PlaneSum:
+    """Return a kernel whose dilation is 1, with weights of 0 in the gaps."""
+    (dy, dx), (kh, kw) = dilation, planes.shape[2:]
+    wide = np.zeros((*planes.planes.shape[:3], dy * (kh - 1) + 1, dx * (kw - 1) + 1), np.int8)
+    wide[..., ::dy, ::dx] = planes.planes
+    return replace(planes, planes=wide)
+
+
+def _without_offset(planes: PlaneSum) -> PlaneSum:
+    """Return weights of two levels with a plane of ones in the place of their offset."""
+    if not np.any(planes.offset != 0):
+        return planes
+    per_output = (planes.shape[0], *(1,) * (len(planes.shape) - 1))
+    factors = np.stack([np.broadcast_to(each, per_output) for each in (planes.scale, planes.offset)])
+    return PlaneSum(planes=np.concatenate([planes.planes, np.ones_like(planes.planes)]), factors=factors)
 
 
 def _bias(call: Call, place: int, n_outputs: int) -> Array:
@@ -442,7 +454,7 @@ def _window(call: Call, value: Value, *, fills: float) -> tuple[tuple[int, int],
     stride = _per_axis(call, "strides", n)
     if any(d != 1 for d in _per_axis(call, "dilations", n)):
         raise UnfitError("with dilation", "a window without gaps")
-    pads = _pads(call, value.shape[1:], kernel, stride)
+    pads = _pads(call, value.padded[1:], kernel, stride)
     if value.pads != NO_PADS:
         if value.pad_number != fills or any(pads):
             raise UnfitError(f"behind a Pad with {value.pad_number:g}", "padding of its own")
@@ -751,6 +763,7 @@ OPERATORS: dict[str, Take] = {
 """ONNX's own operators that are taken where they read what follows from the input."""
 
 INSTEAD = {
+    "FloatQuant": "Quant, whose numbers are whole",
     "ConvTranspose": "Conv behind zeros put between the pixels by the model",
     "Softmax": "LogSoftmax, or no Softmax: the greatest stays the greatest",
     "ArgMax": "the numbers themselves",

@@ -69,18 +69,14 @@ def _trunc(call: Call) -> Value | Constant:
 
 def _multi_threshold(call: Call) -> Value:
     value = call.value(0)
-    layout = call.attributes.get("data_layout", "")
-    if layout not in ("", "NCHW", "NC", "NCW") and len(value.shape) > 1:
-        raise UnfitError(f"with data layout {layout}", "channels behind the batch (NCHW)")
     step, scale, zero = multi_threshold(call.attributes, call.constant(1, "thresholds"))
+    layout = call.attributes.get("data_layout", "") or ("NC", "NWC", "NCHW")[len(value.shape) - 1]  # as qonnx has it
+    if len(step.thresholds) > 1 and layout.find("C") != 1:
+        raise UnfitError(f"with data layout {layout}", "channels behind the batch (data_layout NCW or NCHW)")
     if len(step.thresholds) not in (1, value.shape[0]):
         raise UnfitError(f"with thresholds for {len(step.thresholds)} channels of {value.shape[0]}")
     bounds = scale * (int(step.codes[0]) - zero), scale * (int(step.codes[-1]) - zero)
     return call.walk.apply(value, (*value.numbers(), step), scale=np.array(scale), zero=np.array(zero), bounds=bounds)
-
-
-def _float_quant(call: Call) -> Value:
-    raise UnfitError("of small floating-point numbers", "Quant, whose numbers are whole")
 
 
 QUANTIZERS: dict[str, Callable[[Call], Value | Constant]] = {
@@ -89,6 +85,5 @@ QUANTIZERS: dict[str, Callable[[Call], Value | Constant]] = {
     "BipolarQuant": _bipolar_quant,
     "Trunc": _trunc,
     "MultiThreshold": _multi_threshold,
-    "FloatQuant": _float_quant,
 }
 """By the names of QONNX's operators."""

@@ -53,6 +53,13 @@ class Value:
         """The shape of the tensor in the graph, without padding: a sequence (c l) is an image (c 1 l)."""
         return placed(self.shape)
 
+    @property
+    def padded(self) -> Shape:
+        """The shape as the file has it, padding included."""
+        top, left, bottom, right = self.pads
+        more = (0, top + bottom, left + right) if len(self.shape) == 3 else (0, left + right)
+        return tuple(n + m for n, m in zip(self.shape, more, strict=False))
+
     def numbers(self) -> tuple[Step, ...]:
         """Return the steps that make numbers of what the tensor holds."""
         if np.all(self.scale == 1) and np.all(self.zero == 0):

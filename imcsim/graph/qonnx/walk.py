@@ -14,7 +14,7 @@ from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
-from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, ModelFile, Node, listed, read_file
+from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, ModelFile, Node, listed, one_line, read_file
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS, Call
 from imcsim.graph.qonnx.quantized import QUANTIZERS
 from imcsim.graph.qonnx.values import ONE, ZERO, Value, placed, taken_back
@@ -185,9 +185,8 @@ class Walk:
             for key, nodes in self.refused.items():
                 kind, _, instead = key.partition("\0")
                 parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
-            raise GraphError(
-                f"{path}: every node must be one that a graph has, got {n} that are not: {'; '.join(parts)}"
-            )
+            said = one_line("; ".join(parts))
+            raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
         output = self.known[self.model.output]
         if not isinstance(output, Value) or output.tensor == self.input.name:
             raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
@@ -198,4 +197,4 @@ class Walk:
             output = self.as_numbers(output, "")
             return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
         except ImcsimError as error:
-            raise GraphError(f"{path}: {error}") from None
+            raise GraphError(f"{path}: {one_line(str(error))}") from None

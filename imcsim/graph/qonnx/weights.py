@@ -59,8 +59,9 @@ def _levelled(numbers: Array) -> PlaneSum:
     wide = (-1, *(1,) * (numbers.ndim - 1))
     levels = [np.unique(row) for row in rows]
     if all(_is_uneven_ternary(level) for level in levels):
-        plus = np.array([level[-1] if level[-1] > 0 else -level[0] for level in levels])
-        minus = np.array([-level[0] if level[0] < 0 else level[-1] for level in levels]) / plus
+        high, low = (np.array([level[at] for level in levels]) for at in (-1, 0))
+        plus = np.where(high > 0, high, np.where(low < 0, -low, 1.0))  # an output of zeros alone has any scale
+        minus = np.where(low < 0, -low, plus) / plus
         return PlaneSum(
             planes=np.sign(numbers)[np.newaxis],
             factors=whole_factors([1]),
@@ -80,7 +81,7 @@ def _levelled(numbers: Array) -> PlaneSum:
 
 def _is_uneven_ternary(levels: Array) -> bool:
     others = levels[levels != 0]
-    return 1 <= len(others) <= 2 and (len(others) == 1 or bool(others[0] < 0 < others[1]))
+    return len(others) < 2 or (len(others) == 2 and bool(others[0] < 0 < others[1]))
 
 
 def _grid(rows: Array) -> tuple[Array, Array] | None:
