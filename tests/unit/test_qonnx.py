@@ -15,7 +15,7 @@ from imcsim.errors import ConfigError, DataError, GraphError  # noqa: E402
 from imcsim.functional.reference import reference  # noqa: E402
 from imcsim.graph import Affine, Flatten, Quantize, SpatialAffine, Threshold  # noqa: E402
 from imcsim.graph.qonnx import file as reading  # noqa: E402
-from imcsim.graph.qonnx import read_qonnx  # noqa: E402
+from imcsim.graph.qonnx import read_qonnx, wire  # noqa: E402
 from imcsim.workloads import find_workload  # noqa: E402
 
 
@@ -357,6 +357,23 @@ REFUSED = {
         (1, 2, 4),
         lambda make: make.node("MultiThreshold", ["x", make.constant(np.zeros((2, 1)))], QONNX, out_dtype="INT2"),
     ),
+    "Conv with a result of shape (1, 2000000003, 2000000003)": (
+        (1, 1, 3, 3),
+        lambda make: make.node("Conv", [make.bipolar("x"), make.constant(np.ones((1, 1, 1, 1)))], pads=[10**9] * 4),
+    ),
+    "Conv with a window (1, 80001)": (
+        (1, 1, 3, 3),
+        lambda make: make.node(
+            "Conv",
+            [make.bipolar("x"), make.constant(np.ones((900, 1, 1, 9)))],
+            dilations=[1, 10000],
+            pads=[0, 10**5, 0, 1],
+        ),
+    ),
+    "AveragePool with a result of shape": (
+        (1, 1, 3, 3),
+        lambda make: make.node("AveragePool", ["x"], kernel_shape=[1, 1], pads=[10**9] * 4),
+    ),
     "Sub of shapes": ((1, 2), lambda make: make.node("Sub", [make.node("Relu", ["x"]), linear(make)])),
 }
 
@@ -451,6 +468,10 @@ def text_tensor(model):
     model.graph.initializer[0].data_type = TensorProto.STRING
 
 
+def same_name(model):
+    model.graph.initializer[1].name = model.graph.initializer[0].name
+
+
 def sparse(model):
     model.graph.sparse_initializer.add()
 
@@ -465,7 +486,7 @@ BROKEN = {
     nobody_makes_it: "output 'nothing' must be made by a node, got none that makes it",
     open_axis: "input 'x': every axis behind the batch must have a fixed size, got width for axis 1; export the model",
     no_axis: "every axis behind the batch must have a fixed size, got -3 for axis 1",
-    absurd: r"input 'x' must have at most 268435456 numbers a sample, got shape \(1, 1099511627776\)",
+    absurd: r"input 'x' must have at most 16777216 numbers a sample, got shape \(1, 1099511627776\)",
     five_axes: r"input 'x' must have shape \(b c\), \(b c l\) or \(b c h w\), got \(1, 2, 2, 2, 2\)",
     text_input: "input 'x' must be a tensor of numbers with a shape, got another",
     new_opset: r"opset must be from 7 to 27, got 99; convert it \(onnx\.version_converter\)",
@@ -474,6 +495,7 @@ BROKEN = {
     short_tensor: r"tensor 'c3' must hold 21 numbers for shape \(3, 7\), got 6",
     negative_tensor: r"tensor 'c0' must have a shape of whole numbers, got \(-2,\)",
     text_tensor: "tensor 'c0' must hold numbers, got data type 8",
+    same_name: "initializers must have different names, got 7 of 6 names",
     sparse: "initializers must be dense, got sparse ones; make them dense",
 }
 
@@ -491,7 +513,7 @@ def test_a_broken_file_is_one_line_that_names_it(written, change):
 def test_a_file_of_something_else_is_said_to_be_none(tmp_path, content):
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(
-        GraphError, match=r"m\.onnx: must be (a whole ONNX file|an ONNX model with a graph of nodes), got"
+        GraphError, match=r"m\.onnx: must be an? (whole ONNX file|ONNX model with a graph of nodes), got"
     ):
         read_qonnx(tmp_path / "m.onnx")
 
@@ -526,6 +548,36 @@ def test_a_file_that_is_not_there_or_too_large_is_said_so(tmp_path, written, mon
     monkeypatch.setattr(reading, "MOST_FILE_BYTES", 100)
     with pytest.raises(GraphError, match=r"must have at most 0 MiB, got 0 MiB; keep weights as external data"):
         read_qonnx(written())
+
+
+def nested(n, *numbers):
+    """*n* empty messages, each the field of the last number in messages of the fields before."""
+    content = bytes([numbers[-1] << 3 | 2, 0]) * n
+    for number in reversed(numbers[:-1]):
+        size, digits = len(content), b""
+        while size > 127:
+            digits, size = digits + bytes([size & 127 | 128]), size >> 7
+        content = bytes([number << 3 | 2]) + digits + bytes([size]) + content
+    return content
+
+
+@pytest.mark.parametrize("numbers", [(7, 1), (7, 5), (7, 1, 5), (7, 1, 1), (7, 1, 5, 6, 1)])
+def test_many_small_records_are_counted_before_they_take_memory(tmp_path, numbers, monkeypatch):
+    monkeypatch.setattr(wire, "MOST_FIELDS", 1000)
+    (tmp_path / "many.onnx").write_bytes(nested(1001, *numbers))
+    with pytest.raises(GraphError, match=r"many\.onnx: must have at most 1000 fields, got more; split the model$"):
+        read_qonnx(tmp_path / "many.onnx")
+
+
+def test_many_nodes_and_long_numbers_are_refused(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(nested(20_001, 7, 1))
+    with pytest.raises(GraphError, match=r"m\.onnx: must have at most 20000 nodes, got 20001$"):
+        read_qonnx(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx").write_bytes(nested((65 << 20) // 2, 7, 5, 7, 1))  # int64_data
+    with pytest.raises(
+        GraphError, match=r"m\.onnx: must have at most 64 MiB of numbers outside of raw data, got 65 MiB"
+    ):
+        read_qonnx(tmp_path / "m.onnx")
 
 
 def test_a_missing_package_is_said_with_the_command_that_installs_it(written, monkeypatch):

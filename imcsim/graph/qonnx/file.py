@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imcsim.errors import ConfigError, GraphError
+from imcsim.graph.qonnx.wire import WireError, check_size
 from imcsim.graph.steps import Shape
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ MOST_FILE_BYTES = 400 << 20
 MOST_BYTES = 512 << 20
 """Greatest size of all constants together, as they are stored."""
 
-MOST_NUMBERS = 1 << 28
+MOST_NODES = 20_000
+
+MOST_NUMBERS = 1 << 24
 """Greatest number of values in one tensor of one sample."""
 
 DTYPES = {
@@ -48,6 +51,9 @@ DTYPES = {
 
 FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
 """Where numbers stand that are not raw bytes; the others stand in int32_data."""
+
+MOST_LETTERS = 4000
+"""Of a message."""
 
 ONNX = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
@@ -108,6 +114,8 @@ def _read(path: Path) -> ModelFile:
     graph, opset = model.graph, _opset(model)
     constants = _Constants(path.resolve().parent)
     known = {_text(tensor.name): constants.array(tensor, repr(tensor.name)) for tensor in graph.initializer}
+    if len(known) < len(graph.initializer):
+        raise _FileError(f"initializers must have different names, got {len(graph.initializer)} of {len(known)} names")
     if graph.sparse_initializer:
         raise _FileError("initializers must be dense, got sparse ones; make them dense")
     inputs = [
@@ -145,13 +153,18 @@ def _parsed(path: Path) -> "ModelProto":
 
     model = ModelProto()
     try:
+        check_size(content, ModelProto.DESCRIPTOR)
         model.ParseFromString(content)
+    except WireError as error:
+        raise _FileError(str(error)) from None
     except DecodeError:
         raise _FileError(
             f"must be a whole ONNX file, got {size} bytes of something else; it is cut off or another format"
         ) from None
     if not model.HasField("graph") or not model.graph.node:
         raise _FileError("must be an ONNX model with a graph of nodes, got none")
+    if len(model.graph.node) > MOST_NODES:
+        raise _FileError(f"must have at most {MOST_NODES} nodes, got {len(model.graph.node)}")
     return model
 
 
@@ -314,8 +327,9 @@ def _text(value: Any) -> str:
 
 
 def one_line(message: str) -> str:
-    """Return *message* in one line, whatever names are in it."""
-    return " ".join(message.splitlines())
+    """Return *message* in one line of bearable length, whatever names are in it."""
+    line = " ".join(message.splitlines())
+    return line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]} ..."
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 GREATEST = float(np.finfo(np.float32).max)
 NO_PADS = (0, 0, 0, 0)
+MOST_WEIGHTS = 1 << 26
+"""Greatest number of weights, all planes together, once zeros are put into a kernel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +309,9 @@ def _conv(call: Call) -> Value:
         raise UnfitError(f"whose kernel_shape is not that of its weights, {kernel}")
     stride, dilation = (_per_axis(call, name, n) for name in ("strides", "dilations"))
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    call.walk.require_size(value.padded)
     pads, pad_code = _joined_pads(value, _pads(call, value.padded[1:], reach, stride))
+    call.walk.require_size(_around(value, pads))
     groups = int(call.attributes.get("group", 1))
     if groups < 1 or weights.shape[0] % groups or weights.shape[1] * groups != value.shape[0]:
         raise UnfitError(f"of {value.shape[0]} channels with weights of shape {weights.shape} in {groups} groups")
@@ -363,13 +367,21 @@ def _even_pads(
         if any(gap % d for both, d in zip(gaps, dilation, strict=True) for gap in both):
             planes, dilation = _without_gaps(planes, dilation), (1, 1)
         more = [tuple(gap // d for gap in both) for both, d in zip(gaps, dilation, strict=True)]
+        _require_kernel(planes, [k + sum(both) for k, both in zip(planes.shape[2:], more, strict=True)])
         planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), (0, 0), (0, 0), *more)))
     return planes, (max(sides[0]), max(sides[1])), dilation
+
+
+def _require_kernel(planes: PlaneSum, kernel: Sequence[int]) -> None:
+    """Raise UnfitError for weights that would be absurdly large with a window *kernel*."""
+    if prod(planes.planes.shape[:3]) * prod(kernel) > MOST_WEIGHTS:
+        raise UnfitError(f"with a window {tuple(kernel)}, zeros included", "as much padding on both sides")
 
 
 def _without_gaps(planes: PlaneSum, dilation: Sequence[int]) -> PlaneSum:
     """Return a kernel whose dilation is 1, with weights of 0 in the gaps."""
     (dy, dx), (kh, kw) = dilation, planes.shape[2:]
+    _require_kernel(planes, (dy * (kh - 1) + 1, dx * (kw - 1) + 1))
     wide = np.zeros((*planes.planes.shape[:3], dy * (kh - 1) + 1, dx * (kw - 1) + 1), np.int8)
     wide[..., ::dy, ::dx] = planes.planes
     return replace(planes, planes=wide)
@@ -445,6 +457,12 @@ def _pads(call: Call, sizes: Sequence[int], reach: Sequence[int], stride: Sequen
     return pads if n == 2 else (0, pads[0], 0, pads[1])
 
 
+def _around(value: Value, pads: Sequence[int]) -> Shape:
+    """Return the shape of an image with all its padding, top, left, bottom, right."""
+    channels, height, width = value.placed
+    return (channels, height + pads[0] + pads[2], width + pads[1] + pads[3])
+
+
 def _window(call: Call, value: Value, *, fills: float) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """Return kernel, stride and padding of a pool that a graph has; *fills*: the number that padding stands for."""
     n = len(value.shape) - 1
@@ -461,6 +479,7 @@ def _window(call: Call, value: Value, *, fills: float) -> tuple[tuple[int, int],
         pads = value.pads
     if pads[:2] != pads[2:]:
         raise UnfitError(f"with padding {pads}", "as much padding on both sides")
+    call.walk.require_size(_around(value, pads))
     if n == 1:
         kernel, stride = (1, *kernel), (1, *stride)
     if call.attributes.get("ceil_mode", 0):

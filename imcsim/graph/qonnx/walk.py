@@ -127,7 +127,7 @@ class Walk:
         shape = taken_back(now, len(value.shape)) if shape is None else shape
         if not steps:
             return replace(value, shape=shape)
-        self._require_size(shape)
+        self.require_size(shape)
         name = f"{self.node.name}.{what}" if what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
@@ -144,9 +144,9 @@ class Walk:
         """Return the product of the codes of *value*, scaled, with a bias of one number or one per output."""
         assert self.node is not None
         source = Tensor(value.tensor, value.placed, value.as_format())
+        self.require_size(product.shape(source.shape))
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
-        self._require_size(shape)
         name = self._op_name(self.node.name)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
@@ -170,7 +170,8 @@ class Walk:
         return name if self.names[name] == 1 else f"{name}#{self.names[name]}"
 
     @staticmethod
-    def _require_size(shape: Shape) -> None:
+    def require_size(shape: Shape) -> None:
+        """Raise UnfitError for a tensor of absurd *shape*."""
         if prod(shape) > MOST_NUMBERS:
             raise UnfitError(f"with a result of shape {shape}", f"at most {MOST_NUMBERS} numbers a sample")
 
