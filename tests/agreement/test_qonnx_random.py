@@ -29,7 +29,7 @@ N_EXAMPLES = int(os.environ.get("IMCSIM_QONNX_EXAMPLES", "200"))
 N_SAMPLES = 3
 ROUNDINGS = ("ROUND", "FLOOR", "CEIL", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 MARGIN = 1e-4
-QUANTIZERS = ("Quant", "BipolarQuant", "Trunc", "MultiThreshold", "Sign")
+QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold", "Sign")
 
 
 class Drawing:
@@ -40,7 +40,7 @@ class Drawing:
         self.rng = np.random.default_rng(draw(seeds()))
         self.is_exact = draw(st.booleans())
         domain = draw(st.sampled_from([QONNX, "onnx.brevitas"]))
-        opset = draw(st.sampled_from([9, 11, 13, 18]))
+        opset = draw(st.sampled_from([9, 11, 13, 18, 22]))
         self.make = Maker(opset, domain, lists_initializers=draw(st.booleans()))
         self.kept = []
         """Tensors that a residual may come from, with their shapes."""
@@ -82,7 +82,12 @@ def activation(d, x, shape):
     zero = d.one_of(0.0, 0.0, 0.0, 1.0, 2.0, -1.0) if bits > 1 else 0.0
     rounding = d.one_of(*ROUNDINGS)
     assume(few or rounding in ("ROUND", "FLOOR", "CEIL"))
-    return d.make.quant(x, d.scale(), zero, bits, signed=signed, narrow=narrow, rounding=rounding)
+    scale = d.scale()
+    x = d.make.quant(x, scale, zero, bits, signed=signed, narrow=narrow, rounding=rounding)
+    if bits < 3 or d.draw(st.integers(0, 3)):
+        return x
+    parameters = [d.make.constant(value) for value in (scale, zero, bits, d.one_of(2, bits - 1, bits))]
+    return d.make.node("Trunc", [x, *parameters], d.make.domain, rounding_mode=d.one_of(*ROUNDINGS))
 
 
 def weights(d, shape):

@@ -489,7 +489,7 @@ BROKEN = {
     absurd: r"input 'x' must have at most 16777216 numbers a sample, got shape \(1, 1099511627776\)",
     five_axes: r"input 'x' must have shape \(b c\), \(b c l\) or \(b c h w\), got \(1, 2, 2, 2, 2\)",
     text_input: "input 'x' must be a tensor of numbers with a shape, got another",
-    new_opset: r"opset must be from 7 to 27, got 99; convert it \(onnx\.version_converter\)",
+    new_opset: r"opset must be from 9 to 27, got 99; convert it \(onnx\.version_converter\)",
     no_opset: "must import one version of ONNX's operators, got 0",
     large_tensor: r"constants must take at most 512 MiB together, got more with 'c0' of shape \(1048576, 1048576\)",
     short_tensor: r"tensor 'c3' must hold 21 numbers for shape \(3, 7\), got 6",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-OPSETS = (7, 27)
+OPSETS = (9, 27)
 """The least and the greatest version of ONNX's own operators that the tables of `operators` are held against."""
 
 MOST_FILE_BYTES = 400 << 20
