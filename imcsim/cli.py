@@ -91,7 +91,9 @@ def _root(
     epilog="Example: imcsim run digits-ternary-cnn --chip tim-dnn --set tile.count_max=10 --out out/count10",
 )
 def run(
-    workload: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+    workload: Annotated[
+        str, typer.Argument(help="Shipped name, or path of a folder with a workload.py, or of an ONNX file.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")],
     chip: Annotated[str, typer.Option(help="Shipped name, or path of a chip file.")] = "tim-dnn",
     changes: Set = None,
@@ -200,7 +202,9 @@ def run(
     epilog="Example: imcsim compare resnet18 --chip tim-dnn --chip v100 --chip cutie --technology 32nm --out out/beside"
 )
 def compare(
-    workload: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+    workload: Annotated[
+        str, typer.Argument(help="Shipped name, or path of a folder with a workload.py, or of an ONNX file.")
+    ],
     chip: Annotated[list[str], typer.Option(help="Shipped name, or path of a chip file of any kind. Repeatable.")],
     changes: Annotated[
         list[str] | None,
@@ -380,7 +384,9 @@ def workload_list() -> None:
 
 @workloads.command("show", epilog="Example: imcsim workload show digits-ternary-cnn")
 def workload_show(
-    name: Annotated[str, typer.Argument(help="Shipped name, or path of a folder with a workload.py.")],
+    name: Annotated[
+        str, typer.Argument(help="Shipped name, or path of a folder with a workload.py, or of an ONNX file.")
+    ],
 ) -> None:
     """Show the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
     from imcsim.report.listing import print_workload

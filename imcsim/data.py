@@ -86,6 +86,23 @@ def load_arrays(path: str | Path, shapes: Mapping[str, tuple[int | None, ...]]) 
     return found
 
 
+def load_samples(path: str | Path) -> tuple[Array, Array]:
+    """Return the test set in the npz file *path*: inputs x (n ...) and labels (n), as they are stored.
+
+    Raises DataError for a file that is none, or that holds something else.
+    """
+    arrays = _read_npz(Path(path), ("x", "labels"))
+    x, labels = arrays["x"], arrays["labels"]
+    if x.dtype.kind not in "iufb" or x.ndim < 2 or not np.all(np.isfinite(x)):
+        raise DataError(f"{path}: x must hold finite numbers (n ...), got {_odd(x)} of shape {x.shape}")
+    if labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]:
+        raise DataError(
+            f"{path}: labels must be whole numbers, one for each of {len(x)} inputs, got {labels.dtype} of shape "
+            f"{labels.shape}"
+        )
+    return x, labels
+
+
 def require_codes(path: str | Path, arrays: Mapping[str, Array], names: Sequence[str]) -> None:
     """Raise DataError unless the arrays *names*, read from *path*, hold nothing but -1, 0 and +1."""
     for name in names:
@@ -95,7 +112,8 @@ def require_codes(path: str | Path, arrays: Mapping[str, Array], names: Sequence
 
 
 def _odd(array: Array) -> str:
-    return f"dtype {array.dtype}" if array.dtype.kind not in "iuf" else str(array[~np.isfinite(array)].flat[0])
+    wrong = array[~np.isfinite(array)] if array.dtype.kind in "iuf" else array[:0]
+    return str(wrong.flat[0]) if wrong.size else f"dtype {array.dtype}"
 
 
 def load_mnist(split: Split, folder: str | Path | None = None) -> tuple[Array, Array]:

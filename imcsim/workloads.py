@@ -6,6 +6,10 @@ network, it offers ``data(folder)``, its test set as inputs (n ...) and labels (
 outputs that others published, by which the network is checked. It may name its data set (`DATASET`), describe itself
 (`DESCRIPTION`), say which layers take 8 bits (`EIGHT_BIT_LAYERS`) and name what its outputs are judged by (`METRIC`:
 accuracy, or perplexity of log-probabilities (n v 1 t) against labels (n t)).
+
+A workload is an ONNX file, too, with the quantizers of QONNX in it (`imcsim.graph.qonnx`). Its test set, if it has one,
+lies beside it under its name: `model.npz` beside `model.onnx`, with inputs x (n ...), as the model takes them, and
+labels (n).
 """
 
 import ast
@@ -21,11 +25,15 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.data import load_samples
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.graph import Graph
 from imcsim.graph.passes import simplify
 from imcsim.metrics import METRICS, Metric
 from imcsim.shipped import shipped_folder
+
+MODEL = ".onnx"
+"""How the name of a model file ends."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,16 @@ class Workload:
 
     name: str
     path: Path
-    """The `workload.py`."""
+    """The `workload.py`, or the model file."""
 
     @cached_property
     def module(self) -> ModuleType:
-        """The Python module behind the workload; raises ConfigError when it cannot be read."""
+        """The Python module behind the workload, or one that stands for a model file.
+
+        Raises ConfigError when it cannot be read.
+        """
+        if self.path.suffix == MODEL:
+            return _module_of_model(self.name, self.path)
         module = _read_module(f"imcsim_workload_{self.name.replace('-', '_')}", self.path)
         for needed in () if offers(module, "graph") else ("build", "example_input"):
             if not offers(module, needed):
@@ -67,6 +80,8 @@ class Workload:
     @cached_property
     def _texts(self) -> dict[str, str]:
         """What the file assigns as plain text at its top level."""
+        if self.path.suffix == MODEL:
+            return {}
         try:
             tree = ast.parse(self.path.read_text(encoding="utf-8"))
         except (OSError, SyntaxError, ValueError):  # reading it as a module says what is wrong
@@ -107,7 +122,10 @@ class Workload:
     def data(self, folder: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none."""
         if not self.has_data:
-            raise DataError(f"{self.name}: data(): missing; a workload without a test set runs with --engine simulate")
+            missing = f"{self.path.with_suffix('.npz')}" if self.path.suffix == MODEL else "data()"
+            raise DataError(
+                f"{self.name}: {missing}: missing; a workload without a test set runs with --engine simulate"
+            )
         found = self.call("data", folder)
         try:
             x, labels = found
@@ -141,7 +159,7 @@ class Workload:
 
 
 def find_workload(name_or_path: str | Path) -> Workload:
-    """Return the workload of a shipped name, a folder with a `workload.py`, or such a file.
+    """Return the workload of a shipped name, a folder with a `workload.py`, such a file, or an ONNX file.
 
     Raises ConfigError where there is none, with the nearest shipped name.
     """
@@ -154,10 +172,13 @@ def find_workload(name_or_path: str | Path) -> Workload:
         return Workload(path.resolve().name, path / "workload.py")
     if path.is_file() and path.suffix == ".py":
         return Workload(path.resolve().parent.name if path.name == "workload.py" else path.stem, path)
+    if path.is_file() and path.suffix == MODEL:
+        return Workload(path.stem, path)
     near = difflib.get_close_matches(text, shipped_workloads(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped_workloads())}"
     raise ConfigError(
-        f"{text}: must be a shipped workload, a folder with a workload.py, or a .py file, got nothing there; {hint}"
+        f"{text}: must be a shipped workload, a folder with a workload.py, a .py file or an .onnx file, got nothing "
+        f"there; {hint}"
     )
 
 
@@ -178,6 +199,23 @@ def module_beside(file: str | Path, path: str) -> ModuleType:
     """
     found = (Path(file).resolve().parent / path).resolve()
     return _read_module(f"imcsim_workload_shared_{found.stem}", found)
+
+
+def _module_of_model(name: str, path: Path) -> ModuleType:
+    """Return a module that offers what a `workload.py` would, for the ONNX file *path*; its graph() reads it."""
+
+    def graph() -> Graph:
+        from imcsim.graph.qonnx import read_qonnx
+
+        return read_qonnx(path, name=name)
+
+    module = ModuleType(f"imcsim_model_{name}")
+    samples = path.with_suffix(".npz")
+    offered: dict[str, Any] = {"graph": graph, "DESCRIPTION": f"ONNX model {path.name}"}
+    if samples.is_file():
+        offered["data"] = lambda folder=None: load_samples(samples)
+    vars(module).update(offered)
+    return module
 
 
 def _read_module(name: str, path: Path) -> ModuleType:

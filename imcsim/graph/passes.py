@@ -112,12 +112,8 @@ def _fold_affine(affine: Affine, threshold: Threshold, *, is_whole: bool) -> Thr
     scale = np.atleast_1d(affine.scale) * np.atleast_1d(threshold.direction)
     offset = np.atleast_1d(affine.offset) * np.atleast_1d(threshold.direction)
     size, offset, limits = np.broadcast_arrays(np.abs(scale)[:, None], offset[:, None], threshold.thresholds)  # (c n)
-    if is_whole:
-        reached = np.vectorize(_least_whole, otypes=[np.float64])(size, offset, limits)
-    else:
-        short = limits - offset  # what size * x must reach
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reached = np.where(size > 0, short / size, np.where(short <= 0, -np.inf, np.inf))
+    least = np.vectorize(_least_whole if is_whole else _least_real, otypes=[np.float64])
+    reached = least(size, offset, limits)
     return replace(threshold, thresholds=reached, direction=np.where(scale < 0, -1, 1).astype(np.int8))
 
 
@@ -126,10 +122,30 @@ def _least_whole(size: float, offset: float, limit: float) -> float:
 
     A strict threshold is the next float64 above it; in floating point an offset would swallow that difference.
     """
+    exact = _least(size, offset, limit)
+    if isinstance(exact, float):
+        return exact
+    least = ceil(exact)
+    return float(least) if abs(least) < 2**53 else float(np.copysign(np.inf, least))
+
+
+def _least_real(size: float, offset: float, limit: float) -> float:
+    """Return the least float64 x with ``size * x + offset >= limit``, in exact arithmetic as above."""
+    exact = _least(size, offset, limit)
+    if isinstance(exact, float):
+        return exact
+    try:
+        nearest = float(exact)
+    except OverflowError:
+        return float(np.inf if exact > 0 else -np.inf)
+    return nearest if Fraction(nearest) >= exact else float(np.nextafter(nearest, np.inf))
+
+
+def _least(size: float, offset: float, limit: float) -> Fraction | float:
+    """Return ``(limit - offset) / size``, or an infinity where every number, or none, reaches the limit."""
     if np.isinf(limit):
-        return limit
+        return float(limit)
     short = Fraction(float(limit)) - Fraction(float(offset))
     if size == 0:
         return -np.inf if short <= 0 else np.inf
-    least = ceil(short / Fraction(float(size)))
-    return float(least) if abs(least) < 2**53 else float(np.copysign(np.inf, least))
+    return short / Fraction(float(size))

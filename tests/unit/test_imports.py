@@ -48,6 +48,8 @@ HOME = {
     "dask": {"sweep/cluster.py"},
     "pyarrow": {"sweep/"},
     "sqlite3": {"sweep/"},
+    "onnx": {"graph/qonnx/file.py"},
+    "google": {"graph/qonnx/file.py"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

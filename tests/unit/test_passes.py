@@ -119,6 +119,16 @@ def test_a_negative_gamma_turns_the_direction_round():
     assert steps_of(graph) == [Threshold([[-0.75, -0.25], [-0.5, 0.5]], [-1, 0, 1], TERNARY, [-1, 1])]
 
 
+def test_a_limit_that_numbers_must_exceed_stays_one_behind_a_batch_norm():
+    exceeding_zero = Threshold([[np.nextafter(0, 1)]], [-1, 1], BINARY)
+    (folded,) = steps_of(simplify(chain(Affine(2.0, -1.0), exceeding_zero, joined=True)))
+    assert folded.thresholds.tolist() == [[np.nextafter(0.5, 1)]]  # 2 * 0.5 - 1 is 0 and does not exceed it
+    (far,) = steps_of(
+        simplify(chain(Affine(1e-300, 0.0), Threshold([[-1e300, 1e300]], [-1, 0, 1], TERNARY), joined=True))
+    )
+    assert far.thresholds.tolist() == [[-np.inf, np.inf]]
+
+
 def test_a_gamma_of_zero_decides_at_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -127,8 +127,8 @@ def test_code_that_workloads_share_is_read_from_beside_them(write):
 
 def test_a_name_that_is_nearly_right_gets_a_hint():
     message = (
-        r"^digits-ternary-cn: must be a shipped workload, a folder with a workload\.py, or a \.py file, got nothing "
-        r"there; did you mean 'digits-ternary-cnn'\?$"
+        r"^digits-ternary-cn: must be a shipped workload, a folder with a workload\.py, a \.py file or an \.onnx file, "
+        r"got nothing there; did you mean 'digits-ternary-cnn'\?$"
     )
     with pytest.raises(ConfigError, match=message):
         find_workload("digits-ternary-cn")

@@ -1,0 +1,201 @@
+"""From node to node of a model file: each becomes a constant, a step, a product, or a line of what does not fit."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf, prod
+from pathlib import Path
+
+import numpy as np
+
+from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.formats import REAL, Format
+from imcsim.graph.ir import Graph, Op, Product, Tensor
+from imcsim.graph.offsets import take_apart
+from imcsim.graph.passes import simplify
+from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
+from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, ModelFile, Node, listed, one_line, read_file
+from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS, Call
+from imcsim.graph.qonnx.quantized import QUANTIZERS
+from imcsim.graph.qonnx.values import ONE, ZERO, Value, placed, taken_back
+from imcsim.graph.steps import Quantize, Shape, Step, Threshold
+
+Array = np.ndarray
+
+QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "finn")
+"""Domains of the quantizers: today's, and those of older files."""
+
+Known = Value | Constant | None
+"""A tensor of the file; None: it follows from a node that does not fit."""
+
+
+def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
+    """Return the model in the ONNX file *path* as a graph: one op a layer, batch norms folded.
+
+    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). Raises GraphError, one line: what is
+    wrong with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
+    """
+    return simplify(as_stored(read_file(path), name or Path(path).stem))
+
+
+def as_stored(model: ModelFile, name: str) -> Graph:
+    """Return the model as a graph of one product or one step an op, before any pass."""
+    walk = Walk(model)
+    for node in model.nodes:
+        walk.take(node)
+    return walk.graph(name)
+
+
+class Walk:
+    """The tensors known so far, and the ops that make them."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self.model, self.batch = model, model.shape[0]
+        self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
+        self.input = Tensor(model.input, placed(model.shape[1:]), REAL)
+        self.known[model.input] = Value(model.input, model.shape[1:])
+        self.ops: list[Op] = []
+        self.names: Counter[str] = Counter()
+        self.refused: dict[str, list[str]] = {}
+        self.node: Node | None = None
+
+    def take(self, node: Node) -> None:
+        """Note what *node* makes, or why it does not fit."""
+        self.node = node
+        made: Known = None
+        try:
+            made = self._made(node)
+        except UnfitError as problem:
+            self._refuse(node, f" {problem}", problem.help)
+        except ImcsimError as error:
+            self._refuse(node, f": {error}")
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
+            reason = next(iter(str(error).splitlines()), "")  # a node that is not what ONNX says it is
+            self._refuse(node, f" that is not as ONNX has it ({type(error).__name__}: {reason})")
+        for number, output in enumerate(node.outputs):
+            if output:
+                self.known[output] = made if number == 0 else None
+
+    def _made(self, node: Node) -> Known:
+        given = [self.known[name] if name else None for name in node.inputs]
+        is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
+        is_constant = all(not isinstance(value, Value) for value in given)
+        if node.domain in QONNX and node.kind in QUANTIZERS:
+            return QUANTIZERS[node.kind](Call(node, given, self)) if is_known else None
+        if node.domain not in ONNX or node.kind not in (FOLDED if is_known and is_constant else OPERATORS):
+            where = f" of domain {node.domain!r}" if node.domain not in (*ONNX, *QONNX) else ""
+            if node.kind in OPERATORS and node.domain in ONNX:
+                raise UnfitError("of constants alone", "its result as an initializer")
+            raise UnfitError(where.strip(), INSTEAD.get(node.kind, ""))
+        if not is_known:
+            return None
+        if is_constant:
+            constants = [value for value in given if not isinstance(value, Value)]
+            return FOLDED[node.kind](node.attributes, constants)
+        return OPERATORS[node.kind](Call(node, given, self))
+
+    def _refuse(self, node: Node, why: str, instead: str = "") -> None:
+        kind = f"{node.kind}{why if why.strip() else ''}"
+        self.refused.setdefault(f"{kind}\0{instead}", []).append(node.name)
+
+    # --- what operators call ------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        value: Value,
+        steps: Sequence[Step],
+        *,
+        shape: Shape | None = None,
+        scale: Array = ONE,
+        zero: Array = ZERO,
+        bounds: tuple[float, float] = (-inf, inf),
+        what: str = "",
+    ) -> Value:
+        """Return what *steps* make of the tensor of *value*, as an op named after the node at hand.
+
+        *shape* is that of the file, where it is not told by the steps; *scale* and *zero* are those of codes that come
+        out; *what* tells several ops of one node apart.
+        """
+        assert self.node is not None
+        now, form = value.placed, value.form
+        for step in steps:
+            now = step.shape(now)
+            if isinstance(step, Threshold | Quantize):
+                form = step.format
+            elif not step.keeps_codes:
+                form = REAL
+        shape = taken_back(now, len(value.shape)) if shape is None else shape
+        if not steps:
+            return replace(value, shape=shape)
+        self.require_size(shape)
+        name = f"{self.node.name}.{what}" if what else self.node.name
+        output = self._tensor(what, now, form)
+        self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
+        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1])
+
+    def as_numbers(self, value: Value, what: str) -> Value:
+        """Return *value* as a real tensor, by an op of its own where it is codes."""
+        steps = value.numbers()
+        if not steps:
+            return value
+        return self.apply(value, steps, what=what, bounds=(value.low, value.high))
+
+    def multiply(self, value: Value, product: Product, bias: Array | float, n_axes: int) -> Value:
+        """Return the product of the codes of *value*, scaled, with a bias of one number or one per output."""
+        assert self.node is not None
+        source = Tensor(value.tensor, value.placed, value.as_format())
+        self.require_size(product.shape(source.shape))
+        product, steps = take_apart(product, source, bias)
+        shape = product.shape(source.shape)
+        name = self._op_name(self.node.name)
+        total = self._tensor("sum", shape, REAL)
+        self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
+        made = Value(total.name, taken_back(shape, n_axes))
+        for number, step in enumerate(steps):
+            shape = taken_back(step.shape(made.placed), n_axes)
+            made = self.apply(made, (step,), shape=shape, what="" if step is steps[-1] else f"scale{number}")
+        return made
+
+    def made_at(self, value: Value) -> int:
+        """Return which op makes the tensor of *value*; -1 for the network's input."""
+        return next((i for i, op in enumerate(self.ops) if op.output.name == value.tensor), -1)
+
+    def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
+        assert self.node is not None
+        name = f"{self.node.outputs[0]}.{what}" if what else self.node.outputs[0]
+        return Tensor(name, shape, form)
+
+    def _op_name(self, name: str) -> str:
+        self.names[name] += 1
+        return name if self.names[name] == 1 else f"{name}#{self.names[name]}"
+
+    @staticmethod
+    def require_size(shape: Shape) -> None:
+        """Raise UnfitError for a tensor of absurd *shape*."""
+        if prod(shape) > MOST_NUMBERS:
+            raise UnfitError(f"with a result of shape {shape}", f"at most {MOST_NUMBERS} numbers a sample")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def graph(self, name: str) -> Graph:
+        """Return the graph of all nodes; raises GraphError that lists every one that does not fit."""
+        path = self.model.path
+        if self.refused:
+            n = sum(len(nodes) for nodes in self.refused.values())
+            parts = []
+            for key, nodes in self.refused.items():
+                kind, _, instead = key.partition("\0")
+                parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
+            said = one_line("; ".join(parts))
+            raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
+        output = self.known[self.model.output]
+        if not isinstance(output, Value) or output.tensor == self.input.name:
+            raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
+        try:
+            if output.pads != (0, 0, 0, 0):
+                raise GraphError("output must not be padding, got a Pad behind everything")
+            self.node = Node("output", "", "output", (), (f"{self.model.output}.numbers",), {})
+            output = self.as_numbers(output, "")
+            return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+        except ImcsimError as error:
+            raise GraphError(f"{path}: {one_line(str(error))}") from None
