@@ -25,7 +25,7 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install imcsim[on
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: nothing to compare with")
 pytest.importorskip("qonnx", reason="qonnx is not installed: nothing to compare with")
 
-N_EXAMPLES = int(os.environ.get("IMCSIM_QONNX_EXAMPLES", "200"))
+N_EXAMPLES = int(os.environ.get("IMCSIM_QONNX_EXAMPLES", "60"))
 N_SAMPLES = 3
 ROUNDINGS = ("ROUND", "FLOOR", "CEIL", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 MARGIN = 1e-4
