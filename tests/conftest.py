@@ -13,7 +13,11 @@ from imcsim.arch.load import load_chip
 from imcsim.graph import REAL, TERNARY, Affine, Flatten, Graph, Op, Product, Tensor, Threshold
 from imcsim.ternary import PlaneSum
 
-settings.register_profile("imcsim", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# half of Hypothesis's own number, so that all tests take less than ten minutes; IMCSIM_EXAMPLES asks for more
+N_EXAMPLES = int(os.environ.get("IMCSIM_EXAMPLES", "50"))
+settings.register_profile(
+    "imcsim", deadline=None, max_examples=N_EXAMPLES, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("imcsim")
 
 TINY = {

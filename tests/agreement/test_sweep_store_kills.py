@@ -106,4 +106,5 @@ def test_of_two_processes_at_once_each_does_its_own_and_what_the_dead_had_claime
         claimed = {one for (one,) in store._db.execute("SELECT key FROM claims")}
         assert claimed.isdisjoint(rows)
         everything = [key(number) for number in range(len(rows) + 10 * BATCH)]
-        assert store.claim(everything) == [one not in set(rows) for one in everything]
+        there = set(rows)
+        assert store.claim(everything) == [one not in there for one in everything]
