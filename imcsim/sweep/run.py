@@ -22,7 +22,7 @@ from imcsim.run import require_writable
 from imcsim.sweep.evaluate import MAPPING, figures_of
 from imcsim.sweep.keys import digest, keys_of, stage_rest
 from imcsim.sweep.network import Network, method_text, network_of, path_of, require_method
-from imcsim.sweep.output import Found, write_tables
+from imcsim.sweep.output import PARQUET, POINTS, SUMMARY, Found, write_tables
 from imcsim.sweep.pareto import front, select
 from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
@@ -408,9 +408,17 @@ def found_of(study: "Study", search: Search) -> Found:
 
 
 def rebuild(folder: Path) -> Path:
-    """Write the tables of a sweep's *folder* anew from its store, as far as the sweep is; returns ``points.csv``."""
-    sweep = load_sweep(folder / FILE)
-    with Store(find_store(folder), read_only=True) as store:
+    """Write the tables of a sweep's *folder* anew from its store, as far as the sweep is; returns ``points.csv``.
+
+    Nothing is written where the tables are younger than the store.
+    """
+    sweep, path = load_sweep(folder / FILE), find_store(folder)
+    points = folder / POINTS
+    log = path.with_name(f"{path.name}-wal")
+    changed = max(part.stat().st_mtime_ns for part in (path, log) if part.is_file() and part.stat().st_size)
+    if all((folder / name).is_file() for name in (POINTS, PARQUET, SUMMARY)) and points.stat().st_mtime_ns >= changed:
+        return points
+    with Store(path, read_only=True) as store:
         number = number_of(store, sweep)
         found = None
         if sweep.search is not None:
