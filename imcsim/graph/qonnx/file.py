@@ -1,8 +1,7 @@
 """An ONNX file to nodes in dependency order and constants as arrays; every size is checked before memory is taken."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imcsim.errors import ConfigError, GraphError
+from imcsim.graph.qonnx.model import Input, Model, Node
 from imcsim.graph.qonnx.wire import WireError, check_size
 from imcsim.graph.steps import Shape
 
@@ -59,41 +59,7 @@ ONNX = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """One operator of the file."""
-
-    kind: str
-    domain: str
-    name: str
-    """Its own, or that of what it makes."""
-
-    inputs: tuple[str, ...]
-    """Names of tensors; an empty one is left out."""
-
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-    """Numbers, texts, tuples of them, and arrays; of a kind that is not read, None."""
-
-
-@dataclass(frozen=True, eq=False)
-class ModelFile:
-    """What a model file says."""
-
-    path: Path
-    opset: int
-    input: str
-    shape: Shape
-    """Of the input, with the batch; 1 where the file leaves the batch open."""
-
-    constants: Mapping[str, Array]
-    nodes: tuple[Node, ...]
-    """In dependency order."""
-
-    output: str
-
-
-def read_file(path: str | Path) -> ModelFile:
+def read_file(path: str | Path) -> Model:
     """Return what the ONNX file *path* says.
 
     Raises ConfigError where the package onnx is missing, GraphError for a file that cannot be taken: one line each.
@@ -109,7 +75,7 @@ class _FileError(Exception):
     """What is wrong with the file, without its name."""
 
 
-def _read(path: Path) -> ModelFile:
+def _read(path: Path) -> Model:
     model = _parsed(path)
     graph, opset = model.graph, _opset(model)
     constants = _Constants(path.resolve().parent)
@@ -132,7 +98,7 @@ def _read(path: Path) -> ModelFile:
     nodes = _sorted([_node(node, constants) for node in graph.node], {source, *known})
     if output not in {name for node in nodes for name in node.outputs}:
         raise _FileError(f"output {output!r} must be made by a node, got none that makes it")
-    return ModelFile(path, opset, source, shape, known, nodes, output)
+    return Model(str(path), opset, (Input(source, shape),), known, nodes, (output,))
 
 
 def _parsed(path: Path) -> "ModelProto":

@@ -5,8 +5,8 @@ from math import inf
 
 import numpy as np
 
+from imcsim.graph.qonnx.call import Call, per_channel
 from imcsim.graph.qonnx.constants import Constant, UnfitError
-from imcsim.graph.qonnx.operators import Call, per_channel
 from imcsim.graph.qonnx.quantizers import (
     Grid,
     bipolar_grid,

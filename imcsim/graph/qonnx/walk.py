@@ -13,9 +13,11 @@ from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
+from imcsim.graph.qonnx.call import Call
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
-from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, ModelFile, Node, listed, one_line, read_file
-from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS, Call
+from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
+from imcsim.graph.qonnx.model import Model, Node
+from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
 from imcsim.graph.qonnx.quantized import QUANTIZERS
 from imcsim.graph.qonnx.values import ONE, ZERO, Value, placed, taken_back
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
@@ -38,7 +40,7 @@ def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
     return simplify(as_stored(read_file(path), name or Path(path).stem))
 
 
-def as_stored(model: ModelFile, name: str) -> Graph:
+def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
     walk = Walk(model)
     for node in model.nodes:
@@ -49,11 +51,12 @@ def as_stored(model: ModelFile, name: str) -> Graph:
 class Walk:
     """The tensors known so far, and the ops that make them."""
 
-    def __init__(self, model: ModelFile) -> None:
-        self.model, self.batch = model, model.shape[0]
+    def __init__(self, model: Model) -> None:
+        (source,), (self.output,) = model.inputs, model.outputs
+        self.model, self.batch = model, source.shape[0]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
-        self.input = Tensor(model.input, placed(model.shape[1:]), REAL)
-        self.known[model.input] = Value(model.input, model.shape[1:])
+        self.input = Tensor(source.name, placed(source.shape[1:]), REAL)
+        self.known[source.name] = Value(source.name, source.shape[1:])
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
@@ -179,7 +182,7 @@ class Walk:
 
     def graph(self, name: str) -> Graph:
         """Return the graph of all nodes; raises GraphError that lists every one that does not fit."""
-        path = self.model.path
+        path = self.model.origin
         if self.refused:
             n = sum(len(nodes) for nodes in self.refused.values())
             parts = []
@@ -188,13 +191,13 @@ class Walk:
                 parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
             said = one_line("; ".join(parts))
             raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
-        output = self.known[self.model.output]
+        output = self.known[self.output]
         if not isinstance(output, Value) or output.tensor == self.input.name:
             raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
         try:
             if output.pads != (0, 0, 0, 0):
                 raise GraphError("output must not be padding, got a Pad behind everything")
-            self.node = Node("output", "", "output", (), (f"{self.model.output}.numbers",), {})
+            self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
             output = self.as_numbers(output, "")
             return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
         except ImcsimError as error:

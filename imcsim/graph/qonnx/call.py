@@ -1,0 +1,92 @@
+"""One node with what it reads, as the functions of operators get it, and how constants meet its axes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imcsim.graph.qonnx.constants import Constant, UnfitError
+from imcsim.graph.qonnx.model import Node
+from imcsim.graph.qonnx.values import Value
+from imcsim.graph.steps import Shape
+
+if TYPE_CHECKING:
+    from imcsim.graph.qonnx.walk import Walk
+
+Array = np.ndarray
+
+NO_PADS = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One node, with what it reads."""
+
+    node: Node
+    given: Sequence[Value | Constant | None]
+    walk: "Walk"
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Of the node."""
+        return self.node.attributes
+
+    def value(self, place: int = 0, *, takes_pads: bool = False) -> Value:
+        """Return the input at *place*, which follows from the network's input."""
+        found = self.given[place] if len(self.given) > place else None
+        if not isinstance(found, Value):
+            raise UnfitError(f"whose input {place + 1} is a constant", "a constant on the other side")
+        if found.pads != NO_PADS and not takes_pads:
+            raise UnfitError("behind a Pad", "a Pad right before Conv, MaxPool or AveragePool")
+        return found
+
+    def constant(self, place: int, what: str) -> Constant:
+        """Return the input at *place*, which the file holds."""
+        found = self.given[place] if len(self.given) > place else None
+        if not isinstance(found, Constant):
+            raise UnfitError(f"with {what} that are {'computed' if found is not None else 'missing'}", "an initializer")
+        return found
+
+    def has(self, place: int) -> bool:
+        """Whether there is an input at *place*."""
+        return len(self.given) > place and self.given[place] is not None
+
+    def constants(self) -> list[Constant | None]:
+        """Return the inputs that the file holds, None in the place of others."""
+        return [found if isinstance(found, Constant) else None for found in self.given]
+
+
+Take = Callable[[Call], Value | Constant]
+
+
+def per_channel(values: Array, value: Value, what: str) -> Array:
+    """Return *values*, which meet the axes of *value*, as one number () or one per channel (c)."""
+    wide = meeting(values, value.shape, what)
+    if wide.size == 1:
+        return wide.reshape(())
+    if prod(wide.shape[1:]) != 1:
+        raise UnfitError(f"with {what} for each pixel", f"{what} for all, or one per channel")
+    return wide.reshape(-1)
+
+
+def meeting(values: Array, shape: Shape, what: str) -> Array:
+    """Return *values* as float64 with the axes of *shape*, each whole or 1."""
+    values = np.asarray(values, np.float64)
+    n_axes = len(shape) + 1
+    if values.size == 1:
+        return values.reshape((1,) * len(shape))
+    if values.ndim > n_axes:
+        raise UnfitError(f"with {what} of shape {values.shape} for numbers of shape {shape}")
+    wide = values.reshape((1,) * (n_axes - values.ndim) + values.shape)
+    if wide.shape[0] != 1 or any(n not in (1, m) for n, m in zip(wide.shape[1:], shape, strict=True)):
+        raise UnfitError(f"with {what} of shape {values.shape} for numbers of shape {shape}")
+    return wide[0]
+
+
+def finite(values: Array, what: str) -> Array:
+    """Return *values*; raises UnfitError where they are not finite numbers."""
+    if not np.all(np.isfinite(values)):
+        raise UnfitError(f"with {what} that is not finite")
+    return values
