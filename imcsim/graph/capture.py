@@ -18,12 +18,14 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
+from imcsim.graph import brevitas
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
 from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.qonnx.walk import as_stored
 from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import (
     Add,
@@ -55,6 +57,8 @@ def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | Non
     name = name or type(module).__name__
     if not isinstance(module, nn.Module):
         raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    if brevitas.is_brevitas(module):
+        return as_stored(brevitas.model_of(module, example_input, name=name), name)
     if not isinstance(example_input, TorchTensor) or example_input.ndim not in (2, 4) or len(example_input) < 1:
         what = tuple(example_input.shape) if isinstance(example_input, TorchTensor) else type(example_input).__name__
         raise GraphError(f"{name}: example input must be a tensor (b c) or (b c h w), got {what}")

@@ -29,7 +29,14 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
+    "torch": {
+        "graph/capture.py",
+        "graph/brevitas.py",
+        "quant/",
+        "train.py",
+        "tuning.py",
+        "functional/torch_kernels.py",
+    },
     "safetensors": {"quant/", "train.py"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
@@ -50,6 +57,7 @@ HOME = {
     "sqlite3": {"sweep/"},
     "onnx": {"graph/qonnx/file.py"},
     "google": {"graph/qonnx/file.py"},
+    "brevitas": {"graph/brevitas.py"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -124,6 +132,17 @@ assert estimate(plan).energy_pJ > 0
 assert bounds_ps(lower(plan, price(plan.chip)))[0] > 0
 """
     assert not loaded_after(code) & {"torch", "simpy", "numba", "pandas", "matplotlib", "plotly"}
+
+
+def test_a_module_without_layers_of_brevitas_does_not_bring_it_in():
+    code = """
+import torch
+import imcsim
+from imcsim.quant import TernaryActivation, TernaryLinear
+layers = torch.nn.Sequential(TernaryActivation(), TernaryLinear(4, 3))
+assert imcsim.capture(layers, torch.ones(1, 4)).ops
+"""
+    assert not loaded_after(code) & {"brevitas", "onnx", "onnxscript"}
 
 
 def test_the_names_that_a_user_types_are_there():

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
@@ -59,16 +60,17 @@ ONNX = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
 
 
-def read_file(path: str | Path) -> Model:
-    """Return what the ONNX file *path* says.
+def read_file(path: str | Path, *, origin: str | None = None) -> Model:
+    """Return what the ONNX file *path* says; *origin* is what messages call it, by default its path.
 
     Raises ConfigError where the package onnx is missing, GraphError for a file that cannot be taken: one line each.
     """
     path = Path(path)
+    origin = str(path) if origin is None else origin
     try:
-        return _read(path)
+        return replace(_read(path), origin=origin)
     except _FileError as error:
-        raise GraphError(f"{path}: {one_line(str(error))}") from None
+        raise GraphError(f"{origin}: {one_line(str(error))}") from None
 
 
 class _FileError(Exception):

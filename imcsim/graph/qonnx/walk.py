@@ -113,11 +113,12 @@ class Walk:
         zero: Array = ZERO,
         bounds: tuple[float, float] = (-inf, inf),
         what: str = "",
+        label: str = "",
     ) -> Value:
         """Return what *steps* make of the tensor of *value*, as an op named after the node at hand.
 
         *shape* is that of the file, where it is not told by the steps; *scale* and *zero* are those of codes that come
-        out; *what* tells several ops of one node apart.
+        out; *what* tells several ops of one node apart, and their tensors, *label* the ops alone.
         """
         assert self.node is not None
         now, form = value.placed, value.form
@@ -131,7 +132,7 @@ class Walk:
         if not steps:
             return replace(value, shape=shape)
         self.require_size(shape)
-        name = f"{self.node.name}.{what}" if what else self.node.name
+        name = f"{self.node.name}.{label or what}" if label or what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
         return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1])
@@ -156,7 +157,8 @@ class Walk:
         made = Value(total.name, taken_back(shape, n_axes))
         for number, step in enumerate(steps):
             shape = taken_back(step.shape(made.placed), n_axes)
-            made = self.apply(made, (step,), shape=shape, what="" if step is steps[-1] else f"scale{number}")
+            label = f"scale{number}"
+            made = self.apply(made, (step,), shape=shape, what="" if step is steps[-1] else label, label=label)
         return made
 
     def made_at(self, value: Value) -> int:
