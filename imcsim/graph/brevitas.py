@@ -36,7 +36,6 @@ from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedPr
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.file import one_line, read_file
 from imcsim.graph.qonnx.model import Model, Node
-from imcsim.graph.qonnx.quantized import QUANTIZERS
 from imcsim.graph.qonnx.quantizers import Grid, bipolar_grid, quant_grid, quantized
 from imcsim.graph.qonnx.walk import QONNX
 
@@ -246,36 +245,41 @@ def _reason(error: BaseException) -> str:
 
 
 def _corrected(model: Model, module: nn.Module) -> Model:
-    """Return *model* with the weights that the layers' quantizers give and with thresholds where those are its own."""
+    """Return *model* with what the quantizers of *module* do, where the export says something else or less."""
     scopes = _Scopes(module)
     constants, nodes = dict(model.constants), []
     for node in model.nodes:
         path = scopes.path(node)
-        where, _, part = path.rpartition(".")
-        if node.kind in QUANTIZERS and node.domain in QONNX and part == "weight_quant":
-            weights = scopes.modules[where].quant_weight()  # type: ignore[operator]
-            constants[f"{path}.numbers"] = weights.value.detach().numpy()
-            node = replace(node, inputs=(f"{path}.numbers", *node.inputs[1:]))
-        elif node.kind in ("Quant", "BipolarQuant") and node.domain in QONNX and path:
-            node = _activation(node, scopes.modules[path], path, constants)
+        if node.kind in ("Quant", "BipolarQuant") and node.domain in QONNX and path:
+            where, _, part = path.rpartition(".")
+            if part == "weight_quant" and hasattr(scopes.modules[where], "quant_weight"):
+                node = _weights(node, scopes.modules[where], path, constants)
+            elif getattr(scopes.modules[path], "fused_activation_quant_proxy", None) is not None:
+                node = _activation(node, scopes.modules[path], path, constants)
         nodes.append(node)
     return replace(model, constants=constants, nodes=tuple(nodes))
 
 
-def _activation(node: Node, proxy: nn.Module, path: str, constants: dict[str, np.ndarray]) -> Node:
+def _weights(node: Node, layer: Any, path: str, constants: dict[str, np.ndarray]) -> Node:
+    """Return the quantizer *node* of what *layer* gives as its weights; quantizing them again changes none."""
+    numbers = layer.quant_weight().value.detach().numpy()
+    grid = _grid(node, constants)
+    if grid is not None and not np.allclose(quantized(grid, Constant(numbers)).numbers, numbers, rtol=1e-5, atol=0):
+        raise GraphError(f"{path}: must be a quantizer whose numbers are those of its export, got others")
+    constants[f"{path}.numbers"] = numbers
+    return replace(node, inputs=(f"{path}.numbers", *node.inputs[1:]))
+
+
+def _activation(node: Node, proxy: Any, path: str, constants: dict[str, np.ndarray]) -> Node:
     """Return the quantizer *node* as what its *proxy* does; raises GraphError where that is something else."""
-    fused = getattr(proxy, "fused_activation_quant_proxy", None)
-    if fused is None:  # of a bias
-        return node
-    quantizer = fused.tensor_quant
-    scale, *given = (Constant(constants[name]) for name in node.inputs[1:])
-    try:
-        if node.kind == "BipolarQuant":
-            grid = bipolar_grid(scale)
-        else:
-            zero, bits = given
-            grid = quant_grid(node.attributes, scale, zero, bits)
-    except UnfitError:  # the walk says why, with all the others
+    quantizer = proxy.fused_activation_quant_proxy.tensor_quant
+    if node.kind == "BipolarQuant" and proxy.is_signed is False:  # 0 and 1, which are exported as -1 and +1
+        constants[f"{path}.zero"] = proxy.zero_point().detach().numpy()
+        constants[f"{path}.bits"] = np.ones((), np.float32)
+        said = {"signed": 0, "narrow": 0, "rounding_mode": proxy.rounding_mode}
+        node = replace(node, kind="Quant", inputs=(*node.inputs, f"{path}.zero", f"{path}.bits"), attributes=said)
+    grid = _grid(node, constants)
+    if grid is None:
         return node
     if type(quantizer).__name__ == "TernaryQuant":
         return _ternary(node, quantizer, grid, path, constants)
@@ -287,6 +291,21 @@ def _activation(node: Node, proxy: nn.Module, path: str, constants: dict[str, np
             "other numbers (a rounding of its own, a delay, or an observer)"
         )
     return node
+
+
+def _grid(node: Node, constants: Mapping[str, np.ndarray]) -> Grid | None:
+    """Return the grid of a quantizer, or None where there is none, of which the walk says why with all the others."""
+    found = [constants.get(name) for name in node.inputs[1:]]
+    given = [Constant(array) for array in found if array is not None]
+    try:
+        match given:
+            case [scale] if node.kind == "BipolarQuant":
+                return bipolar_grid(scale)
+            case [scale, zero, bits]:
+                return quant_grid(node.attributes, scale, zero, bits)
+    except UnfitError:
+        pass
+    return None
 
 
 def _probe(grid: Grid) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Small networks of Brevitas layers drawn at random, against their own forward in evaluation mode.
 
 The module comes in by ``imcsim.capture``; its files by both of torch's exporters, also with the domain of old files,
-come in by ``imcsim.load_workload`` and must give the same. Scales are learned from a batch, as Brevitas does it, so that
-they are any numbers: a network is left out where a number lies so near a limit of a quantizer that float32 decides.
+come in by ``imcsim.load_workload`` and must give the same. Scales are learned from a batch, as Brevitas does it, so
+that they are any numbers; a network is left out where a number lies so near a limit of a quantizer that the rounding of
+float32 decides.
 ``IMCSIM_BREVITAS_EXAMPLES`` says how many are drawn.
 """
 
@@ -19,11 +20,11 @@ from torch import nn
 pytest.importorskip("brevitas", reason="brevitas is not installed: pip install imcsim[brevitas]")
 pytest.importorskip("onnxoptimizer", reason="onnxoptimizer is not installed: pip install imcsim[brevitas]")
 
-import brevitas.nn as qnn  # noqa: E402
-import brevitas.quant as bq  # noqa: E402
+import brevitas.nn as qnn
+import brevitas.quant as bq
 
-from imcsim import capture, execute, load_chip, load_workload, place  # noqa: E402
-from imcsim.functional.reference import reference  # noqa: E402
+from imcsim import capture, execute, load_chip, load_workload, place
+from imcsim.functional.reference import reference
 
 N_EXAMPLES = int(os.environ.get("IMCSIM_BREVITAS_EXAMPLES", "12"))
 N_SAMPLES = 4
@@ -137,7 +138,7 @@ def is_near_a_limit(network, x):
         numbers = proxy.fused_activation_quant_proxy.activation_impl(given[0])
         numbers = getattr(numbers, "value", numbers)
         steps = numbers / made.scale + made.zero_point
-        away = (2 * steps - torch.round(2 * steps)).abs() if float(made.bit_width) > 1 else steps.abs()
+        away = (steps - torch.floor(steps) - 0.5).abs() if float(made.bit_width) > 1 else steps.abs()
         away = away[(numbers != 0) & (steps.abs() < 2.0 ** float(made.bit_width))]
         distances.append(float(away.min()) if away.numel() else 1.0)
 

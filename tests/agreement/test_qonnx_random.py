@@ -82,9 +82,13 @@ def activation(d, x, shape):
     zero = d.one_of(0.0, 0.0, 0.0, 1.0, 2.0, -1.0) if bits > 1 else 0.0
     rounding = d.one_of(*ROUNDINGS)
     assume(few or rounding in ("ROUND", "FLOOR", "CEIL"))
-    scale = d.scale()
+    per_channel = bits > 1 and not d.draw(st.integers(0, 2))
+    size = d.channels(shape) if per_channel else ()
+    scale = d.scale(size=size)
+    if per_channel and d.draw(st.booleans()):
+        zero = d.rng.integers(-1, 3, size)
     x = d.make.quant(x, scale, zero, bits, signed=signed, narrow=narrow, rounding=rounding)
-    if bits < 3 or d.draw(st.integers(0, 3)):
+    if bits < 3 or per_channel or d.draw(st.integers(0, 3)):
         return x
     parameters = [d.make.constant(value) for value in (scale, zero, bits, d.one_of(2, bits - 1, bits))]
     return d.make.node("Trunc", [x, *parameters], d.make.domain, rounding_mode=d.one_of(*ROUNDINGS))

@@ -141,6 +141,11 @@ def test_activation_functions_are_followed_by_their_quantizers(kind):
     assert [op.name for op in graph.ops] == ["0", "1"]
 
 
+def test_one_unsigned_bit_is_0_and_1_and_not_what_brevitas_exports():
+    graph = assert_alike(*trained(layers(qnn.QuantReLU(bit_width=1)), (8, 6)))
+    assert str(graph.tensors["0.quant"].format) == "u1"
+
+
 def test_a_hard_tanh_is_its_quantizer():
     assert_alike(*trained(layers(qnn.QuantHardTanh(bit_width=2, min_val=-1.0, max_val=1.0)), (8, 6)))
 
@@ -359,7 +364,7 @@ class Uncopied(Branching):
     ("build", "message"),
     [
         (Branching, r"Branching: forward\(\) must be free of branches and loops that depend on values, got one at line "
-                    r"\d+ of test_brevitas\.py; rewrite it"),
+                    r"\d+ of test_brevitas_modules\.py; rewrite it"),
         (Pair, r"Pair: forward\(\) must give one tensor, got tuple"),
         (Uncopied, r"Uncopied: must be a module that can be copied, got RuntimeError: no copies"),
         (lambda: nn.Sequential(identity(), qnn.QuantLinear(5, 3)),
@@ -378,6 +383,10 @@ class Uncopied(Branching):
         (lambda: layers(qnn.QuantIdentity(bit_width=4, quant_delay_steps=9)),
          r"0\.act_quant: must be a quantizer that gives what its export says, got RescalingIntQuant, which gives other "
          r"numbers \(a rounding of its own, a delay, or an observer\)"),
+        (lambda: layers(identity(), weight_quant=bq.Int8WeightPerTensorFloat, weight_bit_width=1,
+                        weight_narrow_range=False),
+         r"1\.weight_quant: must be a quantizer whose numbers are those of its export, got others"),
+        (lambda: layers(qnn.QuantIdentity(bit_width=1)), r"0\.act_quant: must be a quantizer that gives what its .*"),
         (lambda: layers(qnn.QuantIdentity(float_to_int_impl_type="stochastic_round")),
          r"Sequential: every node must be one that a graph has, got 1 that are not: Quant with rounding mode "
          r"STOCHASTIC_ROUND x1 \(0\), take one of ROUND, .*"),
