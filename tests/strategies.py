@@ -457,7 +457,7 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
                 net.step("pool", MaxPool((k, k), (k, k)))
                 earlier.append(net.at)
     net.end()
-    return Graph(name="random", input=start, ops=tuple(net.ops), output=net.at.name)
+    return Graph(name="random", inputs=(start,), ops=tuple(net.ops), outputs=(net.at.name,))
 
 
 def inputs_of(graph: Graph, n: int, seed: int = 0) -> np.ndarray:

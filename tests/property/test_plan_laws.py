@@ -220,7 +220,9 @@ def renamed(graph, seed):
         )
         for op in graph.ops
     )
-    return Graph(name="other", input=replace(graph.input, name=new["x"]), ops=ops, output=new[graph.output]), new
+    return Graph(
+        name="other", inputs=(replace(graph.input, name=new["x"]),), ops=ops, outputs=(new[graph.output],)
+    ), new
 
 
 @few
@@ -257,7 +259,7 @@ def test_twice_the_activation_planes_are_twice_the_accesses(chip, n_inputs, n_ou
             Op(name="q", input="x", output=Tensor("codes", (n_inputs,), form), steps=(Quantize(form),)),
             Op(name="fc", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product),
         )
-        graph = Graph(name="one", input=Tensor("x", (n_inputs,), REAL), ops=ops, output="y")
+        graph = Graph(name="one", inputs=(Tensor("x", (n_inputs,), REAL),), ops=ops, outputs=("y",))
         return count_actions(place(graph, chip, style="temporal" if style == "temporal" else None))["fc"]
 
     once, twice = counts(unsigned(bits)), counts(unsigned(2 * bits))

@@ -37,7 +37,7 @@ def test_an_ideal_chip_gives_the_bits_of_the_reference(graph, chip, joined, seed
 def first_product(graph):
     """The graph up to its first product: whole-number sums come out."""
     at = next(i for i, op in enumerate(graph.ops) if op.product is not None)
-    return Graph(name="one", input=graph.input, ops=graph.ops[: at + 1], output=graph.ops[at].output.name)
+    return Graph(name="one", inputs=(graph.input,), ops=graph.ops[: at + 1], outputs=(graph.ops[at].output.name,))
 
 
 def digits(codes, form):
@@ -221,7 +221,7 @@ def one_step_an_op(steps, shape):
         made = Tensor(f"t{i}", step.shape(at.shape), form)
         ops.append(Op(name=f"op{i}", input=at.name, output=made, steps=(step,)))
         at = made
-    return Graph(name="steps", input=start, ops=tuple(ops), output=at.name)
+    return Graph(name="steps", inputs=(start,), ops=tuple(ops), outputs=(at.name,))
 
 
 # --- codecs ---------------------------------------------------------------------------------------------------------

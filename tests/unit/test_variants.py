@@ -166,7 +166,7 @@ def wide_layer(n_rows=96, n_outputs=8):
         Op(name="quantize", input="x", output=Tensor("codes", (n_rows,), TERNARY), steps=(quantizer,)),
         Op(name="linear", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product),
     )
-    return Graph(name="wide", input=Tensor("x", (n_rows,), REAL), ops=ops, output="y")
+    return Graph(name="wide", inputs=(Tensor("x", (n_rows,), REAL),), ops=ops, outputs=("y",))
 
 
 def test_a_stage_that_only_some_variants_have_leaves_the_others_as_they_are(tiny_chip):
