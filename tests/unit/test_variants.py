@@ -72,7 +72,7 @@ def assert_equal(found, i, est):
 
 
 @settings(max_examples=20)
-@given(graphs(), seeds(), st.sampled_from([None, "temporal"]), st.integers(1, 3))
+@given(graphs(ends=3), seeds(), st.sampled_from([None, "temporal"]), st.integers(1, 3))
 def test_each_variant_is_the_estimate_of_its_chip(graph, seed, style, n_samples):
     changes = draws(seed)
     found = estimate_variants(graph, TIM_DNN, changes, style=style, n_samples=n_samples)
