@@ -111,12 +111,12 @@ def network():
     quantizer = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
     return Graph(
         name="net",
-        input=Tensor("x", (200,), REAL),
+        inputs=(Tensor("x", (200,), REAL),),
         ops=(
             Op(name="in", input="x", output=Tensor("codes", (200,), TERNARY), steps=(quantizer,)),
             Op(name="layer", input="codes", output=Tensor("y", (40,), REAL), product=product),
         ),
-        output="y",
+        outputs=("y",),
     ), rng.integers(-1, 2, (300, 200))
 
 
