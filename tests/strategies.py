@@ -48,8 +48,8 @@ from imcsim.graph import (
     Tanh,
     Tensor,
     Threshold,
-    signed,
     integer,
+    signed,
     unsigned,
 )
 from imcsim.graph.offsets import take_apart

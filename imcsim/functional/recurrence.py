@@ -58,7 +58,8 @@ def _lstm(cell: LstmCell, sums: Array, state: Array) -> tuple[Array, Array]:
         i, f, g, o = parts
         state = sigmoid(f) * state + sigmoid(i) * np.tanh(g)
         return sigmoid(o) * np.tanh(state), state
-    inside, functions = cell.inside, (sigmoid, sigmoid, np.tanh, sigmoid)
+    inside = cell.inside
+    functions: tuple[Callable[[Array], Array], ...] = (sigmoid, sigmoid, np.tanh, sigmoid)
     i, f, g, o = (
         on_grid(of_gate, function(on_grid(of_sum, part)))
         for part, of_sum, function, of_gate in zip(parts, inside.sums, functions, inside.gates, strict=True)

@@ -106,8 +106,8 @@ _ELEMENTWISE = (Abs, Add, Affine, Clip, Flatten, HardSwish, Mul, PRelu, Quantize
 def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
     """Return what the lanes do in turn for *n_hidden* hidden units of one time step: (lane, element operations).
 
-    A multiply-add is one operation of a vPE, a sigmoid or a tanh one of an SPE, a quantizer one of a QU. Where the state
-    is codes, so is each of its two terms: two products, and a sum of its own.
+    A multiply-add is one operation of a vPE, a sigmoid or a tanh one of an SPE, a quantizer one of a QU. Where the
+    state is codes, so is each of its two terms: two products, and a sum of its own.
     """
     match cell:
         case LstmCell(inside=LstmQuantizers()):
@@ -134,8 +134,8 @@ def state_bits(op: Op) -> int:
     if op.product is None or not op.product.is_recurrent:
         return 0
     cell = cell_of(op)
-    is_codes = isinstance(cell, LstmCell) and cell.inside is not None
-    return op.product.n_hidden * (cell.inside.state.format.bits if is_codes else REAL.bits)
+    inside = cell.inside if isinstance(cell, LstmCell) else None
+    return op.product.n_hidden * (REAL.bits if inside is None else inside.state.format.bits)
 
 
 def cell_of(op: Op) -> LstmCell | GruCell:
