@@ -16,7 +16,7 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -63,11 +63,12 @@ def _is_from(module: nn.Module, package: str) -> bool:
     return any(kind.__module__.startswith(package) for kind in type(module).__mro__)
 
 
-def model_of(module: nn.Module, example_input: TorchTensor, *, name: str) -> Model:
-    """Return what *module* computes in evaluation mode, for inputs shaped like *example_input* (b ...).
+def model_of(module: nn.Module, given: Sequence[tuple[str | None, TorchTensor]], *, name: str) -> Model:
+    """Return what *module* computes in evaluation mode, for inputs shaped like those *given*.
 
-    The module is neither changed nor put into another mode. Raises ConfigError where a package is missing or of
-    another version, GraphError for a module that cannot be exported: one line each.
+    Each is a tensor (b ...) with the name of the argument of forward() that it is, or None where its place tells. The
+    module is neither changed nor put into another mode. Raises ConfigError where a package is missing or of another
+    version, GraphError for a module that cannot be exported: one line each.
     """
     _require_packages(name)
     if any(
@@ -75,19 +76,29 @@ def model_of(module: nn.Module, example_input: TorchTensor, *, name: str) -> Mod
         for part in module.modules()
     ):
         raise GraphError(f"{name}: must have layers of Brevitas or of imcsim.quant, got both; take one of them")
-    if not isinstance(example_input, TorchTensor) or example_input.ndim not in (2, 3, 4) or len(example_input) < 1:
-        what = tuple(example_input.shape) if isinstance(example_input, TorchTensor) else type(example_input).__name__
-        raise GraphError(f"{name}: example input must be a tensor (b c), (b c l) or (b c h w), got {what}")
     try:
         copy = deepcopy(module).eval()
     except Exception as error:  # whatever the user's own attributes do
         raise GraphError(f"{name}: must be a module that can be copied, got {_reason(error)}") from error
+    examples = _in_order(copy, given, name)
     with _quietly(), torch.no_grad():
         _require_handlers(copy, name)
-        _give_numbers(copy)
-        _try(copy, example_input, name)
-        model = _exported(copy, example_input, name)
-        return _named(_corrected(model, copy), copy)
+        keys = _give_numbers(copy)
+        _try(copy, examples, name)
+        model = _exported(copy, examples, name)
+        return _named(_corrected(model, copy), copy, keys)
+
+
+def _in_order(module: nn.Module, given: Sequence[tuple[str | None, TorchTensor]], name: str) -> dict[str, TorchTensor]:
+    """Return the tensors *given* by the names of the arguments of forward(), in their order."""
+    known = list(inspect.signature(module.forward).parameters)
+    by_name = {argument or known[i]: tensor for i, (argument, tensor) in enumerate(given) if argument or i < len(known)}
+    if len(by_name) < len(given) or set(by_name) != set(known[: len(given)]):
+        raise GraphError(
+            f"{name}: example input must be tensors for the first arguments of forward() ({', '.join(known)}), got "
+            f"{', '.join(argument or str(i + 1) for i, (argument, _) in enumerate(given))}"
+        )
+    return {argument: by_name[argument] for argument in known[: len(given)]}
 
 
 def _require_packages(name: str) -> None:
@@ -159,22 +170,37 @@ def _require_handlers(module: nn.Module, name: str) -> None:
         )
 
 
-def _give_numbers(module: nn.Module) -> None:
-    """Let *module* give plain numbers where it would give a QuantTensor."""
-    forward = module.forward
+def _give_numbers(module: nn.Module) -> list[str | None]:
+    """Let *module* give plain tensors in a row, whatever its forward() puts them in.
 
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        made = forward(*args, **kwargs)
-        return made.value if _is_quant_tensor(made) else made
+    The list that comes back holds, once it was called, the key of each of them where a dict has it.
+    """
+    forward = module.forward
+    keys: list[str | None] = []
+
+    def plain(*args: Any) -> Any:
+        made = list(_flat(forward(*args)))
+        keys[:] = [key for key, _ in made]
+        return made[0][1] if len(made) == 1 else tuple(value for _, value in made)
 
     plain.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
     module.forward = plain
+    return keys
 
 
-def _is_quant_tensor(value: Any) -> bool:
+def _flat(made: Any, key: str | None = None) -> Iterator[tuple[str | None, Any]]:
     from brevitas.quant_tensor import QuantTensor
 
-    return isinstance(value, QuantTensor)
+    if isinstance(made, QuantTensor):
+        yield key, made.value
+    elif isinstance(made, tuple | list):
+        for i, each in enumerate(made):
+            yield from _flat(each, None if key is None else f"{key}.{i}")
+    elif isinstance(made, Mapping):
+        for word, each in made.items():
+            yield from _flat(each, str(word) if key is None else f"{key}.{word}")
+    else:
+        yield key, made
 
 
 class _NoReading(TorchDispatchMode):
@@ -198,36 +224,36 @@ def _is_of_package(file: str, package: str) -> bool:
     return spec is not None and spec.origin is not None and file.startswith(str(Path(spec.origin).parent))
 
 
-def _try(module: nn.Module, example_input: TorchTensor, name: str) -> None:
-    """Raise GraphError unless *module* makes one tensor of *example_input*, by the same operators for all values."""
+def _try(module: nn.Module, examples: Mapping[str, TorchTensor], name: str) -> None:
+    """Raise GraphError unless *module* makes tensors of the *examples*, by the same operators for all values."""
     try:
         with _NoReading() as reading:
-            made = module(example_input)
+            made = module(*examples.values())
     except Exception as error:  # the user's own shapes do not fit
-        raise GraphError(
-            f"{name}: forward() must run on the example input {tuple(example_input.shape)}, got: {_reason(error)}"
-        ) from error
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in examples.values())
+        raise GraphError(f"{name}: forward() must run on the example input {shapes}, got: {_reason(error)}") from error
     if reading.found:
         raise GraphError(
             f"{name}: forward() must be free of branches and loops that depend on values, got one at "
             f"{reading.found[0]}; rewrite it"
         )
-    if not isinstance(made, TorchTensor):
-        raise GraphError(f"{name}: forward() must give one tensor, got {type(made).__name__}")
+    for each in made if isinstance(made, tuple) else (made,):
+        if not isinstance(each, TorchTensor):
+            got = type(each).__name__
+            raise GraphError(f"{name}: forward() must return tensors, alone or in tuples and dicts, got {got}")
 
 
-def _exported(module: nn.Module, example_input: TorchTensor, name: str) -> Model:
+def _exported(module: nn.Module, examples: Mapping[str, TorchTensor], name: str) -> Model:
     from brevitas.export import export_qonnx
 
-    wanted = next(iter(inspect.signature(module.forward).parameters), "x")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         try:
             export_qonnx(
                 module,
-                args=(example_input,),
+                args=tuple(examples.values()),
                 export_path=str(path),
-                input_names=[wanted],
+                input_names=list(examples),
                 opset_version=OPSET,
                 dynamo=False,
             )
@@ -388,17 +414,18 @@ def _part(path: str) -> str:
     return ".".join(words[first:])
 
 
-def _named(model: Model, module: nn.Module) -> Model:
-    """Return *model* with nodes and tensors named after the modules that they are from."""
+def _named(model: Model, module: nn.Module, keys: Sequence[str | None]) -> Model:
+    """Return *model* with nodes and tensors named after the modules that they are from, outputs by their *keys*."""
     scopes = _Scopes(module)
     taken: Counter[str] = Counter([*model.constants, *(tensor.name for tensor in model.inputs)])
+    called = dict(zip(model.outputs, keys, strict=True))
     seen: dict[str, set[str]] = {}
     fresh: dict[str, str] = {}
     nodes = []
     for node in model.nodes:
         name = _name(node, scopes, seen)
         for number, output in enumerate(node.outputs):
-            wanted = f"{name}.{number}" if number else name
+            wanted = called.get(output) or (f"{name}.{number}" if number else name)
             taken[wanted] += 1
             fresh[output] = wanted if taken[wanted] == 1 else f"{wanted}#{taken[wanted]}"
         nodes.append(replace(node, name=name))

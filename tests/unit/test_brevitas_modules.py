@@ -266,6 +266,40 @@ def test_layers_behind_a_quantizer_give_their_own_numbers(layer, shape):
     assert_alike(*trained(nn.Sequential(qnn.QuantIdentity(bit_width=4), layer()), shape))
 
 
+class Both(nn.Module):
+    """Two inputs, of which the second is added; two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.act, self.fc = qnn.QuantIdentity(bit_width=4), qnn.QuantLinear(6, 3, weight_bit_width=2)
+
+    def forward(self, x, more):
+        score = self.fc(self.act(x))
+        return {"score": score, "sum": score + more}
+
+
+def test_a_module_may_have_several_inputs_and_outputs():
+    torch.manual_seed(0)
+    module, given = Both(), (torch.randn(4, 6), torch.randn(4, 3))
+    module.train()(*given)
+    with torch.no_grad():
+        expected = module.eval()(*given)
+    for example in (given, {"more": given[1], "x": given[0]}):
+        graph = capture(module, example)
+        assert [tensor.name for tensor in graph.inputs] == ["x", "more"]
+        assert graph.outputs == ("score", "sum")
+        found = reference(graph, {"x": given[0].numpy(), "more": given[1].numpy()})
+        for key, values in expected.items():
+            np.testing.assert_allclose(found[key], values.numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("example", "got"), [((torch.zeros(1, 6),) * 3, "1, 2, 3"), ({"y": torch.zeros(1, 6)}, "y")])
+def test_inputs_that_forward_does_not_take_are_one_line(example, got):
+    message = rf"^Both: example input must be tensors for the first arguments of forward\(\) \(x, more\), got {got}$"
+    with pytest.raises(GraphError, match=message):
+        capture(Both(), example)
+
+
 def test_a_sum_is_quantized_on_both_sides():
     class Sum(nn.Module):
         def __init__(self):
@@ -352,7 +386,7 @@ class ByShape(Branching):
 
 class Pair(Branching):
     def forward(self, x):
-        return self.act(x), x
+        return self.act(x), "x"
 
 
 class Uncopied(Branching):
@@ -365,7 +399,7 @@ class Uncopied(Branching):
     [
         (Branching, r"Branching: forward\(\) must be free of branches and loops that depend on values, got one at line "
                     r"\d+ of test_brevitas_modules\.py; rewrite it"),
-        (Pair, r"Pair: forward\(\) must give one tensor, got tuple"),
+        (Pair, r"Pair: forward\(\) must return tensors, alone or in tuples and dicts, got str"),
         (Uncopied, r"Uncopied: must be a module that can be copied, got RuntimeError: no copies"),
         (lambda: nn.Sequential(identity(), qnn.QuantLinear(5, 3)),
          r"Sequential: forward\(\) must run on the example input \(2, 6\), got: RuntimeError: .* cannot be mult.*"),

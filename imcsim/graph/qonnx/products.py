@@ -63,20 +63,20 @@ def _conv(call: Call) -> Value:
         attrs=LayerAttrs(pad_value=pad_code),
     )
     bias = _bias(call, 2, weights.shape[0])
-    return _multiplied(call, replace(value, pads=NO_PADS), product, bias, n + 1)
+    return _multiplied(call, replace(value, pads=NO_PADS), product, bias)
 
 
-def _multiplied(call: Call, value: Value, product: Product, bias: Array, n_axes: int) -> Value:
+def _multiplied(call: Call, value: Value, product: Product, bias: Array) -> Value:
     """Return the product with a bias, and what zeros that differ between channels add to it."""
     if not value.zero.ndim:
-        return call.walk.multiply(value, product, bias, n_axes)
+        return call.walk.multiply(value, product, bias)
     shape, n_outputs = value.placed, product.n_outputs
     zeros = np.repeat(value.zero.reshape(product.groups, -1), n_outputs // product.groups, axis=0)  # c i
     inside = -value.scale * sums_inside(product, shape if len(shape) == 3 else (*shape, 1, 1), zeros)  # c h w
     value = replace(value, zero=ZERO)
     if product.padding == (0, 0):
-        return call.walk.multiply(value, product, bias + inside[:, 0, 0], n_axes)
-    made = call.walk.multiply(value, product, bias, n_axes)
+        return call.walk.multiply(value, product, bias + inside[:, 0, 0])
+    made = call.walk.multiply(value, product, bias)
     return call.walk.apply(made, (SpatialAffine(ONE, inside),), what="zero", shape=made.shape)
 
 
@@ -168,7 +168,7 @@ def _bias(call: Call, place: int, n_outputs: int) -> Array:
 
 
 def _matmul(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     weights = call.constant(1, "a second factor")
     return _linear(call, value, weights.moved(np.transpose), ZERO)
 
@@ -187,12 +187,15 @@ def _gemm(call: Call) -> Value:
 
 def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
     _source_of_product(value)
-    if len(value.shape) != 1 or weights.numbers.ndim != 2:
+    if value.channels == "last" and weights.numbers.ndim == 2:  # a matrix for each time step is a window of 1 x 1
+        weights = weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])
+        return call.walk.multiply(value, Product(kind="conv2d", weights=planes_of(weights)), bias)
+    if not value.is_plain or len(value.shape) != 1 or weights.numbers.ndim != 2:
         raise UnfitError(
             f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b c) and a matrix"
         )
     value, planes = scale_into_weights(value, planes_of(weights), 1)
-    return _multiplied(call, value, Product(kind="linear", weights=planes), bias, 1)
+    return _multiplied(call, value, Product(kind="linear", weights=planes), bias)
 
 
 PRODUCTS: dict[str, Take] = {

@@ -73,7 +73,7 @@ class Grid:
 
 
 def quant_grid(
-    attributes: Mapping[str, Any], scale: Constant, zero: Constant, bits: Constant, most_bits: int = MOST_BITS
+    attributes: Mapping[str, Any], scale: Constant, zero: Constant, bits: Constant, *, most_bits: int = MOST_BITS
 ) -> Grid:
     """Return the grid of a Quant; raises UnfitError for what is not one."""
     n_bits = whole(bits, "a bit width")
@@ -124,7 +124,8 @@ def quantized(grid: Grid, constant: Constant) -> Constant:
     if np.any(grid.zero != np.rint(grid.zero)):
         return Constant(made)
     wide = grid.scale.reshape((1,) * (made.ndim - grid.scale.ndim) + grid.scale.shape)
-    return Constant(made, np.rint(codes.astype(np.float64) - grid.zero).astype(np.int64), wide)
+    form = grid.form if np.all(grid.zero == 0) else None
+    return Constant(made, np.rint(codes.astype(np.float64) - grid.zero).astype(np.int64), wide, form)
 
 
 def quantizing_steps(grid: Grid, scale: Array, zero: Array) -> tuple[Step, ...]:
