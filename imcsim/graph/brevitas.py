@@ -277,9 +277,8 @@ def _corrected(model: Model, module: nn.Module) -> Model:
     for node in model.nodes:
         path = scopes.path(node)
         if node.kind in ("Quant", "BipolarQuant") and node.domain in QONNX and path:
-            where, _, part = path.rpartition(".")
-            if part == "weight_quant" and hasattr(scopes.modules[where], "quant_weight"):
-                node = _weights(node, scopes.modules[where], path, constants)
+            if path.rpartition(".")[2] == "weight_quant":
+                node = _weights(node, scopes.layer_of_weights(node, path), path, constants)
             elif getattr(scopes.modules[path], "fused_activation_quant_proxy", None) is not None:
                 node = _activation(node, scopes.modules[path], path, constants)
         nodes.append(node)
@@ -292,8 +291,8 @@ def _weights(node: Node, layer: Any, path: str, constants: dict[str, np.ndarray]
     grid = _grid(node, constants)
     if grid is not None and not np.allclose(quantized(grid, Constant(numbers)).numbers, numbers, rtol=1e-5, atol=0):
         raise GraphError(f"{path}: must be a quantizer whose numbers are those of its export, got others")
-    constants[f"{path}.numbers"] = numbers
-    return replace(node, inputs=(f"{path}.numbers", *node.inputs[1:]))
+    constants[f"{node.inputs[0]} of {path}"] = numbers
+    return replace(node, inputs=(f"{node.inputs[0]} of {path}", *node.inputs[1:]))
 
 
 def _activation(node: Node, proxy: Any, path: str, constants: dict[str, np.ndarray]) -> Node:
@@ -373,6 +372,7 @@ class _Scopes:
 
     def __init__(self, module: nn.Module) -> None:
         self.modules: dict[str, nn.Module] = dict(module.named_modules(remove_duplicate=False))
+        self.parameters = dict(module.named_parameters(remove_duplicate=False))
         self.by_part: dict[str, list[str]] = {}
         for path in sorted(self.modules, key=lambda path: path.count(".")):
             self.by_part.setdefault(_part(path), []).append(path)
@@ -390,6 +390,15 @@ class _Scopes:
     def _below(self, path: str, part: str) -> str | None:
         inside = f"{path}." if path else ""
         return next((found for found in self.by_part.get(part, ()) if found and found.startswith(inside)), None)
+
+    def layer_of_weights(self, node: Node, path: str) -> Any:
+        """Return the layer whose weights *node* quantizes: that of the quantizer at *path*, or one that shares it."""
+        weights = self.parameters.get(node.inputs[0])
+        for where in (path.rpartition(".")[0], node.inputs[0].rpartition(".")[0]):
+            layer: Any = self.modules.get(where)
+            if hasattr(layer, "quant_weight") and weights is not None and layer.weight is weights:
+                return layer
+        raise GraphError(f"{path}: must quantize the weights of its layer, got {node.inputs[0]!r}")
 
     def layer(self, path: str) -> str | None:
         """Return the path of the layer of Brevitas or torch that *path* is or lies in; None for the user's modules."""

@@ -266,6 +266,31 @@ def test_layers_behind_a_quantizer_give_their_own_numbers(layer, shape):
     assert_alike(*trained(nn.Sequential(qnn.QuantIdentity(bit_width=4), layer()), shape))
 
 
+def test_each_gate_of_a_recurrent_layer_has_its_own_weights():
+    act, positive = bq.Int8ActPerTensorFixedPoint, bq.Uint8ActPerTensorFixedPoint
+    options = {
+        "weight_quant": bq.Int8WeightPerTensorFixedPoint, "io_quant": act, "gate_acc_quant": act,
+        "sigmoid_quant": positive, "tanh_quant": act, "cell_state_quant": act,
+    }  # fmt: skip
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = qnn.QuantLSTM(5, 4, batch_first=True, weight_float_to_int_impl_type="floor", **options)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    module, x = trained(Recurrent(), (3, 6, 5))
+    graph = capture(module, x)
+    assert [(op.name, op.product.kind) for op in graph.products] == [("lstm", "lstm")]
+    with torch.no_grad():
+        expected = module(x).permute(0, 2, 1).numpy()
+    found = reference(graph, x.permute(0, 2, 1).unsqueeze(2).double().numpy())
+    assert np.array_equal(found[:, :, 0], expected)
+    assert len(np.unique(found)) > 20
+
+
 class Both(nn.Module):
     """Two inputs, of which the second is added; two outputs."""
 
