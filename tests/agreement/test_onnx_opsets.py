@@ -26,7 +26,7 @@ from imcsim.graph.qonnx.file import OPSETS  # noqa: E402
 from imcsim.graph.qonnx.operators import OPERATORS  # noqa: E402
 from imcsim.workloads import load_workload  # noqa: E402
 
-N_EXAMPLES = int(os.environ.get("IMCSIM_QONNX_EXAMPLES", "60")) // 2
+N_EXAMPLES = int(os.environ.get("IMCSIM_QONNX_EXAMPLES", "60")) // 4
 NEWEST = (23, 24, 25, 26, 27)
 
 
