@@ -125,6 +125,7 @@ def run(
         ConfigError: *only* names something else than a layer on tiles, the chip draws at reads and *rng* is missing, or
             the device is not there.
     """
+    plan.graph.require_values()
     x = checked_input(plan, x)
     counting = counting_on(device)
     tiles = readers(plan, rng, only, counting)

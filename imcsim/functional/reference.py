@@ -49,6 +49,7 @@ def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None]
 
     *observe* is told the "sums" of each product, before its digital steps.
     """
+    graph.require_values()
     tensors = {graph.input.name: np.asarray(x, dtype=np.float64)}
     for op in graph.ops:
         y = tensors[op.input]

@@ -18,6 +18,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
+from imcsim.graph.assumption import Assumption
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
@@ -41,7 +42,13 @@ from imcsim.graph.steps import (
 )
 
 
-def capture(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
+def capture(
+    module: nn.Module,
+    example_input: TorchTensor,
+    *,
+    name: str | None = None,
+    assume: str | Assumption | None = None,
+) -> Graph:
     """Return *module* as a graph, for inputs shaped like *example_input* (b ...): one op a layer, batch norms folded.
 
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every

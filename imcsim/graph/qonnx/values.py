@@ -42,6 +42,8 @@ class Value:
     """No number is below this, and none above `high`."""
 
     high: float = inf
+    is_assumed: bool = False
+    """Whether the codes are those of assumed bits (`imcsim.graph.qonnx.assume`)."""
 
     @property
     def is_codes(self) -> bool:

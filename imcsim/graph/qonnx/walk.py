@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.assumption import Assumed, Assumption, parse_assumption
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
+from imcsim.graph.qonnx.assume import DOMAIN, take_codes, with_assumed_bits
 from imcsim.graph.qonnx.call import Call
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
@@ -31,13 +33,28 @@ Known = Value | Constant | None
 """A tensor of the file; None: it follows from a node that does not fit."""
 
 
-def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
+def read_qonnx(path: str | Path, *, name: str | None = None, assume: str | Assumption | None = None) -> Graph:
     """Return the model in the ONNX file *path* as a graph: one op a layer, batch norms folded.
 
-    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). Raises GraphError, one line: what is
-    wrong with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
+    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). With *assume*, layers of real numbers
+    have the bits that it says, and no values (`imcsim.graph.assumption`). Raises GraphError, one line: what is wrong
+    with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
     """
-    return simplify(as_stored(read_file(path), name or Path(path).stem))
+    if assume is None:
+        return simplify(as_stored(read_file(path), name or Path(path).stem))
+    bits = parse_assumption(assume)
+    return simplify(as_assumed(read_file(path, needs_values=False), bits, name or Path(path).stem))
+
+
+def as_assumed(model: Model, assumption: Assumption, name: str) -> Graph:
+    """Return the model with assumed bits in the place of real numbers, before any pass.
+
+    Raises GraphError where it has none to assume bits of.
+    """
+    graph = as_stored(with_assumed_bits(model, assumption), name)
+    if graph.assumed is None:
+        raise GraphError(f"{model.origin}: assume: must meet a layer of real numbers, got quantized ones; leave it out")
+    return graph
 
 
 def as_stored(model: Model, name: str) -> Graph:
@@ -61,6 +78,7 @@ class Walk:
         self.names: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
         self.node: Node | None = None
+        self.assumed: dict[str, list[str]] = {"weights": [], "inputs": []}
 
     def take(self, node: Node) -> None:
         """Note what *node* makes, or why it does not fit."""
@@ -83,6 +101,8 @@ class Walk:
         given = [self.known[name] if name else None for name in node.inputs]
         is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
         is_constant = all(not isinstance(value, Value) for value in given)
+        if node.domain == DOMAIN and self.model.assumption is not None:
+            return take_codes(Call(node, given, self)) if is_known else None
         if node.domain in QONNX and node.kind in QUANTIZERS:
             return QUANTIZERS[node.kind](Call(node, given, self)) if is_known else None
         if node.domain not in ONNX or node.kind not in (FOLDED if is_known and is_constant else OPERATORS):
@@ -120,13 +140,13 @@ class Walk:
         out; *what* tells several ops of one node apart.
         """
         assert self.node is not None
-        now, form = value.placed, value.form
+        now, form, is_assumed = value.placed, value.form, value.is_assumed
         for step in steps:
             now = step.shape(now)
             if isinstance(step, Threshold | Quantize):
-                form = step.format
+                form, is_assumed = step.format, False
             elif not step.keeps_codes:
-                form = REAL
+                form, is_assumed = REAL, False
         shape = taken_back(now, len(value.shape)) if shape is None else shape
         if not steps:
             return replace(value, shape=shape)
@@ -134,7 +154,7 @@ class Walk:
         name = f"{self.node.name}.{what}" if what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
-        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1])
+        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1], is_assumed=is_assumed)
 
     def as_numbers(self, value: Value, what: str) -> Value:
         """Return *value* as a real tensor, by an op of its own where it is codes."""
@@ -151,6 +171,8 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
+        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
+            self.assumed[what] += [name] * is_assumed
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, taken_back(shape, n_axes))
@@ -199,6 +221,12 @@ class Walk:
                 raise GraphError("output must not be padding, got a Pad behind everything")
             self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
             output = self.as_numbers(output, "")
-            return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+            made = Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+            return replace(made, assumed=self._assumed())
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
+
+    def _assumed(self) -> Assumed | None:
+        if not any(self.assumed.values()):
+            return None
+        return Assumed(str(self.model.assumption), tuple(self.assumed["weights"]), tuple(self.assumed["inputs"]))
