@@ -230,7 +230,7 @@ def what_ran(summary: Summary) -> Section:
         text = assumed_text(assumed.bits, assumed.weights, assumed.inputs, assumed.n_products)
         paragraphs = [
             f"Assumed, and not told by the model: {text}. Times and energies are those of a network of these shapes "
-            "with these bits, whether or not one can be trained so. Shares by basis are those of the chip's numbers alone."
+            "with these bits, whether or not one can be trained so. Shares by basis are of the chip's numbers alone."
         ]
     if {"simulate", "estimate"} <= set(missing):
         words["simulate"] = "Neither simulation nor estimate was run: there are no times and no energies."

@@ -59,6 +59,9 @@ ONNX = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
 
 
+MOST_SMALL = 1 << 12
+"""So many external numbers are read at once, even where they may be missing."""
+
 MOST_SHAPED = 1 << 36
 """Greatest number of external numbers, all constants together, of which the shapes alone are wanted."""
 
@@ -223,10 +226,12 @@ class _Constants:
         self.n_shaped += prod(shape)
         if self.n_shaped > MOST_SHAPED:
             raise _FileError(f"constants must be at most {MOST_SHAPED} numbers, got more with {what} of shape {shape}")
-        if not shape or 0 in shape or not self._path(tensor, what).is_file():
+        if not self._path(tensor, what).is_file():
             self.missing.add(_text(tensor.name))
             return np.broadcast_to(np.ones((), dtype), shape)
         path, start = self._external(tensor, what, dtype, prod(shape))
+        if prod(shape) <= MOST_SMALL:  # nothing, or one number, which no file is mapped for
+            return np.fromfile(path, dtype, count=prod(shape), offset=start).reshape(shape)
         return np.memmap(path, dtype, "r", start, shape)
 
     def _path(self, tensor: "TensorProto", what: str) -> Path:
