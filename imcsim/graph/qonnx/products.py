@@ -23,7 +23,10 @@ MOST_WEIGHTS = 1 << 26
 
 def _source_of_product(value: Value) -> None:
     if not value.is_codes:
-        raise UnfitError("that reads real numbers", "a Quant, BipolarQuant or MultiThreshold before it")
+        raise UnfitError(
+            "that reads real numbers",
+            "a Quant, BipolarQuant or MultiThreshold before it, or --assume W=ternary,A=2 for time and energy alone",
+        )
 
 
 def _conv(call: Call) -> Value:
