@@ -4,6 +4,7 @@ Modules that implement `imcsim.graph.protocol` are taken as they are; of the res
 is understood. Everything that is not comes back as one error, all at once, with counts and module paths.
 """
 
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
-from imcsim.graph.assumption import Assumption
+from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
@@ -58,17 +59,50 @@ def capture(
     so are the graph's inputs called. What forward() returns is one tensor, or a tuple, list or dict of tensors, one in
     another; those of a dict are called by its keys.
 
+    With *assume*, ``W=ternary,A=2``, the module is one of real numbers, and its layers have the bits that it says, for
+    time, energy and area (`imcsim.graph.assumption`).
+
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
     operator that cannot be taken.
     """
+    if assume is not None:
+        return _with_assumed_bits(module, example_input, parse_assumption(assume), name or type(module).__name__)
     return simplify(as_written(module, example_input, name=name))
+
+
+def _with_assumed_bits(module: nn.Module, example_input: Example, assumption: Assumption, name: str) -> Graph:
+    """Return *module* as torch.export reads it, with assumed bits in the place of real numbers."""
+    from imcsim.graph.exported import export, model_of
+    from imcsim.graph.qonnx.walk import as_assumed
+
+    _require_module(module, name)
+    for path, part in module.named_modules():
+        if isinstance(part, QuantizedProduct | QuantizedActivation | QuantizedRecurrence):
+            raise GraphError(
+                f"{path or name}: assume: must meet layers of torch, got {type(part).__name__}, which says its bits; "
+                "leave it out"
+            )
+    device = "meta" if any(weights.is_meta for weights in module.parameters()) else None
+    given = [(argument, tensor[:1].to(device)) for argument, tensor in _tensors(name, example_input)]
+    if any(argument is None for argument, _ in given):
+        arguments = tuple(tensor for _, tensor in given)
+    else:
+        arguments = inspect.signature(module.forward).bind(**dict(given)).args  # type: ignore[arg-type]
+    program = export(module, arguments, name)
+    with torch.device("cpu"):  # whatever device weights without numbers are on
+        model = model_of(program, name=name)
+    return simplify(as_assumed(model, assumption, name))
+
+
+def _require_module(module: Any, name: str) -> None:
+    if not isinstance(module, nn.Module):
+        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
 
 
 def as_written(module: nn.Module, example_input: Example, *, name: str | None = None) -> Graph:
     """Return *module* as a graph of one product or one step an op, before any pass."""
     name = name or type(module).__name__
-    if not isinstance(module, nn.Module):
-        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    _require_module(module, name)
     given = _tensors(name, example_input)
     was_training = [part for part in module.modules() if part.training]
     module.eval()

@@ -59,6 +59,11 @@ def as_assumed(model: Model, assumption: Assumption, name: str) -> Graph:
 
 def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
+    if model.missing and model.assumption is None:
+        raise GraphError(
+            f"{model.origin}: weights must be there, got shapes alone of {listed(sorted(model.missing))}; for time and "
+            "energy without them see --assume"
+        )
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
