@@ -483,7 +483,7 @@ class _Walk:
             dtype = self.float_layers[0][1]
             problems.append(
                 f"{paths}: weights must be ternary or binary planes, got {dtype} values; quantize the model first "
-                "(imcsim.quant)"
+                "(imcsim.quant), or assume bits, for time and energy alone (assume W=ternary,A=2)"
             )
         if self.refused:
             n = sum(len(paths) for paths in self.refused.values())

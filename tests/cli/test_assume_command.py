@@ -86,6 +86,43 @@ def test_a_float_model_is_shown_and_compared_with_assumed_bits(model):
     assert "Assumed, and not told by the model: W=ternary" in (model / "out" / "compare.html").read_text()
 
 
+MODULE = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, 5)).eval()
+
+def example_input():
+    return torch.zeros(1, 3, 6, 6)
+
+def data(folder=None):
+    return torch.zeros(4, 3, 6, 6), torch.zeros(4)
+"""
+
+
+def test_a_workload_of_a_float_module_runs_with_assumed_bits(tmp_path):
+    (tmp_path / "workload.py").write_text(MODULE)
+    words = ("run", "workload.py", "--no-page", "--out", "out")
+    assert_one_line(
+        imcsim(tmp_path, *words),
+        "0, 3: weights must be ternary or binary planes, got float32 values; quantize the model first (imcsim.quant)",
+    )
+    done = imcsim(tmp_path, *words, *BITS)
+    assert done.returncode == 0, done.stderr
+    assert "weights of all 2 layers, inputs of all 2 layers" in done.stdout
+    summary = summary_of(tmp_path / "out")
+    assert summary["assumed"]["weights"] == ["0", "3"]
+    assert summary["accuracy"] is None
+    done = imcsim(tmp_path, *words, *BITS, "--engine", "execute")
+    assert_one_line(done, ": has weights and codes of assumed bits (W=ternary,A=2,A.first=8), so no values")
+
+
+def test_a_module_that_says_its_bits_is_left_as_it_is(tmp_path):
+    done = imcsim(tmp_path, "run", "digits-ternary-cnn", *BITS, "--out", "out")
+    assert_one_line(done, "assume: must meet layers of torch, got", "which says its bits; leave it out")
+
+
 SWEEP = """
 workload: net.onnx
 chip: tim-dnn
