@@ -61,9 +61,7 @@ def test_weights_without_numbers_are_enough():
     whole = imcsim.capture(small(), torch.zeros(1, 3, 8, 8), assume=BITS)
     assert [op.product for op in graph.ops] == [op.product for op in whole.ops]
     assert [op.output for op in graph.ops] == [op.output for op in whole.ops]
-    with pytest.raises(
-        GraphError, match=r"zeros=weights must be read off weights that are there, got a model without"
-    ):
+    with pytest.raises(GraphError, match=r"zeros=weights must be read off weights that are there, got a model without"):
         imcsim.capture(module, torch.zeros(1, 3, 8, 8), assume=f"{BITS},zeros=weights")
 
 

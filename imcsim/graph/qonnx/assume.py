@@ -22,7 +22,7 @@ from imcsim.graph.qonnx.values import Value
 from imcsim.graph.qonnx.weights import MOST_CODE, planes_of
 from imcsim.ternary import PlaneSum
 
-DOMAIN = "imcsim.assume"
+OF_ASSUMED = "imcsim.assume"
 CODES = "Codes"
 """The node that this pass puts in: codes of assumed bits, of whatever it reads."""
 
@@ -207,4 +207,4 @@ def _inside(name: str) -> str:
 
 def _codes(read: str, made: str, told: str, *, is_positive: bool) -> Node:
     name = read if is_positive else made
-    return Node(CODES, DOMAIN, f"{name}.codes", (read,), (made,), {"codes": told, "is_positive": is_positive})
+    return Node(CODES, OF_ASSUMED, f"{name}.codes", (read,), (made,), {"codes": told, "is_positive": is_positive})
