@@ -157,10 +157,10 @@ def test_a_matrix_a_bias_and_log_probabilities_follow_every_time_step(tmp_path):
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def words(make, table):
+def words(make, table, behind=lambda rows: rows):
     """A model that looks up tokens (b t) and goes on with channels first."""
     tokens = make.node("Cast", ["x"], to=7)
-    return make.node("Transpose", [make.node("Gather", [table, tokens], axis=0)], perm=[0, 2, 1])
+    return make.node("Transpose", [behind(make.node("Gather", [table, tokens], axis=0))], perm=[0, 2, 1])
 
 
 def test_tokens_become_rows_of_a_table_whose_quantizer_may_stand_behind_it(tmp_path):
@@ -169,9 +169,10 @@ def test_tokens_become_rows_of_a_table_whose_quantizer_may_stand_behind_it(tmp_p
     for stands_behind in (False, True):
         make = Maker()
         table = make.constant(values)
-        table = table if stands_behind else make.quant(table, 0.25, 0.0, 4)
-        y = words(make, table)
-        y = make.quant(y, 0.25, 0.0, 4) if stands_behind else y
+        if stands_behind:
+            y = words(make, table, lambda rows, make=make: make.quant(rows, 0.25, 0.0, 4))
+        else:
+            y = words(make, make.quant(table, 0.25, 0.0, 4))
         y = make.node("Conv", [y, make.constant(np.sign(values[:2, :, None]))])
         graph = read_qonnx(make.write(tmp_path, (1, 4), y))
         assert graph.input.shape == (1, 1, 4)
@@ -264,7 +265,7 @@ def test_what_no_cell_has_is_refused_by_name(kind, options, message, tmp_path):
     make = Maker(opset=14)
     x = make.quant("x", SCALE, 0.0, 4)
     if options == {"layout": 1}:
-        x = make.node("Transpose", [x], perm=[0, 2, 1])
+        x = make.quant(make.node("Conv", [x, make.constant(np.ones((N_STEPS, N_STEPS, 1)))]), SCALE, 0.0, 4)
     y, *_ = Layer(kind).put(make, x, **options)
     with pytest.raises(GraphError, match=message):
         read_qonnx(write(make, (1, N_STEPS, N_INPUTS) if "layout" in options else (N_STEPS, 1, N_INPUTS), y, tmp_path))
