@@ -117,13 +117,13 @@ class GruCell(Cell):
     Source: Cho et al., 2014, with the reset gate behind the product, as in `torch.nn.GRU`.
     """
 
-    keeps_codes: bool = False
+    state_is_codes: bool = False
     """Whether the state is what the codes of h count for, and not h before it is quantized."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.keeps_codes and not self.format.is_affine:
-            raise GraphError(f"cell: codes that are kept must be whole numbers times a scale, got {self.format}")
+        if self.state_is_codes and not self.format.is_affine:
+            raise GraphError(f"cell: codes that are the state must be whole numbers times a scale, got {self.format}")
 
     @property
     def kind(self) -> str:

@@ -126,7 +126,7 @@ def turn_of_state(cell: LstmCell | GruCell) -> int:
     """Return which of the turns of `cell_work` makes the next state."""
     if isinstance(cell, LstmCell):
         return 2 if cell.inside is None else 7
-    return 5 if cell.keeps_codes else 4
+    return 5 if cell.state_is_codes else 4
 
 
 def state_bits(op: Op) -> int:
@@ -135,7 +135,7 @@ def state_bits(op: Op) -> int:
         return 0
     cell = cell_of(op)
     form = REAL
-    if isinstance(cell, GruCell) and cell.keeps_codes:  # a copy of them, since those of the output may go on
+    if isinstance(cell, GruCell) and cell.state_is_codes:  # a copy of them, since those of the output may go on
         form = cell.format
     elif isinstance(cell, LstmCell) and cell.inside is not None:
         form = cell.inside.state.format
@@ -180,11 +180,11 @@ def digital_work(op: Op, graph: Graph) -> dict[str, int]:
 
 
 def is_on_host(op: Op, graph: Graph) -> bool:
-    """Whether the host does *op* before it hands the input over: a quantizer or a table right behind the input.
+    """Whether the host does *op* before it hands the input over: a quantizer or a table right behind an input.
 
     Flattening beside it moves no number and costs nothing.
     """
-    if op.input != graph.input.name or op.product is not None:
+    if op.product is not None or not graph.is_input(op.input):
         return False
     work = [step for step in op.steps if not isinstance(step, Flatten)]
     return len(work) == 1 and isinstance(work[0], Threshold | Quantize | Embedding)

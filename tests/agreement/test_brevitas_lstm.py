@@ -139,7 +139,7 @@ def test_tokens_go_through_a_table_and_every_time_step_through_a_matrix(tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"coupled_input_forget_gates": True}, r"QuantLSTMCell with coupled gates \(cifg\) x1 \(.*\), take coup"),
+        ({"coupled_input_forget_gates": True}, r"QuantLSTMCell with coupled gates \(cifg\) x1 \(.*\), take coupled"),
         ({"bidirectional": True}, r"QuantLSTMCell that runs in reverse x1 \(.*\), take bidirectional=False"),
     ],
 )

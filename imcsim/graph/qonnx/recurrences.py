@@ -85,7 +85,7 @@ def _gru(call: Call) -> tuple[Known, ...]:
     bias = np.concatenate([own[: 2 * n] + hidden[: 2 * n], own[2 * n :], hidden[2 * n :]])
 
     def cell(scale: Array, offset: Array, quantizer: Threshold | Quantize) -> GruCell:
-        return GruCell(scale, offset, quantizer, keeps_codes=True)
+        return GruCell(scale, offset, quantizer, state_is_codes=True)
 
     return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden_grid(call), cell)
 

@@ -275,7 +275,7 @@ def _gather(call: Call) -> Value:
 def _looked_up(call: Call, table: Constant) -> Value:
     """Return the codes of tokens, which are the network's input."""
     value = call.value(1, takes_order=True)
-    if value.tensor != call.walk.input.name or value.channels != "none" or call.attributes.get("axis", 0):
+    if call.walk.made_at(value) >= 0 or value.channels != "none" or call.attributes.get("axis", 0):
         raise UnfitError(
             "of a table by anything but the network's input", "tokens (b t) that go into the rows of a table"
         )

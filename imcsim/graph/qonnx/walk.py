@@ -12,7 +12,7 @@ from imcsim.errors import GraphError, ImcsimError
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
-from imcsim.graph.passes import simplify
+from imcsim.graph.passes import rename_outputs, simplify
 from imcsim.graph.qonnx.call import Call, Known
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, read_file
@@ -64,12 +64,12 @@ class Walk:
     """The tensors known so far, and the ops that make them."""
 
     def __init__(self, model: Model) -> None:
-        (source,), (self.output,) = model.inputs, model.outputs
-        value = input_value(model, source)
-        self.model, self.batch = model, source.shape[value.batch_axis]
+        values = {source.name: input_value(model, source) for source in model.inputs}
+        first = model.inputs[0]
+        self.model, self.batch = model, first.shape[values[first.name].batch_axis]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
-        self.input = Tensor(source.name, value.placed, REAL)
-        self.known[source.name] = value
+        self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
+        self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
@@ -202,7 +202,7 @@ class Walk:
         return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
 
     def made_at(self, value: Value) -> int:
-        """Return which op makes the tensor of *value*; -1 for the network's input."""
+        """Return which op makes the tensor of *value*; -1 for an input of the network."""
         return next((i for i, op in enumerate(self.ops) if op.output.name == value.tensor), -1)
 
     def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
@@ -227,14 +227,20 @@ class Walk:
         path = self.model.origin
         if self.refused:
             raise GraphError(f"{path}: {self.refused.line('node')}")
-        output = self.known[self.output]
-        if not isinstance(output, Value) or output.tensor == self.input.name:
-            raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
         try:
-            if output.pads != (0, 0, 0, 0):
-                raise GraphError("output must not be padding, got a Pad behind everything")
-            self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
-            output = self.as_numbers(output, "")
-            return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+            tensors = {output: self._output(output) for output in self.model.outputs}
+            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
+        return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
+
+    def _output(self, output: str) -> str:
+        """Return the tensor with the numbers of an output of the model."""
+        value = self.known[output]
+        which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
+        if not isinstance(value, Value) or any(value.tensor == tensor.name for tensor in self.inputs):
+            raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
+        if value.pads != (0, 0, 0, 0):
+            raise GraphError(f"{which} must not be padding, got a Pad behind everything")
+        self.node = Node("output", "", "output", (), (f"{output}.numbers",), {})
+        return self.as_numbers(value, "").tensor
