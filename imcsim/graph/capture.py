@@ -15,15 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor as TorchTensor
 from torch import fx, nn
+from torch.export import ExportedProgram
 from torch.nn import functional
 
 from imcsim.errors import GraphError
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
+from imcsim.graph.exported import is_program, model_of, program_of
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import simplify
 from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
+from imcsim.graph.qonnx.walk import as_stored
 from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import (
     Add,
@@ -41,8 +44,11 @@ from imcsim.graph.steps import (
 )
 
 
-def capture(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
+def capture(module: nn.Module | ExportedProgram, example_input: TorchTensor, *, name: str | None = None) -> Graph:
     """Return *module* as a graph, for inputs shaped like *example_input* (b ...): one op a layer, batch norms folded.
+
+    A module that torch quantized (torchao's PT2E), and a program of torch.export, which has its shapes already, come in
+    by their QuantizeLinear and DequantizeLinear (`imcsim.graph.exported`).
 
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
     operator that cannot be taken.
@@ -50,9 +56,11 @@ def capture(module: nn.Module, example_input: TorchTensor, *, name: str | None =
     return simplify(as_written(module, example_input, name=name))
 
 
-def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
+def as_written(module: nn.Module | ExportedProgram, example_input: TorchTensor, *, name: str | None = None) -> Graph:
     """Return *module* as a graph of one product or one step an op, before any pass."""
     name = name or type(module).__name__
+    if is_program(module):
+        return as_stored(model_of(program_of(module, example_input, name), name=name), name)
     if not isinstance(module, nn.Module):
         raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
     if not isinstance(example_input, TorchTensor) or example_input.ndim not in (2, 4) or len(example_input) < 1:

@@ -1,6 +1,6 @@
 """From node to node of a model file: each becomes a constant, a step, a product, or a line of what does not fit."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
@@ -57,6 +57,10 @@ class Walk:
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
         self.input = Tensor(source.name, placed(source.shape[1:]), REAL)
         self.known[source.name] = Value(source.name, source.shape[1:])
+        self.readers: dict[str, list[Node]] = defaultdict(list)
+        for node in model.nodes:
+            for read in dict.fromkeys(node.inputs):
+                self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
