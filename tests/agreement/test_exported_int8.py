@@ -1,0 +1,273 @@
+"""Networks that others' tools quantized to 8 bits, on an ideal chip, against the runtime that those tools are made for.
+
+Torch's own operators run what torchao's PT2E and torch's FX graph mode give; onnxruntime, unoptimized, runs what its
+quantize_static writes. On an ideal chip nothing clips: logits differ by the rounding of float32, but where a number
+lies so near the middle of two codes that this rounding decides.
+"""
+
+import contextlib
+import io
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from exported_models import as_onnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import seeds
+from torch import nn
+from torch.nn import functional
+
+from imcsim.arch.load import load_chip
+from imcsim.functional.execute import run
+from imcsim.functional.reference import reference
+from imcsim.graph.capture import capture
+from imcsim.graph.exported import export, model_of
+from imcsim.mapping.place import place
+from imcsim.workloads import load_workload
+
+N_EXAMPLES = int(os.environ.get("IMCSIM_INT8_EXAMPLES", "15"))
+N_SAMPLES = 12
+FLOAT32 = 1e-5
+"""Greatest difference of a logit, as a share of the greatest: sums of float32 numbers in another order."""
+
+LEFT_OUT = 0.1
+"""Greatest share of samples in which a code may be another by that rounding."""
+
+
+class Plain(nn.Module):
+    """Convolutions with batch norms, a pool of each kind, and a dense layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+        )
+        self.classifier = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.features(x), 1))
+
+
+class Residual(nn.Module):
+    """A sum, a depthwise convolution, two branches side by side, and numbers below 0 throughout."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.pointwise = nn.Conv2d(4, 4, 1)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = functional.leaky_relu(self.stem(x), 0.1)
+        y = self.pointwise(functional.hardtanh(self.depthwise(x))) + x
+        return self.fc(torch.cat([y, functional.relu(y)], 1).mean((2, 3)))
+
+
+NETWORKS = {"plain": Plain, "residual": Residual}
+
+
+def digits():
+    """Images (n 1 8 8) from 0 to 1, and labels; the pixels are drawn apart, since 8/16 lies between two codes of 127."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 17
+    apart = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(0)) / 17
+    return pixels + apart, torch.tensor(labels)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    """A network that knows the digits a little, and images that it has not seen."""
+    images, labels = digits()
+    torch.manual_seed(0)
+    module = NETWORKS[request.param]()
+    optimizer = torch.optim.Adam(module.parameters(), 0.02)
+    for step in range(60):
+        chosen = torch.randint(0, 1500, (64,), generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        functional.cross_entropy(module(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    return module.eval(), images[1500 : 1500 + N_SAMPLES], images[:32]
+
+
+def on_an_ideal_chip(graph, x):
+    """Outputs of tiles that clip nothing; the reference agrees."""
+    x = np.asarray(x, np.float64)
+    done = run(place(graph, load_chip("tim-dnn", overrides={"tile.count_max": 16})), x)
+    assert done.total.n_clipped_accesses == 0
+    np.testing.assert_allclose(done.outputs, reference(graph, x), rtol=0, atol=1e-9 * np.abs(done.outputs).max())
+    return done.outputs
+
+
+def assert_equal_to_rounding(ours, theirs):
+    """Whether the logits are those of the other runtime, but for few samples whose codes float32 decides."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    far = np.abs(ours - theirs).max(axis=1) > FLOAT32 * np.abs(theirs).max()
+    assert far.mean() <= LEFT_OUT, f"{far.sum()} of {len(far)} samples differ, by {np.abs(ours - theirs).max():g}"
+    np.testing.assert_allclose(ours[far], theirs[far], rtol=0, atol=0.05 * np.abs(theirs).max())
+
+
+def each_alone(module, x):
+    """What torch makes of the samples one by one: the batch of a program is 1."""
+    with torch.no_grad():
+        return np.concatenate([module(x[i : i + 1]).numpy() for i in range(len(x))])
+
+
+# --- torch ------------------------------------------------------------------------------------------------------------
+
+
+def quantizer(kind):
+    """A quantizer of torchao by its processor; skips where torchao or the quantizer is not there."""
+    pytest.importorskip("torchao", reason="torchao is not installed: nothing quantizes")
+    if kind == "x86":
+        x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+        return x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    xnnpack = pytest.importorskip("torchao.testing.pt2e._xnnpack_quantizer")
+    config = xnnpack.get_symmetric_quantization_config(is_per_channel=kind == "xnnpack-per-channel")
+    return xnnpack.XNNPACKQuantizer().set_global(config)
+
+
+QUANTIZERS = ("x86", "xnnpack", "xnnpack-per-channel")
+
+
+def by_pt2e(module, calibration, kind):
+    """*module* as PT2E quantizes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        chosen = quantizer(kind)
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+        prepared = prepare_pt2e(torch.export.export(module, (calibration[:1],)).module(), chosen)
+        each_alone(prepared, calibration)
+        return convert_pt2e(prepared)
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_what_pt2e_quantized_gives_torch_s_logits(kind, network):
+    module, x, calibration = network
+    quantized = by_pt2e(module, calibration, kind)
+    graph = capture(quantized, x[:1])
+    assert_equal_to_rounding(on_an_ideal_chip(graph, x), each_alone(quantized, x))
+    assert all(str(graph.tensors[op.input].format) in ("u8", "i8") for op in graph.products)
+    assert len(graph.products) == sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
+
+
+def test_codes_of_pt2e_are_those_of_the_graph(network):
+    """The last layer's numbers are codes, too, with XNNPACK: they count in whole steps of their scale."""
+    module, x, calibration = network
+    quantized = by_pt2e(module, calibration, "xnnpack-per-channel")
+    last = [node for node in quantized.graph.nodes if "dequantize_per_tensor" in str(node.target)][-1]
+    scale, zero = last.args[1], last.args[2]
+    ours = on_an_ideal_chip(capture(quantized, x[:1]), x) / scale + zero
+    theirs = each_alone(quantized, x) / scale + zero
+    np.testing.assert_allclose(ours, np.rint(ours), rtol=0, atol=1e-6)
+    differs = np.rint(ours) != np.rint(theirs)
+    assert differs.any(axis=1).mean() <= LEFT_OUT
+    assert np.abs(np.rint(ours) - np.rint(theirs)).max() <= 1
+
+
+def test_a_program_of_a_quantized_module_is_the_same_network(network):
+    module, x, calibration = network
+    quantized = by_pt2e(module, calibration, "x86")
+    program = torch.export.export(quantized, (x[:1],))
+    made = on_an_ideal_chip(capture(program, x[:1], name="p"), x)
+    assert np.array_equal(made, on_an_ideal_chip(capture(quantized, x[:1], name="p"), x))
+    decomposed = program.run_decompositions()  # to the core operators: convolution, addmm, permute
+    np.testing.assert_allclose(on_an_ideal_chip(capture(decomposed, x[:1]), x), made, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["x86", "qnnpack"])
+def test_what_fx_graph_mode_quantized_gives_torch_s_logits(engine, network):
+    module, x, calibration = network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fx = pytest.importorskip("torch.ao.quantization.quantize_fx", reason="this torch has no FX graph mode")
+        from torch.ao.quantization import get_default_qconfig_mapping
+
+        prepared = fx.prepare_fx(module, get_default_qconfig_mapping(engine), (x[:1],))
+        prepared(calibration)
+        quantized = fx._convert_to_reference_decomposed_fx(prepared)
+    graph = capture(quantized, x[:1])
+    assert_equal_to_rounding(on_an_ideal_chip(graph, x), each_alone(quantized, x))
+    limits = {(graph.tensors[op.input].format.low, graph.tensors[op.input].format.high) for op in graph.products}
+    assert limits <= ({(0, 127)} if engine == "x86" else {(0, 255)})  # x86 leaves a bit for 16-bit sums
+
+
+# --- onnxruntime ------------------------------------------------------------------------------------------------------
+
+
+class Calibration:
+    """Images one by one, as quantize_static asks for them."""
+
+    def __init__(self, name, x):
+        self.rest = iter({name: x[i : i + 1].numpy()} for i in range(len(x)))
+
+    def get_next(self):
+        return next(self.rest, None)
+
+
+def statically_quantized(folder, module, calibration, *, is_per_operator=False, symmetric=False, **options):
+    """The file that onnxruntime's quantize_static writes for *module*."""
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="onnxruntime is not installed")
+    model = model_of(export(module, calibration[:1], "net"), name="net")
+    (folder / "float.onnx").write_bytes(as_onnx(model).SerializeToString())
+    formats = quantization.QuantFormat
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization.quantize_static(
+            folder / "float.onnx",
+            folder / "int8.onnx",
+            Calibration(model.inputs[0].name, calibration),
+            quant_format=formats.QOperator if is_per_operator else formats.QDQ,
+            extra_options={"ActivationSymmetric": symmetric},
+            **options,
+        )
+    return folder / "int8.onnx"
+
+
+def by_onnxruntime(path, x):
+    """Outputs of the file, without onnxruntime's optimizations, which change its roundings."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: x[i : i + 1].numpy()})[0] for i in range(len(x))])
+
+
+@pytest.mark.parametrize("activations", ["QUInt8", "QInt8", "symmetric", "QUInt16"])
+@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+def test_files_of_quantize_static_give_onnxruntime_s_logits(activations, per_channel, network, tmp_path):
+    module, x, calibration = network
+    types = pytest.importorskip("onnxruntime.quantization").QuantType
+    path = statically_quantized(
+        tmp_path,
+        module,
+        calibration,
+        symmetric=activations == "symmetric",
+        activation_type=types.QInt8 if activations == "symmetric" else types[activations],
+        weight_type=types.QInt8,
+        per_channel=per_channel,
+    )
+    assert_equal_to_rounding(on_an_ideal_chip(load_workload(path), x), by_onnxruntime(path, x))
+
+
+def test_weights_from_0_to_255_lose_their_zero_point(network, tmp_path):
+    module, x, calibration = network
+    types = pytest.importorskip("onnxruntime.quantization").QuantType
+    path = statically_quantized(tmp_path, module, calibration, weight_type=types.QUInt8)
+    assert_equal_to_rounding(on_an_ideal_chip(load_workload(path), x), by_onnxruntime(path, x))
