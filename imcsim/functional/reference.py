@@ -24,6 +24,8 @@ from imcsim.graph import (
     Format,
     Graph,
     LogSoftmax,
+    LstmCell,
+    LstmQuantizers,
     MaxPool,
     Op,
     Quantize,
@@ -33,23 +35,41 @@ from imcsim.graph import (
     Tanh,
     Threshold,
 )
+from imcsim.graph.samples import Samples, as_told, checked_inputs
 
 Array = np.ndarray
 
 
-def reference(graph: Graph, x: Any, *, batch: int = 64) -> Array:
-    """Return the outputs of *graph* for the inputs *x* (b ...), *batch* samples at a time."""
-    x = np.asarray(x, dtype=np.float64)
-    parts = [tensors_of(graph, x[i : i + batch])[graph.output] for i in range(0, len(x), batch)]
-    return np.concatenate(parts) if parts else np.zeros((0, *graph.tensors[graph.output].shape))
+def reference(graph: Graph, x: Any, *, batch: int = 64) -> Any:
+    """Return the outputs of *graph* for the inputs *x* (b ...), *batch* samples at a time.
+
+    As `execute` does: an array, or a dict of arrays by name where the network has several outputs.
+    """
+    return as_told(graph, reference_outputs(graph, x, batch=batch).arrays)
 
 
-def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None] | None = None) -> dict[str, Array]:
+def reference_outputs(graph: Graph, x: Any, *, batch: int = 64) -> Samples:
+    """Return the outputs of *graph* by their names, *batch* samples at a time."""
+    x = checked_inputs(graph, x)
+    outputs: dict[str, list[Array]] = {name: [] for name in graph.outputs}
+    for start in range(0, len(x), batch):
+        tensors = tensors_of(graph, x[start : start + batch])
+        for name, parts in outputs.items():
+            parts.append(tensors[name])
+    return Samples(
+        {
+            name: np.concatenate(parts) if parts else np.zeros((0, *graph.tensors[name].shape))
+            for name, parts in outputs.items()
+        }
+    )
+
+
+def tensors_of(graph: Graph, x: Any, observe: Callable[[Op, str, Array], None] | None = None) -> dict[str, Array]:
     """Return every tensor of *graph* for the inputs *x* (b ...), by its name; channels first.
 
     *observe* is told the "sums" of each product, before its digital steps.
     """
-    tensors = {graph.input.name: np.asarray(x, dtype=np.float64)}
+    tensors = dict(checked_inputs(graph, x).arrays)
     for op in graph.ops:
         y = tensors[op.input]
         if op.product is not None and op.product.is_recurrent:
@@ -193,7 +213,9 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
         sums[:, :, 0, t] = now + h @ w_h.T
         z = cell.scale * sums[:, :, 0, t] + cell.offset  # b 4h
         z1, z2, z3, z4 = (z[:, part * n_hidden : (part + 1) * n_hidden] for part in range(4))
-        if cell.kind == "lstm":
+        if isinstance(cell, LstmCell) and cell.inside is not None:
+            real, state = _quantized_lstm(cell.inside, [z1, z2, z3, z4], state)
+        elif cell.kind == "lstm":
             state = _sigmoid(z2) * state + _sigmoid(z1) * np.tanh(z3)
             real = _sigmoid(z4) * np.tanh(state)
         else:
@@ -202,6 +224,18 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
         h = _step(cell.quantizer, real, {})
         outputs[:, :, 0, t] = h
     return outputs, sums
+
+
+def _quantized_lstm(inside: LstmQuantizers, sums: list[Array], state: Array) -> tuple[Array, Array]:
+    def through(quantizer: Threshold | Quantize, x: Array) -> Array:
+        return (_step(quantizer, x, {}) - quantizer.format.zero) * quantizer.format.scale
+
+    z = [through(quantizer, x) for quantizer, x in zip(inside.sums, sums, strict=True)]
+    i, f, o = (through(inside.gates[at], _sigmoid(z[at])) for at in (0, 1, 3))
+    g = through(inside.gates[2], np.tanh(z[2]))
+    kept, new = through(inside.state, f * state), through(inside.state, i * g)
+    state = through(inside.state, kept + new)
+    return o * through(inside.tanh_of_state, np.tanh(state)), state
 
 
 def _sigmoid(x: Array) -> Array:

@@ -12,23 +12,23 @@ from imcsim.errors import GraphError, ImcsimError
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
-from imcsim.graph.passes import simplify
-from imcsim.graph.qonnx.call import Call
+from imcsim.graph.passes import rename_outputs, simplify
+from imcsim.graph.qonnx.call import Call, Known
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
 from imcsim.graph.qonnx.quantized import QUANTIZERS
-from imcsim.graph.qonnx.values import ONE, ZERO, Value, placed, taken_back
+from imcsim.graph.qonnx.recurrences import CELLS, DOMAIN, OWN
+from imcsim.graph.qonnx.sequences import input_value, with_quantized_tables
+from imcsim.graph.qonnx.values import ONE, ZERO, Value
+from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
 
 Array = np.ndarray
 
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "finn")
 """Domains of the quantizers: today's, and those of older files."""
-
-Known = Value | Constant | None
-"""A tensor of the file; None: it follows from a node that does not fit."""
 
 
 def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
@@ -42,6 +42,7 @@ def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
 
 def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
+    model = with_quantized_tables(model)
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
@@ -52,11 +53,13 @@ class Walk:
     """The tensors known so far, and the ops that make them."""
 
     def __init__(self, model: Model) -> None:
-        (source,), (self.output,) = model.inputs, model.outputs
-        self.model, self.batch = model, source.shape[0]
+        values = {source.name: input_value(model, source) for source in model.inputs}
+        first = model.inputs[0]
+        self.model, self.batch = model, first.shape[values[first.name].batch_axis]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
-        self.input = Tensor(source.name, placed(source.shape[1:]), REAL)
-        self.known[source.name] = Value(source.name, source.shape[1:])
+        self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
+        self.known |= values
+        self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.readers: dict[str, list[Node]] = defaultdict(list)
         for node in model.nodes:
             for read in dict.fromkeys(node.inputs):
@@ -69,9 +72,11 @@ class Walk:
     def take(self, node: Node) -> None:
         """Note what *node* makes, or why it does not fit."""
         self.node = node
-        made: Known = None
+        made: tuple[Known, ...] = ()
         try:
-            made = self._made(node)
+            found = self._made(node)
+            made = found if isinstance(found, tuple) else (found,)
+            self._require_outputs(node, made)
         except UnfitError as problem:
             self._refuse(node, f" {problem}", problem.help)
         except ImcsimError as error:
@@ -81,14 +86,22 @@ class Walk:
             self._refuse(node, f" that is not as ONNX has it ({type(error).__name__}: {reason})")
         for number, output in enumerate(node.outputs):
             if output:
-                self.known[output] = made if number == 0 else None
+                self.known[output] = made[number] if number < len(made) else None
 
-    def _made(self, node: Node) -> Known:
+    def _require_outputs(self, node: Node, made: tuple[Known, ...]) -> None:
+        """Raise UnfitError where somebody reads an output that *node*, which fits, does not make."""
+        for number, output in enumerate(node.outputs):
+            is_missing = number >= len(made) or (number > 0 and made[number] is None)
+            if made and made[0] is not None and is_missing and output in self.read:
+                raise UnfitError(f"whose output {number + 1} is read", "its first output alone")
+
+    def _made(self, node: Node) -> Known | tuple[Known, ...]:
         given = [self.known[name] if name else None for name in node.inputs]
         is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
         is_constant = all(not isinstance(value, Value) for value in given)
-        if node.domain in QONNX and node.kind in QUANTIZERS:
-            return QUANTIZERS[node.kind](Call(node, given, self)) if is_known else None
+        custom = {**QUANTIZERS, **CELLS} if node.domain in QONNX else OWN if node.domain == DOMAIN else {}
+        if node.kind in custom:
+            return custom[node.kind](Call(node, given, self)) if is_known else None
         if node.domain not in ONNX or node.kind not in (FOLDED if is_known and is_constant else OPERATORS):
             where = f" of domain {node.domain!r}" if node.domain not in (*ONNX, *QONNX) else ""
             if node.kind in OPERATORS and node.domain in ONNX:
@@ -127,18 +140,28 @@ class Walk:
         now, form = value.placed, value.form
         for step in steps:
             now = step.shape(now)
-            if isinstance(step, Threshold | Quantize):
+            if isinstance(step, Threshold | Quantize | Embedding):
                 form = step.format
             elif not step.keeps_codes:
                 form = REAL
-        shape = taken_back(now, len(value.shape)) if shape is None else shape
+        shape = value.taken_back(now) if shape is None else shape
         if not steps:
             return replace(value, shape=shape)
         self.require_size(shape)
         name = f"{self.node.name}.{what}" if what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
-        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1])
+        return Value(
+            output.name,
+            shape,
+            form,
+            scale,
+            zero,
+            low=bounds[0],
+            high=bounds[1],
+            channels=value.channels,
+            batch_axis=value.batch_axis,
+        )
 
     def as_numbers(self, value: Value, what: str) -> Value:
         """Return *value* as a real tensor, by an op of its own where it is codes."""
@@ -147,7 +170,7 @@ class Walk:
             return value
         return self.apply(value, steps, what=what, bounds=(value.low, value.high))
 
-    def multiply(self, value: Value, product: Product, bias: Array | float, n_axes: int) -> Value:
+    def multiply(self, value: Value, product: Product, bias: Array | float) -> Value:
         """Return the product of the codes of *value*, scaled, with a bias of one number or one per output."""
         assert self.node is not None
         source = Tensor(value.tensor, value.placed, value.as_format())
@@ -157,14 +180,23 @@ class Walk:
         name = self._op_name(self.node.name)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
-        made = Value(total.name, taken_back(shape, n_axes))
+        made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
         for number, step in enumerate(steps):
-            shape = taken_back(step.shape(made.placed), n_axes)
-            made = self.apply(made, (step,), shape=shape, what="" if step is steps[-1] else f"scale{number}")
+            made = self.apply(made, (step,), what="" if step is steps[-1] else f"scale{number}")
         return made
 
+    def recur(self, value: Value, product: Product, cell: Cell, bounds: tuple[float, float]) -> Value:
+        """Return the hidden codes of a recurrent layer over the sequence *value*, their axes in the order of those."""
+        assert self.node is not None
+        source = Tensor(value.tensor, value.placed, value.as_format())
+        made = cell.shape(product.shape(source.shape))
+        self.require_size(made)
+        output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
+        self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
+        return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
+
     def made_at(self, value: Value) -> int:
-        """Return which op makes the tensor of *value*; -1 for the network's input."""
+        """Return which op makes the tensor of *value*; -1 for an input of the network."""
         return next((i for i, op in enumerate(self.ops) if op.output.name == value.tensor), -1)
 
     def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
@@ -195,14 +227,20 @@ class Walk:
                 parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
             said = one_line("; ".join(parts))
             raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
-        output = self.known[self.output]
-        if not isinstance(output, Value) or output.tensor == self.input.name:
-            raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
         try:
-            if output.pads != (0, 0, 0, 0):
-                raise GraphError("output must not be padding, got a Pad behind everything")
-            self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
-            output = self.as_numbers(output, "")
-            return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+            tensors = {output: self._output(output) for output in self.model.outputs}
+            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
+        return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
+
+    def _output(self, output: str) -> str:
+        """Return the tensor with the numbers of an output of the model."""
+        value = self.known[output]
+        which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
+        if not isinstance(value, Value) or any(value.tensor == tensor.name for tensor in self.inputs):
+            raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
+        if value.pads != (0, 0, 0, 0):
+            raise GraphError(f"{which} must not be padding, got a Pad behind everything")
+        self.node = Node("output", "", "output", (), (f"{output}.numbers",), {})
+        return self.as_numbers(value, "").tensor
