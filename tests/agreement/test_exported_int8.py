@@ -71,8 +71,8 @@ class Residual(nn.Module):
         self.fc = nn.Linear(128, 10)
 
     def forward(self, x):
-        x = functional.leaky_relu(self.stem(x), 0.1)
-        y = self.pointwise(functional.hardtanh(self.depthwise(x))) + x
+        x = functional.leaky_relu(self.stem(x), 0.137)
+        y = self.pointwise(functional.hardtanh(self.depthwise(x), -0.9, 1.1)) + x
         return self.fc(torch.cat([y, functional.relu(y)], 1).flatten(1))
 
 
@@ -113,11 +113,11 @@ def on_an_ideal_chip(graph, x):
     return done.outputs
 
 
-def assert_equal_to_rounding(ours, theirs):
+def assert_equal_to_rounding(ours, theirs, difference=FLOAT32):
     """Whether the logits are those of the other runtime, but for few samples whose codes float32 decides."""
     ours, theirs = np.asarray(ours), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape
-    far = np.abs(ours - theirs).max(axis=1) > FLOAT32 * np.abs(theirs).max()
+    far = np.abs(ours - theirs).max(axis=1) > difference * np.abs(theirs).max()
     assert far.mean() <= LEFT_OUT, f"{far.sum()} of {len(far)} samples differ, by {np.abs(ours - theirs).max():g}"
     np.testing.assert_allclose(ours[far], theirs[far], rtol=0, atol=0.05 * np.abs(theirs).max())
 
@@ -350,11 +350,21 @@ def test_files_of_quantize_static_give_onnxruntime_s_logits(activations, per_cha
         weight_type=types.QInt8,
         per_channel=per_channel,
     )
-    assert_equal_to_rounding(on_an_ideal_chip(load_workload(path), x), by_onnxruntime(path, x))
+    difference = 1e-4 if activations == "QUInt16" else FLOAT32  # of 65536 codes some always lie near a middle
+    assert_equal_to_rounding(on_an_ideal_chip(load_workload(path), x), by_onnxruntime(path, x), difference)
 
 
 def test_weights_from_0_to_255_lose_their_zero_point(network, tmp_path):
     module, x, calibration = network
     types = pytest.importorskip("onnxruntime.quantization").QuantType
     path = statically_quantized(tmp_path, module, calibration, activation_type=types.QUInt8, weight_type=types.QUInt8)
+    assert_equal_to_rounding(on_an_ideal_chip(load_workload(path), x), by_onnxruntime(path, x))
+
+
+def test_qlinear_convolutions_are_taken(network, tmp_path):
+    module, x, calibration = network
+    types = pytest.importorskip("onnxruntime.quantization").QuantType
+    options = {"activation_type": types.QUInt8, "weight_type": types.QInt8, "is_per_operator": True}
+    convolutions = nn.Sequential(next(part for part in module.modules() if isinstance(part, nn.Conv2d)), nn.Flatten())
+    path = statically_quantized(tmp_path, convolutions, calibration, per_channel=True, **options)
     assert_equal_to_rounding(on_an_ideal_chip(load_workload(path), x), by_onnxruntime(path, x))

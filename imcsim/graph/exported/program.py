@@ -15,7 +15,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from imcsim.errors import GraphError
 from imcsim.graph.exported.call import Call, NoWordError, Writer, Written, shape_of, whole_number
 from imcsim.graph.exported.operators import OPERATORS
-from imcsim.graph.exported.quantized import QUANTIZED
+from imcsim.graph.exported.quantized import DEQUANTIZERS, QUANTIZED
 from imcsim.graph.qonnx.model import Input, Model, Node
 
 OPSET = 23
@@ -169,7 +169,7 @@ class _Reading:
         is_fixed = all(self.is_fixed.get(source, False) for source in node.all_input_nodes)
         is_known = node.op in ("placeholder", "get_attr") or (is_operator and not is_random)
         self.is_fixed[node] = is_fixed and is_known
-        if _word(node) in QUANTIZED or any(source in self.is_kept for source in node.all_input_nodes):
+        if _word(node) in DEQUANTIZERS or any(source in self.is_kept for source in node.all_input_nodes):
             self.is_kept.add(node)
 
     def _is_written(self, node: fx.Node) -> bool:
