@@ -1,6 +1,6 @@
 """From node to node of a model file: each becomes a constant, a step, a product, or a line of what does not fit."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
@@ -93,6 +93,10 @@ class Walk:
         self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
+        self.readers: dict[str, list[Node]] = defaultdict(list)
+        for node in model.nodes:
+            for read in dict.fromkeys(node.inputs):
+                self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused = Refusals()
