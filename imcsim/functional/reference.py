@@ -70,6 +70,7 @@ def tensors_of(graph: Graph, x: Any, observe: Callable[[Op, str, Array], None] |
 
     *observe* is told the "sums" of each product, before its digital steps.
     """
+    graph.require_values()
     tensors = dict(checked_inputs(graph, x).arrays)
     for op in graph.ops:
         y = tensors[op.input]

@@ -5,6 +5,7 @@ is understood. Everything that is not comes back as one error, all at once: oper
 the nearest thing that is. Sequences (b c t) are images (b c 1 t). What no output follows from is left out.
 """
 
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
@@ -47,24 +49,63 @@ Example = TorchTensor | Sequence[TorchTensor] | Mapping[str, TorchTensor]
 """What forward() is called with: one tensor (b ...), several in its order, or several by the names of its arguments."""
 
 
-def capture(module: nn.Module, example_input: Example, *, name: str | None = None) -> Graph:
+def capture(
+    module: nn.Module,
+    example_input: Example,
+    *,
+    name: str | None = None,
+    assume: str | Assumption | None = None,
+) -> Graph:
     """Return *module* as a graph, for inputs shaped like *example_input* (b ...): one op a layer, batch norms folded.
 
     Where forward() takes several tensors, *example_input* is a tuple of them, or a dict by the names of its arguments;
     so are the graph's inputs called. What forward() returns is one tensor, or a tuple, list or dict of tensors, one in
     another; those of a dict are called by its keys.
 
+    With *assume*, ``W=ternary,A=2``, the module is one of real numbers, and its layers have the bits that it says, for
+    time, energy and area (`imcsim.graph.assumption`).
+
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
     operator that cannot be taken.
     """
+    if assume is not None:
+        return _with_assumed_bits(module, example_input, parse_assumption(assume), name or type(module).__name__)
     return simplify(as_written(module, example_input, name=name))
+
+
+def _with_assumed_bits(module: nn.Module, example_input: Example, assumption: Assumption, name: str) -> Graph:
+    """Return *module* as torch.export reads it, with assumed bits in the place of real numbers."""
+    from imcsim.graph.exported import export, model_of
+    from imcsim.graph.qonnx.walk import as_assumed
+
+    _require_module(module, name)
+    for path, part in module.named_modules():
+        if isinstance(part, QuantizedProduct | QuantizedActivation | QuantizedRecurrence):
+            raise GraphError(
+                f"{path or name}: assume: must meet layers of torch, got {type(part).__name__}, which says its bits; "
+                "leave it out"
+            )
+    device = "meta" if any(weights.is_meta for weights in module.parameters()) else None
+    given = [(argument, tensor[:1].to(device)) for argument, tensor in _tensors(name, example_input)]
+    if any(argument is None for argument, _ in given):
+        arguments = tuple(tensor for _, tensor in given)
+    else:
+        arguments = inspect.signature(module.forward).bind(**dict(given)).args  # type: ignore[arg-type]
+    program = export(module, arguments, name)
+    with torch.device("cpu"):  # whatever device weights without numbers are on
+        model = model_of(program, name=name)
+    return simplify(as_assumed(model, assumption, name))
+
+
+def _require_module(module: Any, name: str) -> None:
+    if not isinstance(module, nn.Module):
+        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
 
 
 def as_written(module: nn.Module, example_input: Example, *, name: str | None = None) -> Graph:
     """Return *module* as a graph of one product or one step an op, before any pass."""
     name = name or type(module).__name__
-    if not isinstance(module, nn.Module):
-        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    _require_module(module, name)
     given = _tensors(name, example_input)
     was_training = [part for part in module.modules() if part.training]
     module.eval()
@@ -475,7 +516,7 @@ class _Walk:
             dtype = self.float_layers[0][1]
             problems.append(
                 f"{paths}: weights must be ternary or binary planes, got {dtype} values; quantize the model first "
-                "(imcsim.quant)"
+                "(imcsim.quant), or assume bits, for time and energy alone (assume W=ternary,A=2)"
             )
         if self.refused:
             problems.append(f"{self.name}: {self.refused.line('operator')}")
