@@ -201,6 +201,8 @@ class _Shapes(fx.Interpreter):
         changed = {node for node, version in before.items() if self.env[node]._version != version}
         if any(self.place_of[reader] > self.place_of[n] for node in changed for reader in node.users):
             n.meta["in_place"] = True
+        if isinstance(result, tuple | list) and n.op != "output":
+            n.meta["gives_several"] = any(isinstance(each, TorchTensor) for each in result)
         if isinstance(result, TorchTensor):
             n.meta["shape"] = tuple(result.shape)
             inputs = n.all_input_nodes
@@ -276,6 +278,10 @@ class _Walk:
                     inputs.append(self._input(node))
             elif node.op == "output":
                 returned = node.args[0]
+            elif node.meta.get("gives_several"):
+                path, kind = self._who(node)
+                self.refused.add(kind, " that gives several tensors", _instead_of(kind), path)
+                self.unknown.add(node)
             elif "constant" not in node.meta and "shape" in node.meta:
                 self._node(node)
         self._refuse()
@@ -312,6 +318,10 @@ class _Walk:
         return tensor
 
     def _node(self, node: fx.Node) -> None:
+        if any("shape" not in source.meta for source in self.unknown.intersection(node.all_input_nodes)):
+            self.unknown.add(node)
+            self._note(node, REAL)
+            return
         path, kind = self._who(node)
         listed = [part for arg in node.args for part in (arg if isinstance(arg, list | tuple) else [arg])]
         sources = [arg for arg in listed if isinstance(arg, fx.Node) and arg in self.tensor_of]
@@ -321,12 +331,19 @@ class _Walk:
             if self.unknown.isdisjoint((node, *node.all_input_nodes)):
                 self._place(node, path, sources, piece)
                 return
+            if isinstance(piece, Product | Threshold | Quantize):  # whatever goes in, it is known what comes out
+                self._note(node, REAL if isinstance(piece, Product) else piece.format)
+                return
         except UnfitError as problem:
             self.refused.add(kind, f" {problem}", problem.help or _instead_of(kind), path)
         except ImcsimError as error:
             self.refused.add(kind, f": {error}", "", path)
-        self.unknown.add(node)  # go on, to list all of them; nothing is built from this
-        self.tensors[node.name] = Tensor(node.name, _placed(node), REAL)
+        self.unknown.add(node)
+        self._note(node, REAL)
+
+    def _note(self, node: fx.Node, form: Format) -> None:
+        """Go on without an op that makes the tensor of *node*, to list all that does not fit; no graph comes of it."""
+        self.tensors[node.name] = Tensor(node.name, _placed(node), form)
         self.tensor_of[node] = node.name
 
     def _place(self, node: fx.Node, path: str, sources: list[fx.Node], piece: Piece) -> None:
