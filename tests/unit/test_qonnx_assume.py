@@ -204,6 +204,51 @@ def test_values_of_assumed_bits_are_refused_in_one_line(tmp_path):
     assert find_workload(path).assumption is None
 
 
+# --- recurrent layers -----------------------------------------------------------------------------------------------
+
+
+def recurrent(make, x, kind, n_inputs, n_hidden):
+    """The hidden states (b t c) of a layer that takes (t b c)."""
+    n_gates = {"LSTM": 4, "GRU": 3}[kind]
+    weights = [make.constant(drawn(1, n_gates * n_hidden, n)) for n in (n_inputs, n_hidden)]
+    options = {"linear_before_reset": 1} if kind == "GRU" else {}
+    x = make.node(kind, [x, *weights], hidden_size=n_hidden, **options)
+    return make.node("Squeeze", [x, make.constant([1], np.int64)])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_hidden_states_have_the_codes_of_the_sequence(tmp_path, kind):
+    make = Net()
+    x = make.node("Transpose", ["x"], perm=[1, 0, 2])
+    x = recurrent(make, recurrent(make, x, kind, 6, 8), kind, 8, 5)
+    graph = read(tmp_path, make, make.node("Transpose", [x], perm=[1, 0, 2]), "W=3,A=4,first=8", (1, 7, 6))
+    first, second = graph.products
+    assert [str(graph.tensors[op.input].format) for op in (first, second)] == ["s4", "s4"]
+    assert [str(op.output.format) for op in (first, second)] == ["s4", "s4"]
+    assert [op.product.n_planes for op in (first, second)] == [7, 2]
+    assert [op.product.weights.shape for op in (first, second)] == [(32, 14), (20, 13)]
+    assert first.product.weights.zero_fraction == (0.5 if kind == "LSTM" else 0.625)
+    assert len(graph.ops) == 3 + (graph.ops[-1].product is None)
+    assert graph.assumed.weights == graph.assumed.inputs == (first.name, second.name)
+
+
+def test_words_of_a_table_are_codes(tmp_path):
+    make = Net()
+    x = make.node("Gather", [make.constant(drawn(20, 6)), make.node("Cast", ["x"], to=7)])
+    x = recurrent(make, make.node("Transpose", [x], perm=[1, 0, 2]), "LSTM", 6, 8)
+    graph = read(tmp_path, make, make.node("Transpose", [x], perm=[1, 0, 2]), "W=ternary,A=binary", (1, 7))
+    assert [str(op.output.format) for op in graph.ops[:2]] == ["binary", "binary"]
+    assert graph.assumed.inputs == graph.assumed.weights == (graph.products[0].name,)
+
+
+def test_a_real_hidden_state_without_an_assumption_stays_refused(tmp_path):
+    make = Net()
+    x = recurrent(make, make.node("Transpose", [make.quant("x")], perm=[1, 0, 2]), "LSTM", 6, 8)
+    path = make.write(tmp_path, (1, 7, 6), make.node("Transpose", [x], perm=[1, 0, 2]))
+    with pytest.raises(GraphError, match=r"LSTM whose hidden state is real numbers from one time step to the next"):
+        read_qonnx(path)
+
+
 # --- external data --------------------------------------------------------------------------------------------------
 
 

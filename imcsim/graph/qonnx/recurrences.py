@@ -18,14 +18,16 @@ import numpy as np
 from imcsim.graph.epilogue import Slice
 from imcsim.graph.formats import Format
 from imcsim.graph.ir import Product
+from imcsim.graph.outline import quantizer as assumed_quantizer
+from imcsim.graph.qonnx.assume import NOTE, Note, weights_of
 from imcsim.graph.qonnx.call import Call, Known, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
+from imcsim.graph.qonnx.products import spread
 from imcsim.graph.qonnx.quantizers import Grid, quant_grid, quantizing_steps
 from imcsim.graph.qonnx.sequences import is_time_first
 from imcsim.graph.qonnx.shapes import vector_of
 from imcsim.graph.qonnx.values import Value
-from imcsim.graph.qonnx.weights import planes_of
-from imcsim.graph.recurrent import Cell, GruCell, LstmCell, LstmQuantizers
+from imcsim.graph.recurrent import PARTS, Cell, GruCell, LstmCell, LstmQuantizers
 from imcsim.graph.steps import Quantize, Threshold
 
 Array = np.ndarray
@@ -86,7 +88,14 @@ def _gru(call: Call) -> tuple[Known, ...]:
     return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden_grid(call), GruCell)
 
 
-def _real_state(call: Call) -> NoReturn:
+def _own(call: Call) -> tuple[Known, ...]:
+    """Return what ONNX's own operator gives where its hidden state is assumed to be codes."""
+    if not isinstance(call.attributes.get(NOTE), Note):
+        _refuse_real_state(call)
+    return OWN[call.node.kind](call)  # type: ignore[return-value]
+
+
+def _refuse_real_state(call: Call) -> NoReturn:
     raise UnfitError(
         "whose hidden state is real numbers from one time step to the next",
         f"QuantLSTM of Brevitas, {call.node.kind} of domain {DOMAIN!r} (a quantizer of the hidden state behind ONNX's "
@@ -140,7 +149,10 @@ def _require_zero(call: Call, place: int, what: str) -> None:
             raise UnfitError(f"with {what} other than 0", "zeros, or none")
 
 
-def _hidden_grid(call: Call) -> Grid:
+def _hidden_grid(call: Call) -> Grid | None:
+    """Return the grid of the hidden state; None where its codes are assumed to be those of the input."""
+    if isinstance(call.attributes.get(NOTE), Note) and len(call.given) <= INPUTS[call.node.kind]:
+        return None
     first = INPUTS[call.node.kind]
     said = {name: call.attributes[f"hidden_{name}"] for name in ATTRIBUTES if f"hidden_{name}" in call.attributes}
     return _grid(call, first, said, "the hidden state")
@@ -204,25 +216,31 @@ def _layer(
     kind: str,
     weights: Constant,
     bias: Array,
-    hidden: Grid,
+    hidden: Grid | None,
     make: Callable[[Array, Array, Threshold | Quantize], Cell],
 ) -> tuple[Known, ...]:
     """Return the codes of all time steps, and of the last one where somebody reads it."""
     value = _sequence(call)
-    quantizer = _quantizer(hidden, "the hidden state")
+    form = value.as_format()
+    quantizer = assumed_quantizer(form) if hidden is None else _quantizer(hidden, "the hidden state")
     if quantizer.format != value.as_format() or quantizer.format != value.form:
         raise UnfitError(
             f"whose hidden state is {_said(quantizer.format)} and whose input is {_said(value.as_format())}",
             "one quantizer for both, since their codes meet in one sum",
         )
-    planes = planes_of(weights)
+    planes = weights_of(call, weights)
+    if not planes.has_values and kind == "gru":
+        planes = spread(planes, planes.shape, share=1 - 1 / PARTS)  # where a quarter meets nothing
     if np.any(planes.offset != 0) or planes.is_asymmetric:
         raise UnfitError("with weights of levels that are not about 0", "-a, 0 and +a")
     product = Product(kind=kind, weights=planes)  # type: ignore[arg-type]
     cell = make(planes.scale.reshape(-1) * float(value.scale) if planes.scale.size > 1 else
                 planes.scale.reshape(()) * float(value.scale), bias, quantizer)  # fmt: skip
-    bounds = float(hidden.scale.reshape(()) * hidden.low), float(hidden.scale.reshape(()) * hidden.high)
+    bounds = form.scale * (form.low - form.zero), form.scale * (form.high - form.zero)
+    if hidden is not None:
+        bounds = float(hidden.scale.reshape(()) * hidden.low), float(hidden.scale.reshape(()) * hidden.high)
     made = call.walk.recur(value, product, cell, bounds)
+    made = replace(made, is_assumed=hidden is None)
     return (_with_direction(call, made), _last(call, made) if call.is_read(1) else None)
 
 
@@ -304,5 +322,5 @@ CELLS: dict[str, Take] = {"QuantLSTMCell": _quant_lstm_cell}
 OWN: dict[str, Take] = {"LSTM": _lstm, "GRU": _gru}
 """In the domain `DOMAIN`."""
 
-RECURRENCES: dict[str, Take] = {"LSTM": _real_state, "GRU": _real_state}
+RECURRENCES: dict[str, Take] = {"LSTM": _own, "GRU": _own}
 """ONNX's own."""

@@ -200,8 +200,7 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
-        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
-            self.assumed[what] += [name] * is_assumed
+        self._note(name, product, value)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
@@ -216,8 +215,14 @@ class Walk:
         made = cell.shape(product.shape(source.shape))
         self.require_size(made)
         output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
+        self._note(name, product, value)
         self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
         return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
+
+    def _note(self, name: str, product: Product, value: Value) -> None:
+        """Note what is assumed of the product of an op."""
+        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
+            self.assumed[what] += [name] * is_assumed
 
     def made_at(self, value: Value) -> int:
         """Return which op makes the tensor of *value*; -1 for an input of the network."""
