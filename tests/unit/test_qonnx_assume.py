@@ -1,5 +1,7 @@
 """Models of real numbers whose bits are assumed: where codes come to be, and which weights keep their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx_models import Maker
@@ -8,8 +10,13 @@ from imcsim.arch.load import load_chip
 from imcsim.errors import ConfigError, DataError, GraphError
 from imcsim.functional.execute import execute
 from imcsim.functional.reference import reference
+from imcsim.graph.assumption import parse_assumption
 from imcsim.graph.qonnx import read_qonnx
+from imcsim.graph.qonnx.assume import NOTE, with_assumed_bits
+from imcsim.graph.qonnx.model import Input, Model, Node
+from imcsim.graph.qonnx.walk import as_stored
 from imcsim.mapping.place import place
+from imcsim.sweep.keys import digest
 from imcsim.workloads import find_workload, load_workload
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install imcsim[onnx]")
@@ -104,6 +111,22 @@ def test_each_place_has_its_bits(tmp_path):
     alone = Net()
     graph = read(tmp_path, alone, alone.conv("x", 4, 3), "W=binary,A=2,first=7,last=9")
     assert told(graph)[1][:2] == ("u7", 6)
+
+
+def test_both_sides_of_a_product_of_two_tensors_are_codes():
+    nodes = [
+        ("MatMul", ("x", "w"), "q"), ("MatMul", ("x", "w"), "k"), ("Transpose", ("k",), "t"),
+        ("Mul", ("q", "half"), "h"), ("MatMul", ("h", "t"), "y"), ("MatMul", ("y", "w"), "z"),
+    ]  # fmt: skip
+    made = tuple(Node(kind, "", output, inputs, (output,), {}) for kind, inputs, output in nodes)
+    constants = {"w": drawn(4, 4), "half": np.array(0.5)}
+    model = Model("two", 13, (Input("x", (1, 4, 4)),), constants, made, ("z",))
+    found = with_assumed_bits(model, parse_assumption("W=2,A=3,last=5"))
+    assert [(node.outputs[0], node.attributes["codes"]) for node in found.nodes if node.kind == "Codes"] == [
+        ("x~", "8"), ("k", "3"), ("h", "3"), ("y", "5"),
+    ]  # fmt: skip
+    places = {node.outputs[0]: node.attributes[NOTE].place for node in found.nodes if NOTE in node.attributes}
+    assert places == {"q": "first", "k~": "first", "z": "last"}
 
 
 def test_codes_that_were_scaled_on_their_way_are_made_anew(tmp_path):
@@ -304,6 +327,20 @@ def test_missing_weights_that_a_quantizer_reads_are_said(tmp_path):
     (tmp_path / "model.data").unlink()
     with pytest.raises(GraphError, match=r"Quant quant1 must read weights that are there, got 'transpose0', whose ext"):
         read_qonnx(path, assume="W=ternary,A=2")
+
+
+def test_shapes_alone_are_no_model_without_an_assumption():
+    made = (Node("MatMul", "", "y", ("x", "w"), ("y",), {}),)
+    model = Model("net", 13, (Input("x", (1, 4)),), {"w": np.ones((4, 2))}, made, ("y",), frozenset({"w"}))
+    with pytest.raises(GraphError, match=r"^net: weights must be there, got shapes alone of w; for time and energy"):
+        as_stored(model, "net")
+
+
+def test_what_was_assumed_has_no_part_in_the_keys_of_a_store(tmp_path):
+    make = Net()
+    graph = read(tmp_path, make, make.conv("x", 4, 3))
+    assert digest(graph) == digest(replace(graph, assumed=None))
+    assert digest(graph) != digest(read(tmp_path, make, "conv0", "W=3,A=2"))
 
 
 def test_missing_whole_numbers_cannot_be_guessed(tmp_path):

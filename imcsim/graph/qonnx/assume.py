@@ -75,8 +75,10 @@ def with_assumed_bits(model: Model, assumption: Assumption) -> Model:
             told = assumption.activations[places[node.outputs[0]]]
             if node.kind in RECURRENT:
                 told = with_sign(assumption.activations["middle"])
-            for name in node.inputs[:1]:
-                _want(wanted, name, told, maker, reached)
+            _want(wanted, node.inputs[0], told, maker, reached)
+        elif _is_of_two(node, reached):  # of activations, as in attention: both sides are codes that others read
+            for name in node.inputs:
+                _want(wanted, name, assumption.activations["middle"], maker, reached)
     nodes: list[Node] = []
     inputs = {source.name for source in model.inputs}
     constants = dict(model.constants)
@@ -170,12 +172,18 @@ def _missing(model: Model) -> set[str]:
     return missing
 
 
+def _is_of_two(node: Node, reached: set[str]) -> bool:
+    """Whether *node* multiplies two tensors that follow from the model's inputs, and no weights."""
+    return node.kind == "MatMul" and set(node.inputs) <= reached
+
+
 def _places(model: Model, reached: set[str]) -> dict[str, Place]:
     """Return where in the network each product is, by the name of what it makes."""
     products = [
         node
         for node in model.nodes
         if node.kind in PRODUCTS and len(node.inputs) > 1 and node.inputs[0] in reached and node.outputs[0]
+        if not _is_of_two(node, reached)
     ]
     made = {node.outputs[0] for node in products}
     behind: set[str] = set()  # tensors that follow from a product
