@@ -91,11 +91,22 @@ def load_samples(path: str | Path) -> tuple[Array, Array]:
 
     Raises DataError for a file that is none, or that holds something else.
     """
-    arrays = _read_npz(Path(path), ("x", "labels"))
-    x, labels = arrays["x"], arrays["labels"]
+    x, labels = load_inputs(path)
+    if labels is None:
+        raise DataError(f"{path}: must hold the array labels, got none of that name")
+    return x, labels
+
+
+def load_inputs(path: str | Path) -> tuple[Array, Array | None]:
+    """Return the inputs x (n ...) in the npz file *path* and their labels (n), or None where it holds none.
+
+    Raises DataError for a file that is none, or that holds something else.
+    """
+    arrays = _read_npz(Path(path), ("x",), optional=("labels",))
+    x, labels = arrays["x"], arrays.get("labels")
     if x.dtype.kind not in "iufb" or x.ndim < 2 or not np.all(np.isfinite(x)):
         raise DataError(f"{path}: x must hold finite numbers (n ...), got {_odd(x)} of shape {x.shape}")
-    if labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]:
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]):
         raise DataError(
             f"{path}: labels must be whole numbers, one for each of {len(x)} inputs, got {labels.dtype} of shape "
             f"{labels.shape}"
@@ -266,10 +277,10 @@ def _read_cifar_npz(path: Path, split: str) -> tuple[Array, Array]:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)
 
 
-def _read_npz(path: Path, names: Iterable[str]) -> dict[str, Array]:
+def _read_npz(path: Path, names: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in names if name in arrays}
+            found = {name: arrays[name] for name in (*names, *optional) if name in arrays}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: must be a whole npz file without pickles, got {error}") from None
     for name in names:
