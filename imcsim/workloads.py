@@ -7,18 +7,22 @@ outputs that others published, by which the network is checked. It may name its 
 (`DESCRIPTION`), say which layers take 8 bits (`EIGHT_BIT_LAYERS`) and name what its outputs are judged by (`METRIC`:
 accuracy, or perplexity of log-probabilities (n v 1 t) against labels (n t)).
 
+Of a network of several inputs ``example_input()`` is a tuple or a dict of tensors, and the inputs of ``data(folder)``
+are a dict of arrays by name. Of several outputs the first is held against the labels, or the one that `OUTPUT` names,
+which is put first.
+
 A workload is an ONNX file, too, with the quantizers of QONNX in it (`imcsim.graph.qonnx`). Its test set, if it has one,
 lies beside it under its name: `model.npz` beside `model.onnx`, with inputs x (n ...), as the model takes them, and
-labels (n).
+labels (n); where the model has several inputs, with an array under the name of each.
 """
 
 import ast
 import difflib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +33,7 @@ from imcsim.data import load_samples
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.graph import Graph
 from imcsim.graph.passes import simplify
+from imcsim.graph.samples import Samples
 from imcsim.metrics import METRICS, Metric
 from imcsim.shipped import shipped_folder
 
@@ -110,17 +115,29 @@ class Workload:
             made = self.call("graph")
             if not isinstance(made, Graph):
                 raise ConfigError(f"{self.path}: graph() must give an imcsim Graph, got {type(made).__name__}")
-            return simplify(replace(made, name=self.name))
+            return self._judged_first(simplify(replace(made, name=self.name)))
         from imcsim.graph.capture import capture
 
         built = self.call("build")
         try:
-            return capture(built, self.call("example_input"), name=self.name)
+            found = capture(built, self.call("example_input"), name=self.name)
         except ImcsimError as error:
             raise type(error)(f"{self.name}: {error}") from None
+        return self._judged_first(found)
 
-    def data(self, folder: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none."""
+    def _judged_first(self, graph: Graph) -> Graph:
+        name = self.said("OUTPUT")
+        if not name or graph.outputs[0] == name:
+            return graph
+        if name not in graph.outputs:
+            raise ConfigError(f"{self.path}: OUTPUT: must be {' or '.join(graph.outputs)}, got {name!r}")
+        return replace(graph, outputs=(name, *(other for other in graph.outputs if other != name)))
+
+    def data(self, folder: str | Path | None = None) -> tuple[np.ndarray | Samples, np.ndarray]:
+        """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none.
+
+        Inputs that have names are `Samples`.
+        """
         if not self.has_data:
             missing = f"{self.path.with_suffix('.npz')}" if self.path.suffix == MODEL else "data()"
             raise DataError(
@@ -129,6 +146,10 @@ class Workload:
         found = self.call("data", folder)
         try:
             x, labels = found
+            if isinstance(x, Mapping):
+                return _samples(self.path, {name: np.asarray(x[name], dtype=np.float64) for name in x}), np.asarray(
+                    labels
+                )
             return np.asarray(x, dtype=np.float64), np.asarray(labels)
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.path}: data() must give inputs and labels, got {_reason(error)}") from None
@@ -204,16 +225,24 @@ def module_beside(file: str | Path, path: str) -> ModuleType:
 def _module_of_model(name: str, path: Path) -> ModuleType:
     """Return a module that offers what a `workload.py` would, for the ONNX file *path*; its graph() reads it."""
 
+    @cache
     def graph() -> Graph:
         from imcsim.graph.qonnx import read_qonnx
 
         return read_qonnx(path, name=name)
 
+    def data(folder: str | Path | None = None) -> tuple[Any, Any]:
+        names = [tensor.name for tensor in graph().inputs]
+        if len(names) > 1:
+            return load_samples(samples, names)
+        x, labels = load_samples(samples)
+        return x["x"], labels
+
     module = ModuleType(f"imcsim_model_{name}")
     samples = path.with_suffix(".npz")
     offered: dict[str, Any] = {"graph": graph, "DESCRIPTION": f"ONNX model {path.name}"}
     if samples.is_file():
-        offered["data"] = lambda folder=None: load_samples(samples)
+        offered["data"] = data
     vars(module).update(offered)
     return module
 
@@ -237,6 +266,14 @@ def _read_module(name: str, path: Path) -> ModuleType:
 def offers(module: ModuleType, function: str) -> bool:
     """Whether the module of a workload has a function of that name."""
     return callable(getattr(module, function, None))
+
+
+def _samples(path: Path, arrays: dict[str, np.ndarray]) -> Samples:
+    sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(sizes.values())) != 1:
+        got = ", ".join(f"{n} of {name}" for name, n in sizes.items())
+        raise DataError(f"{path}: data() must give as many samples of each input, got {got or 'no input'}")
+    return Samples(arrays)
 
 
 def _reason(error: BaseException) -> str:

@@ -63,11 +63,15 @@ class Outline:
             input_codes: What the host makes of the input.
         """
         self.name, self.weights, self.activations = name, weights, activations
-        self._input = Tensor("x", shape, REAL)
-        self._tensors = {"x": self._input}
+        self._inputs: tuple[Tensor, ...] = ()
+        self._tensors: dict[str, Tensor] = {}
         self._ops: list[Op] = []
-        self.input = self._add("input", "x", None, (_quantizer(input_codes),))
+        self.input = self._take("x", shape, "input", input_codes)
         """Codes of the input: what the first layer reads."""
+
+    def further_input(self, name: str, shape: Shape, *, codes: Format = unsigned(8)) -> str:  # noqa: B008
+        """Return the codes of a further input of *shape*, called *name*."""
+        return self._take(f"{name}.x", shape, name, codes)
 
     def conv(
         self,
@@ -146,11 +150,17 @@ class Outline:
         steps = tuple(Concat(other, self._tensor(name, other).shape[0]) for other in others)
         return self._add(name, first, None, steps)
 
-    def graph(self, output: str) -> Graph:
-        """Return the graph, whose output is the tensor *output*."""
-        return Graph(
-            name=self.name, input=self._input, ops=tuple(self._ops), output=self._tensor("output", output).name
-        )
+    def graph(self, *outputs: str) -> Graph:
+        """Return the graph, whose outputs are the tensors *outputs*."""
+        named = tuple(self._tensor("output", output).name for output in outputs)
+        return Graph(name=self.name, inputs=self._inputs, ops=tuple(self._ops), outputs=named)
+
+    def _take(self, name: str, shape: Shape, op: str, codes: Format) -> str:
+        if name in self._tensors:
+            raise GraphError(f"{self.name}: layers must have different names, got {name!r} twice")
+        self._tensors[name] = Tensor(name, shape, REAL)
+        self._inputs += (self._tensors[name],)
+        return self._add(op, name, None, (_quantizer(codes),))
 
     def _planes(self, shape: Shape, weights: Weights | None) -> PlaneSum:
         told = weights or self.weights

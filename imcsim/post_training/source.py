@@ -126,10 +126,12 @@ def _require_fit(samples: Array, shape: tuple[int, ...], where: str) -> None:
 def _test_set(
     workload: Workload | None, name: str, folder: Path | None, file: Path | None
 ) -> tuple[Array | None, Array | None]:
+    beside = workload.path.with_suffix(SAMPLES) if workload is not None and workload.path.suffix == MODEL else None
+    file = beside if file is None and beside is not None and beside.is_file() else file
     if file is not None:
-        x, labels = load_inputs(file)
-        return _float32(x, str(file)), labels
-    if workload is None or not workload.has_data:
+        inputs, labels = load_inputs(file)
+        return _float32(inputs["x"], str(file)), labels
+    if workload is None or beside is not None or not workload.has_data:
         return None, None
     x, labels = workload.data(folder)
     return _float32(x, name), labels
@@ -140,7 +142,7 @@ def _calibration(
 ) -> tuple[Array | None, str]:
     """Return the samples that are for calibration alone, None where there are none, and what they are."""
     if file is not None:
-        return _float32(load_inputs(file)[0], str(file)), f"samples of {file.name}"
+        return _float32(load_inputs(file)[0]["x"], str(file)), f"samples of {file.name}"
     if workload is None:
         return None, ""
     if offers(workload.module, "calibration"):

@@ -118,5 +118,5 @@ def fitted_to(rows: Array, correlations: Array, wanted: Array, n_vectors: int) -
 
 
 def _damped(correlations: Array, damping: float) -> Array:
-    """Return *correlations* with *damping* times their mean more on the diagonal, which makes them positive definite."""
+    """Return *correlations* with *damping* times their mean more on the diagonal: positive definite."""
     return correlations + damping * max(float(np.diag(correlations).mean()), LEAST) * np.eye(len(correlations))

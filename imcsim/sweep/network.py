@@ -10,6 +10,7 @@ import numpy as np
 
 from imcsim.errors import ConfigError
 from imcsim.graph import Graph
+from imcsim.graph.samples import Samples
 from imcsim.run import samples_of
 from imcsim.sweep.keys import digest
 from imcsim.sweep.points import Value
@@ -38,25 +39,25 @@ class Network:
         return digest(replace(self.graph, name=""))
 
     @cached_property
-    def _samples(self) -> dict[tuple[int | None, str | None], tuple[np.ndarray, np.ndarray]]:
+    def _samples(self) -> dict[tuple[int | None, str | None], tuple[np.ndarray | Samples, np.ndarray]]:
         return {}
 
     @cached_property
-    def _ideal(self) -> dict[tuple[int | None, str | None], np.ndarray]:
+    def _ideal(self) -> dict[tuple[int | None, str | None], Samples]:
         return {}
 
-    def samples(self, n: int | None, data: str | None) -> tuple[np.ndarray, np.ndarray]:
+    def samples(self, n: int | None, data: str | None) -> tuple[np.ndarray | Samples, np.ndarray]:
         """Return the first *n* samples of the test set and their labels."""
         if (n, data) not in self._samples:
             self._samples[n, data] = samples_of(self.workload, n, data)
         return self._samples[n, data]
 
-    def ideal(self, n: int | None, data: str | None) -> np.ndarray:
+    def ideal(self, n: int | None, data: str | None) -> Samples:
         """Return what an ideal chip gives for them: the same whatever the chip, so it is computed once."""
         if (n, data) not in self._ideal:
-            from imcsim.functional.reference import reference
+            from imcsim.functional.reference import reference_outputs
 
-            self._ideal[n, data] = reference(self.graph, self.samples(n, data)[0])
+            self._ideal[n, data] = reference_outputs(self.graph, self.samples(n, data)[0])
         return self._ideal[n, data]
 
     def samples_digest(self, n: int | None, data: str | None) -> bytes:

@@ -87,18 +87,14 @@ def _read(path: Path) -> Model:
     inputs = [
         value for value in graph.input if _text(value.name) not in known
     ]  # old files list initializers there, too
-    if len(inputs) != 1:
-        raise _FileError(f"must have one input, got {len(inputs)}{_listed(_text(value.name) for value in inputs)}")
-    if len(graph.output) != 1:
-        raise _FileError(
-            f"must have one output, got {len(graph.output)}{_listed(_text(value.name) for value in graph.output)}"
-        )
-    shape = _input_shape(inputs[0])
-    source, output = _text(inputs[0].name), _text(graph.output[0].name)
-    nodes = _sorted([_node(node, constants) for node in graph.node], {source, *known})
-    if output not in {name for node in nodes for name in node.outputs}:
-        raise _FileError(f"output {output!r} must be made by a node, got none that makes it")
-    return Model(str(path), opset, (Input(source, shape),), known, nodes, (output,))
+    sources, outputs = _inputs(inputs), tuple(_text(value.name) for value in graph.output)
+    if not outputs or len(set(outputs)) < len(outputs):
+        raise _FileError(f"must have one or more outputs of different names, got {listed(outputs) or 'none'}")
+    nodes = _sorted([_node(node, constants) for node in graph.node], {*known, *(source.name for source in sources)})
+    made = {name for node in nodes for name in node.outputs}
+    if missing := [output for output in outputs if output not in made]:
+        raise _FileError(f"output {missing[0]!r} must be made by a node, got none that makes it")
+    return Model(str(path), opset, sources, known, nodes, outputs)
 
 
 def _parsed(path: Path) -> "ModelProto":
@@ -144,6 +140,23 @@ def _opset(model: "ModelProto") -> int:
             f"opset must be from {least} to {greatest}, got {versions[0]}; convert it (onnx.version_converter)"
         )
     return versions[0]
+
+
+def _inputs(values: "list[ValueInfoProto]") -> tuple[Input, ...]:
+    names = [_text(value.name) for value in values]
+    if not names or len(set(names)) < len(names):
+        raise _FileError(f"must have one or more inputs of different names, got {listed(names) or 'none'}")
+    shapes = [_input_shape(value) for value in values]
+    fixed = {
+        name: shape[0]
+        for name, shape, value in zip(names, shapes, values, strict=True)
+        if value.type.tensor_type.shape.dim[0].dim_value
+    }
+    if len(set(fixed.values())) > 1:
+        got = listed(f"{n} of {name}" for name, n in fixed.items())
+        raise _FileError(f"all inputs must have one batch, got {got}")
+    batch = next(iter(fixed.values()), 1)
+    return tuple(Input(name, (batch, *shape[1:])) for name, shape in zip(names, shapes, strict=True))
 
 
 def _input_shape(value: "ValueInfoProto") -> Shape:
@@ -307,8 +320,3 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
-
-
-def _listed(names: Iterable[str]) -> str:
-    text = listed(names)
-    return f" ({text})" if text else ""

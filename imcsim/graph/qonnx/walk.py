@@ -12,7 +12,7 @@ from imcsim.errors import GraphError, ImcsimError
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
-from imcsim.graph.passes import simplify
+from imcsim.graph.passes import rename_outputs, simplify
 from imcsim.graph.qonnx.call import Call
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
@@ -52,11 +52,10 @@ class Walk:
     """The tensors known so far, and the ops that make them."""
 
     def __init__(self, model: Model) -> None:
-        (source,), (self.output,) = model.inputs, model.outputs
-        self.model, self.batch = model, source.shape[0]
+        self.model, self.batch = model, model.inputs[0].shape[0]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
-        self.input = Tensor(source.name, placed(source.shape[1:]), REAL)
-        self.known[source.name] = Value(source.name, source.shape[1:])
+        self.inputs = tuple(Tensor(source.name, placed(source.shape[1:]), REAL) for source in model.inputs)
+        self.known |= {source.name: Value(source.name, source.shape[1:]) for source in model.inputs}
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
@@ -160,7 +159,7 @@ class Walk:
         return made
 
     def made_at(self, value: Value) -> int:
-        """Return which op makes the tensor of *value*; -1 for the network's input."""
+        """Return which op makes the tensor of *value*; -1 for an input of the network."""
         return next((i for i, op in enumerate(self.ops) if op.output.name == value.tensor), -1)
 
     def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
@@ -191,14 +190,20 @@ class Walk:
                 parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
             said = one_line("; ".join(parts))
             raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
-        output = self.known[self.output]
-        if not isinstance(output, Value) or output.tensor == self.input.name:
-            raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
         try:
-            if output.pads != (0, 0, 0, 0):
-                raise GraphError("output must not be padding, got a Pad behind everything")
-            self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
-            output = self.as_numbers(output, "")
-            return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+            tensors = {output: self._output(output) for output in self.model.outputs}
+            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
+        return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
+
+    def _output(self, output: str) -> str:
+        """Return the tensor with the numbers of an output of the model."""
+        value = self.known[output]
+        which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
+        if not isinstance(value, Value) or any(value.tensor == tensor.name for tensor in self.inputs):
+            raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
+        if value.pads != (0, 0, 0, 0):
+            raise GraphError(f"{which} must not be padding, got a Pad behind everything")
+        self.node = Node("output", "", "output", (), (f"{output}.numbers",), {})
+        return self.as_numbers(value, "").tensor
