@@ -121,6 +121,7 @@ def quantize_file(
             plain = float(np.mean(is_right(outputs_of(source.model, x), labels, source.name)))
     write_whole(out, to_bytes(model))
     graph = read_qonnx(out)
+    x = x.reshape(len(x), *graph.input.shape) if x is not None else None  # a sequence is an image of one row
     accuracy = None
     if plain is not None and x is not None and labels is not None:
         lossy = float(np.mean(is_right(_outputs(graph, x, progress), labels, source.name)))
