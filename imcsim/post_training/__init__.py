@@ -5,7 +5,8 @@ bias; `layerwise` goes from layer to layer; `weights` and `activations` say what
 models on samples; `command` is the whole of it, to a file that `imcsim run` takes.
 """
 
+from imcsim.post_training.command import Quantized, quantize_file
 from imcsim.post_training.layerwise import LayerRecord, quantize
 from imcsim.post_training.settings import Settings
 
-__all__ = ["LayerRecord", "Settings", "quantize"]
+__all__ = ["LayerRecord", "Quantized", "Settings", "quantize", "quantize_file"]

@@ -124,7 +124,7 @@ def _anyhow(model: Model) -> dict[str, Coded]:
             rows = _rows(node, model.constants[node.inputs[1]])
             signs = np.where(rows < 0, -1.0, 1.0)
             ones = np.ones(len(rows), np.float32)
-            found[node.name] = Coded(Grid(8, False, 1.0), Levels(2), signs, ones, 0 * ones)
+            found[node.outputs[0]] = Coded(Grid(8, False, 1.0), Levels(2), signs, ones, 0 * ones)
     return found
 
 
@@ -134,7 +134,7 @@ def _anyhow(model: Model) -> dict[str, Coded]:
 def calibrate(
     model: Model, x: Array, settings: Settings, progress: Progress | None = None
 ) -> tuple[dict[str, Coded], tuple[LayerRecord, ...]]:
-    """Return what each layer of a prepared *model* becomes, by its name, and the records of all."""
+    """Return what each layer of a prepared *model* becomes, by the tensor that it makes, and the records of all."""
     rng = np.random.default_rng(settings.seed)
     edges, waiting = edge_layers(model), readers(model)
     source = model.inputs[0].name
@@ -151,7 +151,7 @@ def calibrate(
             is_same = all(a is b for a, b in zip(plain, lossy, strict=True))
             tensors[1].update(made if is_same else results(model, node, lossy))
         else:
-            is_edge = node.name in edges
+            is_edge = node.outputs[0] in edges
             levels, bits = settings.levels(is_edge=is_edge), settings.input_bits(is_edge=is_edge)
             taken = lossy[0]
             assert taken is not None
@@ -164,12 +164,12 @@ def calibrate(
             shape = _shape_of_rows(node, model.constants[node.inputs[1]])
             output = made[node.outputs[0]] if node.kind != "MatMul" else made[node.outputs[0]] + bias
             known = moments(node, shape, on_grid, output, rng)
-            coded[node.name], error = fit(rows, bias, known, grids[key], levels, settings)
-            numbers = numbers_of(node, coded[node.name], model.constants[node.inputs[1]].shape)
-            tensors[1][bias_of(model, node)] = coded[node.name].bias
-            given = [on_grid, numbers] + ([coded[node.name].bias] if node.kind != "MatMul" else [])
+            coded[node.outputs[0]], error = fit(rows, bias, known, grids[key], levels, settings)
+            numbers = numbers_of(node, coded[node.outputs[0]], model.constants[node.inputs[1]].shape)
+            tensors[1][bias_of(model, node)] = coded[node.outputs[0]].bias
+            given = [on_grid, numbers] + ([coded[node.outputs[0]].bias] if node.kind != "MatMul" else [])
             tensors[1].update(results(model, node, given))
-            records.append(_record(node, coded[node.name], error))
+            records.append(_record(node, coded[node.outputs[0]], error))
             if progress is not None:
                 progress("quantize", len(records), n_layers)
         left = waiting.copy()
@@ -230,20 +230,20 @@ def _factor(shared: Array, spread: Array, wanted: Array, correction: str) -> Arr
 
 
 def edge_layers(model: Model) -> set[str]:
-    """Return the names of the layers that no other layer is before, or behind."""
+    """Return what the layers make that no other layer is before, or behind: names of tensors."""
     behind: set[str] = set()
     edges = set()
     for node in model.nodes:
         follows = bool(behind & set(node.inputs))
         if is_product(model, node) and not follows:
-            edges.add(node.name)
+            edges.add(node.outputs[0])
         if follows or is_product(model, node):
             behind |= set(node.outputs)
     before: set[str] = set()
     for node in reversed(model.nodes):
         leads = bool(before & set(node.outputs))
         if is_product(model, node) and not leads:
-            edges.add(node.name)
+            edges.add(node.outputs[0])
         if leads or is_product(model, node):
             before |= {name for name in node.inputs if name not in model.constants}
     return edges
@@ -288,7 +288,7 @@ def _record(node: Node, coded: Coded, error: float) -> LayerRecord:
 
 
 def with_quantizers(model: Model, coded: Mapping[str, Coded]) -> Model:
-    """Return a prepared *model* with a Quant on the inputs and on the weights of each layer, as *coded* by its name."""
+    """Return a prepared *model* with a Quant on inputs and weights of each layer; *coded*: by the tensor it makes."""
     constants = dict(model.constants)
     taken = {*constants, *(name for node in model.nodes for name in node.outputs), model.inputs[0].name}
     nodes: list[Node] = []
@@ -313,10 +313,10 @@ def with_quantizers(model: Model, coded: Mapping[str, Coded]) -> Model:
         return output
 
     for node in model.nodes:
-        if not is_product(model, node) or node.name not in coded:
+        if not is_product(model, node) or node.outputs[0] not in coded:
             nodes.append(node)
             continue
-        each = coded[node.name]
+        each = coded[node.outputs[0]]
         key = node.inputs[0], each.grid
         if key not in made:
             made[key] = quant(node.inputs[0], each.grid.scale, each.grid.bits, is_signed=each.grid.is_signed)

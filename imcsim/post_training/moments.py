@@ -89,10 +89,8 @@ class _Sums:
 def _vectors(node: Node, kernel: tuple[int, ...], x: Array, y: Array, picks: Array) -> tuple[Array, Array]:
     """Return inputs (v n), all groups side by side, and outputs (v c) at the places *picks* of some samples."""
     if node.kind != "Conv":
-        n_in, n_out = x.shape[-1], y.shape[-1]
-        return x.reshape(len(x), -1, n_in)[:, picks].reshape(-1, n_in), y.reshape(len(y), -1, n_out)[:, picks].reshape(
-            -1, n_out
-        )
+        inputs, outputs = (array.reshape(len(array), -1, array.shape[-1])[:, picks] for array in (x, y))
+        return inputs.reshape(-1, x.shape[-1]), outputs.reshape(-1, y.shape[-1])
     strides, dilations, pads = window_of(node.attributes, len(kernel) - 2)
     image, window = padded(tensor(x), pads), kernel[2:]
     if len(window) == 1:

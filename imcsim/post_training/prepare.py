@@ -8,16 +8,19 @@ what is left is a weight, a bias, and one number of each to correct.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from imcsim.errors import GraphError
+from imcsim.graph.qonnx.call import Call
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import ONNX
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.quantized import QUANTIZERS
-from imcsim.graph.qonnx.walk import QONNX
-from imcsim.post_training.evaluate import readers, results
+from imcsim.graph.qonnx.walk import QONNX, Walk
+from imcsim.graph.qonnx.windows import pads_of
+from imcsim.post_training.evaluate import readers, results, window_of
 
 Array = np.ndarray
 
@@ -97,7 +100,7 @@ def _folded(model: Model) -> Model:
 def _with_plain_products(model: Model) -> Model:
     """Give every product a bias and no factors: Conv, Gemm with weights (c_out c_in), MatMul and Add of sequences."""
     constants, nodes = dict(model.constants), list[Node]()
-    n_axes = _n_axes(model)
+    shapes = _shapes(model)
     for node in model.nodes:
         is_odd = node.attributes.get("transA", 0) or (
             node.kind == "MatMul" and is_product(model, node) and constants[node.inputs[1]].ndim != 2
@@ -107,7 +110,7 @@ def _with_plain_products(model: Model) -> Model:
             continue
         weights = np.asarray(constants[node.inputs[1]], np.float32)
         name, bias = f"{node.outputs[0]}.weights", f"{node.outputs[0]}.bias"
-        is_sequence = node.kind == "MatMul" and n_axes[node.inputs[0]] != 2
+        is_sequence = node.kind == "MatMul" and len(shapes[node.inputs[0]]) != 2
         if (node.kind == "Gemm" and not node.attributes.get("transB", 0)) or (
             node.kind == "MatMul" and not is_sequence
         ):
@@ -124,19 +127,31 @@ def _with_plain_products(model: Model) -> Model:
             nodes.append(replace(node, inputs=(node.inputs[0], name), outputs=(sums,)))
             nodes.append(Node("Add", "", f"{node.name}.bias", (sums, bias), node.outputs, {}))
         elif node.kind == "Conv":
-            nodes.append(replace(node, inputs=(node.inputs[0], name, bias)))
+            attributes = _with_plain_pads(model, node, shapes[node.inputs[0]], weights.shape[2:])
+            nodes.append(replace(node, inputs=(node.inputs[0], name, bias), attributes=attributes))
         else:
             nodes.append(replace(node, kind="Gemm", inputs=(node.inputs[0], name, bias), attributes={"transB": 1}))
     return replace(model, constants=constants, nodes=tuple(nodes))
 
 
-def _n_axes(model: Model) -> dict[str, int]:
-    """Return how many axes each tensor has, from one sample of zeros."""
+def _with_plain_pads(model: Model, node: Node, shape: tuple[int, ...], kernel: tuple[int, ...]) -> dict[str, Any]:
+    """Return the attributes of a Conv with pads in the place of a rule for them."""
+    attributes = dict(node.attributes)
+    if attributes.pop("auto_pad", "NOTSET") == "NOTSET":
+        return attributes
+    strides, dilations, _ = window_of(node.attributes, len(kernel))
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    around = pads_of(Call(node, (), Walk(model)), shape[2:], reach, strides)
+    return attributes | {"pads": around if len(kernel) == 2 else (around[1], around[3])}
+
+
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor, from one sample of zeros."""
     (source,) = model.inputs
     known: dict[str, Array] = dict(model.constants) | {source.name: np.zeros(source.shape, np.float32)}
     for node in model.nodes:
         known |= results(model, node, [known[name] if name else None for name in node.inputs])
-    return {name: array.ndim for name, array in known.items()}
+    return {name: array.shape for name, array in known.items()}
 
 
 # --- scales and shifts behind products ------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from imcsim.quant.search import best_ternary
 Array = np.ndarray
 
 N_TRIED = 80
-"""How many clip ranges of k-bit weights are tried for each output, in equal parts of the greatest weight."""
+"""How many clip ranges of k-bit weights are tried for each output, in equal parts of the greatest weight; and then as
+many again around the best one."""
 
 N_REFINED = 20
 """How often codes and scale are then fitted to each other in turn, at most."""
@@ -70,11 +71,16 @@ def _searched(rows: Array, levels: Levels) -> tuple[Array, Array]:
     """Try clip ranges, then fit the scale to the codes and the codes to the scale until nothing changes."""
     greatest = np.abs(rows).max(axis=1, initial=0.0)
     greatest = np.where(greatest > 0, greatest, 1.0)
-    best, scales = np.full(len(rows), np.inf), np.zeros(len(rows))
-    for share in np.arange(1, N_TRIED + 1) / N_TRIED:
-        tried = share * greatest / levels.top
-        error = np.square(rows - tried[:, np.newaxis] * levels.codes(rows, tried)).sum(axis=1)
-        scales, best = np.where(error < best, tried, scales), np.minimum(best, error)
+    best, shares = np.full(len(rows), np.inf), np.zeros(len(rows))
+    steps = np.arange(1, N_TRIED + 1) / N_TRIED
+    for width in (1.0, 2 / N_TRIED):  # all of the range, then around the best of it
+        start = shares - (0.5 * width if width < 1 else 0.0)
+        for step in steps:
+            tried = start + step * width
+            scales = tried * greatest / levels.top
+            error = np.square(rows - scales[:, np.newaxis] * levels.codes(rows, scales)).sum(axis=1)
+            shares, best = np.where(error < best, tried, shares), np.minimum(best, error)
+    scales = shares * greatest / levels.top
     codes = levels.codes(rows, scales)
     for _ in range(N_REFINED):
         sizes = np.square(codes).sum(axis=1)

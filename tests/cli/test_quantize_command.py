@@ -92,6 +92,14 @@ def test_samples_without_labels_leave_the_accuracy_out(trained):
     assert imcsim(trained, "run", "bare.onnx", "--engine", "estimate", "--out", "out/bare").returncode == 0
 
 
+def test_a_large_test_set_is_not_written(trained, monkeypatch):
+    monkeypatch.setattr("imcsim.post_training.command.MOST_SAMPLE_BYTES", 1000)
+    done = imcsim(trained, *NET_WORDS, "--data", "test.npz", "--samples", "20", "--out", "large.onnx")
+    assert done.returncode == 0
+    assert "the test set is too large to be written beside the model" in done.stdout
+    assert not (trained / "large.npz").exists()
+
+
 def test_a_float_onnx_file_with_samples_beside_it_is_quantized(trained):
     """What quantize wrote with 8 bits, its quantizers taken off, stands for a float file."""
     from imcsim.graph.exported import export, model_of
