@@ -23,7 +23,10 @@ from imcsim.graph import (
     Flatten,
     Format,
     Graph,
+    GruCell,
     LogSoftmax,
+    LstmCell,
+    LstmQuantizers,
     MaxPool,
     Op,
     Quantize,
@@ -67,6 +70,7 @@ def tensors_of(graph: Graph, x: Any, observe: Callable[[Op, str, Array], None] |
 
     *observe* is told the "sums" of each product, before its digital steps.
     """
+    graph.require_values()
     tensors = dict(checked_inputs(graph, x).arrays)
     for op in graph.ops:
         y = tensors[op.input]
@@ -211,15 +215,31 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
         sums[:, :, 0, t] = now + h @ w_h.T
         z = cell.scale * sums[:, :, 0, t] + cell.offset  # b 4h
         z1, z2, z3, z4 = (z[:, part * n_hidden : (part + 1) * n_hidden] for part in range(4))
-        if cell.kind == "lstm":
+        if isinstance(cell, LstmCell) and cell.inside is not None:
+            real, state = _quantized_lstm(cell.inside, [z1, z2, z3, z4], state)
+        elif cell.kind == "lstm":
             state = _sigmoid(z2) * state + _sigmoid(z1) * np.tanh(z3)
             real = _sigmoid(z4) * np.tanh(state)
         else:
             new = np.tanh(z3 + _sigmoid(z1) * z4)
             real = state = new + _sigmoid(z2) * (state - new)
         h = _step(cell.quantizer, real, {})
+        if isinstance(cell, GruCell) and cell.state_is_codes:
+            state = (h - cell.format.zero) * cell.format.scale
         outputs[:, :, 0, t] = h
     return outputs, sums
+
+
+def _quantized_lstm(inside: LstmQuantizers, sums: list[Array], state: Array) -> tuple[Array, Array]:
+    def through(quantizer: Threshold | Quantize, x: Array) -> Array:
+        return (_step(quantizer, x, {}) - quantizer.format.zero) * quantizer.format.scale
+
+    z = [through(quantizer, x) for quantizer, x in zip(inside.sums, sums, strict=True)]
+    i, f, o = (through(inside.gates[at], _sigmoid(z[at])) for at in (0, 1, 3))
+    g = through(inside.gates[2], np.tanh(z[2]))
+    kept, new = through(inside.state, f * state), through(inside.state, i * g)
+    state = through(inside.state, kept + new)
+    return o * through(inside.tanh_of_state, np.tanh(state)), state
 
 
 def _sigmoid(x: Array) -> Array:

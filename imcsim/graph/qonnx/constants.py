@@ -12,22 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.graph.formats import Format
+from imcsim.graph.refusal import UnfitError as UnfitError
+
 Array = np.ndarray
 
 MOST_NUMBERS = 1 << 24
 """Greatest constant that an operator may make; a larger one is stored."""
-
-
-class UnfitError(Exception):
-    """Why a node is not taken; the second argument, if any, says the nearest thing that is."""
-
-    @property
-    def help(self) -> str:
-        """The nearest thing that is taken, or nothing."""
-        return str(self.args[1]) if len(self.args) > 1 else ""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +33,9 @@ class Constant:
     scale: Array | None = None
     """float64, with as many axes as the codes, each whole or 1."""
 
+    form: Format | None = None
+    """Of the codes, where a quantizer said so; its scale is 1."""
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the array."""
@@ -55,7 +49,7 @@ class Constant:
         moved = move(scale)
         if self.scale.size == 1:
             moved = self.scale.reshape((1,) * moved.ndim)
-        return Constant(move(self.numbers), move(self.codes), moved)
+        return Constant(move(self.numbers), move(self.codes), moved, self.form)
 
     def times(self, factor: Array) -> "Constant":
         """Return the product with *factor*, which is no larger than the array."""
@@ -64,7 +58,7 @@ class Constant:
             return Constant(numbers)
         wide = np.asarray(factor, np.float64)
         wide = wide.reshape((1,) * (self.codes.ndim - wide.ndim) + wide.shape)
-        return Constant(numbers, self.codes, self.scale * wide)
+        return Constant(numbers, self.codes, self.scale * wide, self.form)
 
 
 def whole(constant: Constant, what: str) -> int:
