@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imcsim.graph.assumption import parse_assumption
+from imcsim.graph.qonnx.assume import with_assumed_bits
 from imcsim.graph.qonnx.model import Model, Node
-from imcsim.graph.qonnx.products import PRODUCTS
-from imcsim.graph.qonnx.walk import Walk, as_stored
+from imcsim.graph.qonnx.walk import as_stored
 from imcsim.post_training.activations import scale_of
 from imcsim.post_training.evaluate import forget, one_thread, product, readers, results
 from imcsim.post_training.moments import Moments, moments
-from imcsim.post_training.prepare import is_product, output_axis, prepare, without_unread
+from imcsim.post_training.prepare import is_product, output_axis, prepare, require_float, without_unread
 from imcsim.post_training.settings import Settings
 from imcsim.post_training.weights import Levels, compensated, fitted_to, nearest
 
 Array = np.ndarray
 Progress = Callable[[str, int, int], None]
+
+ANY_BITS = parse_assumption("W=ternary,A=2")
 
 DOMAIN = "qonnx.custom_op.general"
 
@@ -92,28 +95,13 @@ def quantize(
     *x* (n ...) are the calibration samples, all of which are used. Raises GraphError for a model that is quantized
     already, has no layer with weights, or has operators that a graph has not (all of them in one line).
     """
-    _require_taken(model)
+    require_float(model)
+    as_stored(with_assumed_bits(model, ANY_BITS), "model")  # what else is wrong with it is said before it is run
     model = prepare(model)
     as_stored(with_quantizers(model, _anyhow(model)), "model")
     with one_thread():
         coded, records = calibrate(model, np.asarray(x, np.float32), settings, progress)
     return with_quantizers(model, coded), records
-
-
-def _require_taken(model: Model) -> None:
-    """Raise GraphError with the walk's own list unless all nodes but the products can be taken over into a graph.
-
-    Products cannot, since they are not quantized yet; what follows from them is looked at again when they are.
-    """
-    walk = Walk(model)
-    for node in model.nodes:
-        walk.take(node)
-    products = {node.name for node in model.nodes if node.kind in PRODUCTS}
-    walk.refused = {
-        why: rest for why, nodes in walk.refused.items() if (rest := [name for name in nodes if name not in products])
-    }
-    if walk.refused:
-        walk.graph("model")
 
 
 def _anyhow(model: Model) -> dict[str, Coded]:

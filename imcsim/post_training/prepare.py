@@ -18,8 +18,9 @@ from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import ONNX
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.quantized import QUANTIZERS
-from imcsim.graph.qonnx.walk import QONNX, Walk
+from imcsim.graph.qonnx.walk import QONNX, Walk, with_live_nodes
 from imcsim.graph.qonnx.windows import pads_of
+from imcsim.graph.refusal import listed
 from imcsim.post_training.evaluate import readers, results, window_of
 
 Array = np.ndarray
@@ -27,11 +28,8 @@ Array = np.ndarray
 INTEGER = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
-def prepare(model: Model) -> Model:
-    """Return *model* with constants folded, products as Conv, Gemm or MatMul and Add, and batch norms in them.
-
-    Raises GraphError for a model that holds quantizers, or no product with weights.
-    """
+def require_float(model: Model) -> None:
+    """Raise GraphError for a model that holds quantizers, or lacks weights."""
     found = [node.kind for node in model.nodes if node.domain in QONNX and node.kind in QUANTIZERS]
     found += [node.kind for node in model.nodes if node.domain in ONNX and node.kind in INTEGER]
     if found:
@@ -39,7 +37,19 @@ def prepare(model: Model) -> Model:
             f"{model.origin}: must be a float model to be quantized, got {len(found)} quantizers, "
             f"{', '.join(sorted(set(found)))}; it runs as it is"
         )
-    model = _with_scales_inside(_with_plain_products(_folded(model)))
+    if model.missing:
+        raise GraphError(
+            f"{model.origin}: weights must be there to be quantized, got shapes alone of "
+            f"{listed(sorted(model.missing))}"
+        )
+
+
+def prepare(model: Model) -> Model:
+    """Return *model* with constants folded, products as Conv, Gemm or MatMul and Add, and batch norms in them.
+
+    Raises GraphError for a model without a product with weights.
+    """
+    model = _with_scales_inside(_with_plain_products(_folded(with_live_nodes(model))))
     if not any(is_product(model, node) for node in model.nodes):
         kinds = Counter(node.kind for node in model.nodes)
         raise GraphError(

@@ -1,5 +1,6 @@
 """Post-training quantization: what becomes of weights and activations, layer by layer, and of whole small networks."""
 
+from dataclasses import replace
 from itertools import product as all_of
 
 import numpy as np
@@ -418,6 +419,15 @@ def test_a_model_that_is_quantized_already_is_refused():
     made, _ = quantize(model, x, Settings())
     with pytest.raises(GraphError, match=r"^net: must be a float model to be quantized, got 6 quantizers, Quant; it r"):
         quantize(made, x, Settings())
+
+
+def test_a_model_whose_weights_are_not_there_is_refused():
+    model, _ = model_from(small_cnn(), 2, 8, 8)
+    names = frozenset(name for name, array in model.constants.items() if array.ndim == 4)
+    with pytest.raises(
+        GraphError, match=r"^net: weights must be there to be quantized, got shapes alone of 0.weight, 4"
+    ):
+        quantize(replace(model, missing=names), drawn(1, 16, 2, 8, 8), Settings())
 
 
 def test_a_node_that_cannot_be_run_is_named():
