@@ -1,25 +1,22 @@
-"""The command line: imcsim run, explain, compare, sweep, train, quantizer, chip, workload, circuit, report, reproduce.
+"""The command line: imcsim run, compare, sweep, train, quantize, quantizer, chip, workload, circuit, report, ...
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from imcsim.cli_quantize import quantize
 from imcsim.cli_sweep import sweeps
+from imcsim.cli_terminal import console as _console
+from imcsim.cli_terminal import print_table as _print_table
+from imcsim.cli_terminal import progress as _progress
 from imcsim.errors import ImcsimError
 from imcsim.version import __version__
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from imcsim.run import Progress
 
 app = typer.Typer(
     name="imcsim",
@@ -481,6 +478,11 @@ def train(
     console.print(f"imcsim run {out} --out DIR", soft_wrap=True, highlight=False)
 
 
+app.command(
+    epilog="Example: imcsim quantize digits-float-cnn --weights ternary --activations 4 --out out/ternary.onnx"
+)(quantize)
+
+
 @circuits.command("show", epilog="Example: imcsim circuit show tim-dnn --samples 20000 --out out/circuit")
 def circuit_show(
     name: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")],
@@ -506,45 +508,3 @@ def circuit_show(
         write_whole(out / "misreads.csv", found.table.clipped(count_max).to_csv())
         for path in write_circuit_figure(chip.circuit, found, out, count_max=count_max):
             print(f"figure: {path}")
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _print_table(title: str, columns: list[str], lines: list[list[str]]) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    _console().print(table)
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """Yield a progress callback: a bar on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
-
-        def line(what: str, done: int, total: int) -> None:
-            print(f"{what}: {done} of {total}", file=sys.stderr)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, object] = {}
-
-        def bar(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield bar

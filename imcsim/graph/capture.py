@@ -526,7 +526,8 @@ class _Walk:
             dtype = self.float_layers[0][1]
             problems.append(
                 f"{paths}: weights must be ternary or binary planes, got {dtype} values; quantize the model first "
-                "(imcsim.quant), or assume bits, for time and energy alone (assume W=ternary,A=2)"
+                "(imcsim.quant), without training by imcsim quantize, or assume bits, for time and energy alone "
+                "(assume W=ternary,A=2)"
             )
         if self.refused:
             problems.append(f"{self.name}: {self.refused.line('operator')}")
