@@ -474,7 +474,7 @@ def test_layers_of_two_kinds_are_one_line():
     ("example", "got"), [(np.zeros((1, 6)), "ndarray"), (torch.zeros(6), r"\(6,\)"), (torch.zeros(0, 6), r"\(0, 6\)")]
 )
 def test_an_example_that_is_none_is_one_line(example, got):
-    message = rf"^Sequential: example input must be a tensor \(b c\), \(b c l\) or \(b c h w\), got {got}$"
+    message = rf"^Sequential: example input must be a tensor \(b c\), \(b c t\) or \(b c h w\), got {got}$"
     with pytest.raises(GraphError, match=message):
         capture(layers(identity()), example)
 

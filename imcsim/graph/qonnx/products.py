@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from imcsim.graph.epilogue import SpatialAffine
 from imcsim.graph.ir import LayerAttrs, Product
 from imcsim.graph.offsets import sums_inside
+from imcsim.graph.qonnx.assume import weights_of
 from imcsim.graph.qonnx.call import NO_PADS, Call, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
-from imcsim.graph.qonnx.weights import coded, planes_of
+from imcsim.graph.qonnx.weights import coded
 from imcsim.graph.qonnx.windows import pads_of, per_axis, shape_around
-from imcsim.ternary import PlaneSum
+from imcsim.ternary import PlaneSum, UnknownPlanes
 
 Array = np.ndarray
 
@@ -27,7 +29,10 @@ MOST_TIMES = 16
 
 def _source_of_product(value: Value) -> None:
     if not value.is_codes:
-        raise UnfitError("that reads real numbers", "a Quant, BipolarQuant or MultiThreshold before it")
+        raise UnfitError(
+            "that reads real numbers",
+            "a Quant, BipolarQuant or MultiThreshold before it, or --assume W=ternary,A=2 for time and energy alone",
+        )
 
 
 def _conv(call: Call) -> Value:
@@ -51,7 +56,7 @@ def _conv(call: Call) -> Value:
     if n == 1:
         weights = weights.moved(lambda array: array[:, :, np.newaxis])
         stride, dilation = (1, *stride), (1, *dilation)
-    value, planes = scale_into_weights(value, planes_of(weights), groups)
+    value, planes = scale_into_weights(value, weights_of(call, weights), groups)
     planes, padding, dilation = _even_pads(planes, pads, dilation)
     product = Product(
         kind="conv2d",
@@ -68,7 +73,8 @@ def _conv(call: Call) -> Value:
 
 def _multiplied(call: Call, value: Value, product: Product, bias: Array) -> Value:
     """Return the product with a bias, and what zeros that differ between channels add to it."""
-    if not value.zero.ndim:
+    if not value.zero.ndim or not product.weights.has_values:
+        value = value if not value.zero.ndim else replace(value, zero=ZERO)
         return call.walk.multiply(value, product, bias)
     shape, n_outputs = value.placed, product.n_outputs
     zeros = np.repeat(value.zero.reshape(product.groups, -1), n_outputs // product.groups, axis=0)  # c i
@@ -98,7 +104,7 @@ def scale_into_weights(value: Value, planes: PlaneSum, groups: int) -> tuple[Val
         return replace(value, scale=ONE), replace(planes, scale=planes.scale * one, offset=planes.offset * one)
     planes, least = _without_offset(planes), scale[np.argmin(np.abs(scale))]
     times = np.rint(each / least)
-    if planes.is_whole and np.all(least * times == each) and np.abs(times).max() <= MOST_TIMES:
+    if planes.has_values and planes.is_whole and np.all(least * times == each) and np.abs(times).max() <= MOST_TIMES:
         codes = planes.to_codes() * times.astype(np.int64).reshape(*each.shape, *behind)
         return replace(value, scale=least), coded(codes, planes.scale.reshape(-1))
     changes = 1 + np.flatnonzero(np.any(each[:, 1:] != each[:, :-1], axis=0))
@@ -130,7 +136,11 @@ def _even_pads(
             planes, dilation = _without_gaps(planes, dilation), (1, 1)
         more = [tuple(gap // d for gap in both) for both, d in zip(gaps, dilation, strict=True)]
         _require_kernel(planes, [k + sum(both) for k, both in zip(planes.shape[2:], more, strict=True)])
-        planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), (0, 0), (0, 0), *more)))
+        around = ((0, 0), (0, 0), *more)
+        if planes.has_values:
+            planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), *around)))
+        else:
+            planes = spread(planes, [n + sum(gap) for n, gap in zip(planes.shape, around, strict=True)])
     return planes, (max(sides[0]), max(sides[1])), dilation
 
 
@@ -143,10 +153,21 @@ def _require_kernel(planes: PlaneSum, kernel: Sequence[int]) -> None:
 def _without_gaps(planes: PlaneSum, dilation: Sequence[int]) -> PlaneSum:
     """Return a kernel whose dilation is 1, with weights of 0 in the gaps."""
     (dy, dx), (kh, kw) = dilation, planes.shape[2:]
-    _require_kernel(planes, (dy * (kh - 1) + 1, dx * (kw - 1) + 1))
-    wide = np.zeros((*planes.planes.shape[:3], dy * (kh - 1) + 1, dx * (kw - 1) + 1), np.int8)
+    window = dy * (kh - 1) + 1, dx * (kw - 1) + 1
+    _require_kernel(planes, window)
+    if not planes.has_values:
+        return spread(planes, (*planes.shape[:2], *window))
+    wide = np.zeros((*planes.planes.shape[:3], *window), np.int8)
     wide[..., ::dy, ::dx] = planes.planes
     return replace(planes, planes=wide)
+
+
+def spread(planes: PlaneSum, shape: Sequence[int], *, share: float | None = None) -> PlaneSum:
+    """Return weights without entries in a *shape* of which they take a *share*, and 0 the rest; else it is larger."""
+    told: Any = planes.planes
+    share = prod(planes.shape) / prod(shape) if share is None else share
+    wider: Any = UnknownPlanes((len(told), *shape), 1 - share * (1 - told.zero_fraction), told.of)
+    return replace(planes, planes=wider)
 
 
 def _without_offset(planes: PlaneSum) -> PlaneSum:
@@ -180,7 +201,8 @@ def _gemm(call: Call) -> Value:
     weights = call.constant(1, "a second factor")
     if weights.numbers.ndim == 2 and not call.attributes.get("transB", 0):
         weights = weights.moved(np.transpose)
-    weights = weights.times(np.array(call.attributes.get("alpha", 1.0), np.float32))
+    if call.attributes.get("alpha", 1.0) != 1:
+        weights = weights.times(np.array(call.attributes["alpha"], np.float32))
     bias = _bias(call, 2, weights.shape[0]) * np.float64(np.float32(call.attributes.get("beta", 1.0)))
     return _linear(call, value, weights, bias)
 
@@ -189,12 +211,12 @@ def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
     _source_of_product(value)
     if value.channels == "last" and weights.numbers.ndim == 2:  # a matrix for each time step is a window of 1 x 1
         weights = weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])
-        return call.walk.multiply(value, Product(kind="conv2d", weights=planes_of(weights)), bias)
+        return call.walk.multiply(value, Product(kind="conv2d", weights=weights_of(call, weights)), bias)
     if not value.is_plain or len(value.shape) != 1 or weights.numbers.ndim != 2:
         raise UnfitError(
             f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b c) and a matrix"
         )
-    value, planes = scale_into_weights(value, planes_of(weights), 1)
+    value, planes = scale_into_weights(value, weights_of(call, weights), 1)
     return _multiplied(call, value, Product(kind="linear", weights=planes), bias)
 
 
