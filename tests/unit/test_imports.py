@@ -29,7 +29,7 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
+    "torch": {"graph/capture.py", "graph/exported/", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
     "safetensors": {"quant/", "train.py"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
