@@ -7,11 +7,17 @@ from imcsim import execute
 from imcsim.arch.load import load_chip
 from imcsim.errors import ConfigError, DataError, GraphError
 from imcsim.functional.reference import reference
+from imcsim.graph.samples import Samples
 from imcsim.mapping.place import place
 from imcsim.report.load import read_run
 from imcsim.report.page import accuracy
 from imcsim.report.terminal import headlines
 from imcsim.run import run
+from imcsim.sweep.evaluate import evaluate
+from imcsim.sweep.keys import digest, keys_of
+from imcsim.sweep.network import Network, network_of
+from imcsim.sweep.points import points_of
+from imcsim.sweep.stages import Batch, Stage
 from imcsim.workloads import find_workload, load_workload
 
 MODULE = """
@@ -116,6 +122,43 @@ def test_what_does_not_fit_is_one_line(write, old, new, error, message):
     workload = write(MODULE.replace(old, new) if old else MODULE + new)
     with pytest.raises(error, match=message):
         run(workload, load_chip("tim-dnn"))
+
+
+def test_methods_are_for_networks_of_one_input(write, tmp_path):
+    from imcsim.quant.methods import find_method
+    from imcsim.train import Settings, train
+
+    workload = write(MODULE + "\ndef network(method):\n    return Two()\ndef split(folder):\n    return None\n")
+    message = r"workload\.py: example_input\(\) must give one tensor for a network that is built .* got dict$"
+    with pytest.raises(ConfigError, match=message):
+        _ = Network(workload, "twn").graph
+    with pytest.raises(ConfigError, match=message):
+        train(workload, find_method("twn"), Settings(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_executes_samples_of_several_inputs(write):
+    workload = write(MODULE + "OUTPUT = 'scores'")
+    network, points = network_of(str(workload.path.parent)), points_of([{}, {"tile.count_max": 1}])
+    chip = load_chip("tim-dnn")
+    stage = Stage(("execute",), n_samples=40)
+    batch = Batch(0, stage, str(workload.path.parent), None, network.digest, chip, points, keys_of(points, chip, ()), 0)
+    found = evaluate(batch)
+    assert found.messages == (None, None)
+    for i, changes in enumerate(({}, {"tile.count_max": 1})):
+        outcome = run(workload, load_chip("tim-dnn", overrides=changes), engine="execute").outcome
+        assert found.figures["different_share"][i] == outcome.n_different / (40 * 5)
+        assert found.figures["accuracy"][i] == np.mean(outcome.chip.right)
+    assert found.figures["different_share"][0] == 0 < found.figures["different_share"][1]
+
+
+def test_the_samples_that_a_store_knows_a_result_by_have_their_names(write):
+    network = Network(write(MODULE))
+    x, labels = network.samples(None, None)
+    other = Samples({"image": x.arrays["image"], "more": x.arrays["prior"]})
+    changed = Samples(x.arrays | {"prior": -x.arrays["prior"]})
+    assert len({network.samples_digest(None, None), digest((other, labels)), digest((changed, labels))}) == 3
+    assert network.samples_digest(None, None) == digest((Samples(dict(x.arrays)), labels))
 
 
 def test_a_model_file_has_its_samples_beside_it_by_the_names_of_its_inputs(tmp_path):

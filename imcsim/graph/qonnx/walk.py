@@ -55,6 +55,7 @@ class Walk:
         self.model, self.batch = model, model.inputs[0].shape[0]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
         self.inputs = tuple(Tensor(source.name, placed(source.shape[1:]), REAL) for source in model.inputs)
+        self.input_names = {source.name for source in model.inputs}
         self.known |= {source.name: Value(source.name, source.shape[1:]) for source in model.inputs}
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
@@ -191,17 +192,19 @@ class Walk:
             said = one_line("; ".join(parts))
             raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
         try:
-            tensors = {output: self._output(output) for output in self.model.outputs}
-            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
+            tensors = tuple(map(self._output, self.model.outputs))
+            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tensors)
+            return (
+                graph if len(tensors) == 1 else rename_outputs(graph, self.model.outputs)
+            )  # one asks for them by name
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
-        return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
 
     def _output(self, output: str) -> str:
         """Return the tensor with the numbers of an output of the model."""
         value = self.known[output]
         which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
-        if not isinstance(value, Value) or any(value.tensor == tensor.name for tensor in self.inputs):
+        if not isinstance(value, Value) or value.tensor in self.input_names:
             raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
         if value.pads != (0, 0, 0, 0):
             raise GraphError(f"{which} must not be padding, got a Pad behind everything")
