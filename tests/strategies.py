@@ -32,6 +32,7 @@ from imcsim.graph import (
     LayerAttrs,
     LogSoftmax,
     LstmCell,
+    LstmQuantizers,
     MaxPool,
     Mean,
     Mul,
@@ -47,6 +48,7 @@ from imcsim.graph import (
     Tanh,
     Tensor,
     Threshold,
+    integer,
     signed,
     unsigned,
 )
@@ -329,7 +331,25 @@ class _Network:
             limits = np.sort(self.rng.uniform(-0.6, 0.6, size=(n if self.flip() else 1, len(levels) - 1)), axis=1)
             quantizer = Threshold(limits, levels, form)
         steps = (cell(scale, self.numbers(4 * n, 1.0), quantizer),)
+        if cell is LstmCell and self.flip():
+            steps = (replace(steps[0], inside=self.inside()),)
         self.op("recurrence", (n, *self.at.shape[1:]), form, product=product, steps=steps)
+
+    def inside(self):
+        """What makes codes of the numbers inside an LSTM cell."""
+
+        def quantizer(top, *, is_positive=False):
+            bits = self.draw(st.integers(2, 8))
+            high = (1 << bits) - 1 if is_positive else (1 << (bits - 1)) - 1
+            form = (unsigned if is_positive else integer)(bits, top / high)
+            if bits > 3:
+                return Quantize(form)
+            codes = np.arange(form.low, form.high + 1)
+            return Threshold([(codes[1:] + codes[:-1]) / 2 * form.scale], codes, form)
+
+        sums = tuple(quantizer(4.0) for _ in range(4))
+        gates = tuple(quantizer(1.0, is_positive=at != 2) for at in range(4))
+        return LstmQuantizers(sums, gates, quantizer(2.0), quantizer(1.0))
 
     def digital(self, earlier):
         """Some steps between a product and what follows."""

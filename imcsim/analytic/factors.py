@@ -149,7 +149,7 @@ def _of_time_steps(layer: LayerPlan, n_turns: int) -> Iterator[tuple[str, How]]:
     reduces = int(layer.psums_per_output > 1)
     issues = f"{len(layer.rounds)} + {reduces} + {n_turns}"
     yield "instructions a time step", How("rounds + instructions of the reduce unit + turns of the lanes", issues)
-    yield "bits of the state", How("hidden units x bits of a real number")
+    yield "bits of the state", How("hidden units x bits of a real number, or of a code where the state is codes")
 
 
 def _digits(layer: LayerPlan) -> How:

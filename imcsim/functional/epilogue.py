@@ -119,6 +119,12 @@ def _extreme_pool(step: ExtremePool, x: Array, tensors: Tensors) -> Array:
     return np.where(step.direction > 0, *found)
 
 
+def _slice(step: Slice, x: Array, tensors: Tensors) -> Array:
+    """Images have their channels last, what is no image has its axes as they are."""
+    axis = (step.axis or -1) if x.ndim == 4 else step.axis + 1
+    return np.moveaxis(np.moveaxis(x, axis, 0)[step.first : step.last], 0, axis)
+
+
 EPILOGUE: dict[type[Step], Callable[[Any, Array, Tensors], Array]] = {
     PRelu: _prelu,
     Clip: _clip,
@@ -130,7 +136,7 @@ EPILOGUE: dict[type[Step], Callable[[Any, Array, Tensors], Array]] = {
     Mul: _mul,
     Concat: _concat,
     ArgMax: lambda step, x, tensors: x.argmax(axis=-1, keepdims=True).astype(np.int32),
-    Slice: lambda step, x, tensors: x[..., step.first : step.last],
+    Slice: _slice,
     AddChannels: _add_channels,
     ChannelMix: _channel_mix,
     OnesColumn: _ones_column,

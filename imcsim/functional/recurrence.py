@@ -1,7 +1,7 @@
 """Recurrent layers: one time step after the other, each product as the tiles compute it, the cell in float64."""
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from imcsim.functional.products import Multiplied
 from imcsim.functional.statistics import Clipping
 from imcsim.functional.steps import STEPS
-from imcsim.graph import Cell, GruCell, LstmCell
+from imcsim.graph import Cell, GruCell, LstmCell, Quantize, Threshold
 
 Array = np.ndarray
 
@@ -21,7 +21,7 @@ def recurrence(cell: Cell, x: Array, n_hidden: int, product: Callable[[Array], M
     *product* gives the sums (b 4h) of one time step for its rows (b i + h).
     """
     n_samples, _, n_steps, n_inputs = x.shape
-    step = _STEPS[type(cell)]
+    step = partial(_STEPS[type(cell)], cell)
     quantize = STEPS[type(cell.quantizer)]
     dtype = np.int8 if cell.format.low >= -128 and cell.format.high < 128 else np.int32
     rows = np.zeros((n_samples, n_inputs + n_hidden), dtype)
@@ -52,17 +52,33 @@ def sigmoid(x: Array) -> Array:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
-def _lstm(gates: Array, state: Array) -> tuple[Array, Array]:
-    i, f, g, o = np.split(gates, 4, axis=1)
-    state = sigmoid(f) * state + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(state), state
+def _lstm(cell: LstmCell, sums: Array, state: Array) -> tuple[Array, Array]:
+    parts = np.split(sums, 4, axis=1)
+    if cell.inside is None:
+        i, f, g, o = parts
+        state = sigmoid(f) * state + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(state), state
+    inside = cell.inside
+    functions: tuple[Callable[[Array], Array], ...] = (sigmoid, sigmoid, np.tanh, sigmoid)
+    i, f, g, o = (
+        on_grid(of_gate, function(on_grid(of_sum, part)))
+        for part, of_sum, function, of_gate in zip(parts, inside.sums, functions, inside.gates, strict=True)
+    )
+    state = on_grid(inside.state, on_grid(inside.state, f * state) + on_grid(inside.state, i * g))
+    return o * on_grid(inside.tanh_of_state, np.tanh(state)), state
 
 
-def _gru(gates: Array, state: Array) -> tuple[Array, Array]:
-    r, z, a, b = np.split(gates, 4, axis=1)
+def on_grid(quantizer: Threshold | Quantize, x: Array) -> Array:
+    """Return the numbers that the codes of *x* count for."""
+    form = quantizer.format
+    return form.scale * (STEPS[type(quantizer)](quantizer, x, {}) - form.zero)
+
+
+def _gru(cell: GruCell, sums: Array, state: Array) -> tuple[Array, Array]:
+    r, z, a, b = np.split(sums, 4, axis=1)
     candidate = np.tanh(a + sigmoid(r) * b)
     state = candidate + sigmoid(z) * (state - candidate)
     return state, state
 
 
-_STEPS: dict[type, Callable[[Any, Any], tuple[Array, Array]]] = {LstmCell: _lstm, GruCell: _gru}
+_STEPS: dict[type, Callable[[Any, Any, Any], tuple[Array, Array]]] = {LstmCell: _lstm, GruCell: _gru}

@@ -24,6 +24,8 @@ from imcsim.graph import (
     Format,
     Graph,
     LogSoftmax,
+    LstmCell,
+    LstmQuantizers,
     MaxPool,
     Op,
     Quantize,
@@ -211,7 +213,9 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
         sums[:, :, 0, t] = now + h @ w_h.T
         z = cell.scale * sums[:, :, 0, t] + cell.offset  # b 4h
         z1, z2, z3, z4 = (z[:, part * n_hidden : (part + 1) * n_hidden] for part in range(4))
-        if cell.kind == "lstm":
+        if isinstance(cell, LstmCell) and cell.inside is not None:
+            real, state = _quantized_lstm(cell.inside, [z1, z2, z3, z4], state)
+        elif cell.kind == "lstm":
             state = _sigmoid(z2) * state + _sigmoid(z1) * np.tanh(z3)
             real = _sigmoid(z4) * np.tanh(state)
         else:
@@ -220,6 +224,18 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
         h = _step(cell.quantizer, real, {})
         outputs[:, :, 0, t] = h
     return outputs, sums
+
+
+def _quantized_lstm(inside: LstmQuantizers, sums: list[Array], state: Array) -> tuple[Array, Array]:
+    def through(quantizer: Threshold | Quantize, x: Array) -> Array:
+        return (_step(quantizer, x, {}) - quantizer.format.zero) * quantizer.format.scale
+
+    z = [through(quantizer, x) for quantizer, x in zip(inside.sums, sums, strict=True)]
+    i, f, o = (through(inside.gates[at], _sigmoid(z[at])) for at in (0, 1, 3))
+    g = through(inside.gates[2], np.tanh(z[2]))
+    kept, new = through(inside.state, f * state), through(inside.state, i * g)
+    state = through(inside.state, kept + new)
+    return o * through(inside.tanh_of_state, np.tanh(state)), state
 
 
 def _sigmoid(x: Array) -> Array:

@@ -54,8 +54,8 @@ def epilogue_step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
         case ArgMax(n_choices=n):
             firsts = [[sum(np.all(row[: i + 1] < row.max()) for i in range(n))] for row in x]
             return np.array(firsts, dtype=np.float64).reshape(len(x), 1)
-        case Slice(first=first, last=last):
-            return x[:, first:last]
+        case Slice(first=first, last=last, axis=axis):
+            return np.take(x, range(first, last), axis=axis + 1)
         case AddChannels(other=name, scale=scale, first=first):
             other = tensors[name]
             below, above = np.zeros_like(x[:, :first]), np.zeros_like(x[:, first + other.shape[1] :])

@@ -20,7 +20,7 @@ from imcsim.graph.epilogue import (
 from imcsim.graph.formats import BINARY, REAL, TERNARY, Format, bases, integer, signed, unsigned
 from imcsim.graph.ir import Graph, LayerAttrs, Op, Product, Tensor
 from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
-from imcsim.graph.recurrent import Cell, Embedding, GruCell, LstmCell
+from imcsim.graph.recurrent import Cell, Embedding, GruCell, LstmCell, LstmQuantizers
 from imcsim.graph.steps import (
     Add,
     Affine,
@@ -63,6 +63,7 @@ __all__ = [
     "LayerAttrs",
     "LogSoftmax",
     "LstmCell",
+    "LstmQuantizers",
     "MaxPool",
     "Mean",
     "Mul",

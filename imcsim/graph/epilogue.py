@@ -178,21 +178,29 @@ class Concat(Joining):
 
 @dataclass(frozen=True, eq=False)
 class Slice(Step):
-    """The channels from `first` up to `last`, without it."""
+    """The channels from `first` up to `last`, without it; or the places along another axis, such as time steps."""
 
     first: int
     last: int
+    axis: int = 0
+    """Behind the batch; 0: channels."""
+
     keeps_codes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first < self.last:
-            raise GraphError(f"slice: must have first below last, both from 0 up, got {self.first} and {self.last}")
+        if not 0 <= self.first < self.last or self.axis < 0:
+            raise GraphError(
+                f"slice: must have first below last, both from 0 up, along an axis from 0 up, got {self.first} and "
+                f"{self.last} along {self.axis}"
+            )
 
     def shape(self, shape: Shape) -> Shape:
         """(c ...) to (last - first ...)."""
-        if self.last > shape[0]:
-            raise GraphError(f"slice: must lie within the {shape[0]} channels, got {self.first} up to {self.last}")
-        return (self.last - self.first, *shape[1:])
+        if self.axis >= len(shape) or self.last > shape[self.axis]:
+            raise GraphError(
+                f"slice: must lie within shape {shape}, got {self.first} up to {self.last} along axis {self.axis}"
+            )
+        return (*shape[: self.axis], self.last - self.first, *shape[self.axis + 1 :])
 
 
 @dataclass(frozen=True, eq=False)

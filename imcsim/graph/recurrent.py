@@ -13,7 +13,7 @@ import numpy as np
 from imcsim.errors import GraphError
 from imcsim.graph.formats import Format
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
-from imcsim.records import frozen_array
+from imcsim.records import Record, frozen_array
 
 PARTS = 4
 """Columns that a recurrent product has for each hidden unit."""
@@ -60,11 +60,47 @@ class Cell(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class LstmQuantizers(Record):
+    """What makes codes of the numbers inside an LSTM cell, each on a grid of its own: then they are few, and small.
+
+    Behind each of them stand the numbers that the codes count for. Source: Brevitas' QuantLSTM, which has all of them.
+    """
+
+    sums: tuple[Threshold | Quantize, ...]
+    """Of the scaled sums, biases added, in the order i, f, g, o."""
+
+    gates: tuple[Threshold | Quantize, ...]
+    """Of their sigmoids and of the tanh of g, in the same order."""
+
+    state: Threshold | Quantize
+    """Of the state: of both of its terms, and of their sum."""
+
+    tanh_of_state: Threshold | Quantize
+
+    def __post_init__(self) -> None:
+        if (len(self.sums), len(self.gates)) != (PARTS, PARTS):
+            raise GraphError(
+                f"cell: must have {PARTS} quantizers of sums and of gates, got {len(self.sums)} and {len(self.gates)}"
+            )
+        for quantizer in (*self.sums, *self.gates, self.state, self.tanh_of_state):
+            if not quantizer.format.is_affine:
+                raise GraphError(f"cell: codes inside must be whole numbers times a scale, got {quantizer.format}")
+            if isinstance(quantizer, Threshold) and len(quantizer.thresholds) > 1:
+                raise GraphError(
+                    "cell: quantizers inside must be the same for all hidden units, got thresholds for "
+                    f"{len(quantizer.thresholds)}"
+                )
+
+
+@dataclass(frozen=True, eq=False)
 class LstmCell(Cell):
     """``c = sigmoid(f) c + sigmoid(i) tanh(g)``, ``h = sigmoid(o) tanh(c)``; sums in the order i, f, g, o.
 
     The state is c. Source: Hochreiter, Schmidhuber, 1997, with forget gates; gates ordered as in `torch.nn.LSTM`.
     """
+
+    inside: LstmQuantizers | None = None
+    """What makes codes of the numbers inside; None: they stay real."""
 
     @property
     def kind(self) -> str:

@@ -24,6 +24,7 @@ from imcsim.graph import (
     Joining,
     LogSoftmax,
     LstmCell,
+    LstmQuantizers,
     MaxPool,
     Mean,
     Mul,
@@ -105,9 +106,15 @@ _ELEMENTWISE = (Abs, Add, Affine, Clip, Flatten, HardSwish, Mul, PRelu, Quantize
 def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
     """Return what the lanes do in turn for *n_hidden* hidden units of one time step: (lane, element operations).
 
-    A multiply-add is one operation of a vPE, a sigmoid or a tanh one of an SPE.
+    A multiply-add is one operation of a vPE, a sigmoid or a tanh one of an SPE, a quantizer one of a QU. Where the
+    state is codes, so is each of its two terms: two products, and a sum of its own.
     """
     match cell:
+        case LstmCell(inside=LstmQuantizers()):
+            turns = [
+                ("vpe", 4), ("qu", 4), ("spe", 4), ("qu", 4), ("vpe", 2), ("qu", 2), ("vpe", 1), ("qu", 1),
+                ("spe", 1), ("qu", 1), ("vpe", 1), ("qu", 1),
+            ]  # fmt: skip
         case LstmCell():  # scale and bias; four gates; c = f c + i g; tanh(c); times o; codes
             turns = [("vpe", 4), ("spe", 4), ("vpe", 2), ("spe", 1), ("vpe", 1), ("qu", 1)]
         case GruCell():  # scale and bias; r and z; a + r b; tanh; h = n + z (h - n); codes
@@ -117,12 +124,18 @@ def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
 
 def turn_of_state(cell: LstmCell | GruCell) -> int:
     """Return which of the turns of `cell_work` makes the next state."""
-    return 2 if isinstance(cell, LstmCell) else 4
+    if isinstance(cell, LstmCell):
+        return 2 if cell.inside is None else 7
+    return 4
 
 
 def state_bits(op: Op) -> int:
     """Return the bits that the state of a recurrent layer takes between two time steps of one sample; 0 without."""
-    return op.product.n_hidden * REAL.bits if op.product is not None else 0
+    if op.product is None or not op.product.is_recurrent:
+        return 0
+    cell = cell_of(op)
+    inside = cell.inside if isinstance(cell, LstmCell) else None
+    return op.product.n_hidden * (REAL.bits if inside is None else inside.state.format.bits)
 
 
 def cell_of(op: Op) -> LstmCell | GruCell:

@@ -1,9 +1,9 @@
 """The tasks of a recurrent layer: one time step after the other, each waiting for the codes of the one before.
 
 A time step reads its input and the hidden codes from the activation buffer, goes through the tiles like a linear layer
-and then through the turns of its cell. The state stays in the activation buffer between two steps, 16 bits a number.
-The input of a step comes from main memory while the step before is at work. Weights that do not fit into the tiles at
-once are written again in every time step.
+and then through the turns of its cell. The state stays in the activation buffer between two steps, 16 bits a number,
+or as many as its codes have. The input of a step comes from main memory while the step before is at work. Weights that
+do not fit into the tiles at once are written again in every time step.
 """
 
 from typing import TYPE_CHECKING

@@ -222,8 +222,11 @@ def test_the_second_tensor_says_how_much_is_added():
             lambda: graph_of(Concat("t", 3), shape=(3, 4, 4), branch=Slice(0, 2)),
             r"op: concat: must get a tensor of shape \(3, 4, 4\), got \(2, 4, 4\)",
         ),
-        (lambda: Slice(2, 2), r"slice: must have first below last, both from 0 up, got 2 and 2"),
-        (lambda: Slice(1, 4).shape((3, 2, 2)), r"slice: must lie within the 3 channels, got 1 up to 4"),
+        (
+            lambda: Slice(2, 2),
+            r"slice: must have first below last, both from 0 up, along an axis from 0 up, got 2 and 2 along 0",
+        ),
+        (lambda: Slice(1, 4).shape((3, 2, 2)), r"slice: must lie within shape \(3, 2, 2\), got 1 up to 4 along axis 0"),
         (lambda: AddChannels("t", first=-1), r"add channels: first must be at least 0, got -1"),
         (lambda: AddChannels("t", [np.nan]), r"add channels: scale must be finite, got nan"),
         (

@@ -36,7 +36,7 @@ GREATEST = float(np.finfo(np.float32).max)
 
 def _affine(call: Call, value: Value, scale: Array, offset: Array) -> Value:
     """Return ``scale * x + offset``; both meet the axes of x."""
-    scale, offset = (finite(meeting(values, value.shape, "a constant"), "a constant") for values in (scale, offset))
+    scale, offset = (finite(meeting(values, value, "a constant"), "a constant") for values in (scale, offset))
     if all(values.size == 1 or prod(values.shape[1:]) == 1 for values in (scale, offset)):
         scale, offset = (values.reshape(()) if values.size == 1 else values.reshape(-1) for values in (scale, offset))
         if value.is_codes and np.all(scale != 0):
@@ -63,11 +63,11 @@ def _sub(call: Call) -> Value:
 def _sum(call: Call, sign: float) -> Value:
     left, right = call.given[0], call.given[1]
     if isinstance(right, Constant):
-        return _affine(call, call.value(0), ONE, sign * right.numbers.astype(np.float64))
+        return _affine(call, call.value(0, takes_order=True), ONE, sign * right.numbers.astype(np.float64))
     if isinstance(left, Constant):
-        return _affine(call, call.value(1), np.array(sign), left.numbers.astype(np.float64))
-    values = [call.value(0), call.value(1)]
-    if values[0].shape != values[1].shape:
+        return _affine(call, call.value(1, takes_order=True), np.array(sign), left.numbers.astype(np.float64))
+    values = [call.value(0, takes_order=True), call.value(1, takes_order=True)]
+    if len({(value.shape, value.channels, value.batch_axis) for value in values}) > 1:
         raise UnfitError(f"of shapes {values[0].shape} and {values[1].shape}", "two tensors of one shape")
     signs = [1.0, sign]
     if call.walk.made_at(values[1]) > call.walk.made_at(values[0]):  # the op that makes the later one takes the step
@@ -96,7 +96,7 @@ def _mul(call: Call) -> Value:
     for place in (0, 1):
         constant = call.given[1 - place]
         if isinstance(constant, Constant):
-            return _affine(call, call.value(place), constant.numbers.astype(np.float64), ZERO)
+            return _affine(call, call.value(place, takes_order=True), constant.numbers.astype(np.float64), ZERO)
     left, right = call.value(0), call.value(1)
     if prod(left.shape) < prod(right.shape):
         left, right = right, left
@@ -105,7 +105,7 @@ def _mul(call: Call) -> Value:
 
 
 def _div(call: Call) -> Value:
-    value = call.value(0)
+    value = call.value(0, takes_order=True)
     divisor = call.constant(1, "divisors").numbers.astype(np.float64)
     if np.any(divisor == 0):
         raise UnfitError("by 0")
@@ -113,7 +113,7 @@ def _div(call: Call) -> Value:
 
 
 def _neg(call: Call) -> Value:
-    return _affine(call, call.value(), -ONE, ZERO)
+    return _affine(call, call.value(takes_order=True), -ONE, ZERO)
 
 
 def _batch_norm(call: Call) -> Value:
@@ -133,33 +133,33 @@ def _batch_norm(call: Call) -> Value:
 
 def _function(*steps: Step, low: float = -inf, high: float = inf) -> Take:
     def take(call: Call) -> Value:
-        value = call.value()
+        value = call.value(takes_order=True)
         return call.walk.apply(value, (*value.numbers(), *steps), bounds=(low, high))
 
     return take
 
 
 def _relu(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     if value.is_codes and value.low >= 0:
         return value
     return call.walk.apply(value, (*value.numbers(), Relu()), bounds=(max(0.0, value.low), max(0.0, value.high)))
 
 
 def _leaky_relu(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     slope = np.array(np.float32(call.attributes.get("alpha", 0.01)), np.float64)
     return call.walk.apply(value, (*value.numbers(), PRelu(slope)))
 
 
 def _prelu(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     slope = per_channel(call.constant(1, "slopes").numbers, value, "a slope")
     return call.walk.apply(value, (*value.numbers(), PRelu(slope)))
 
 
 def _clip(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     for place in range(1, len(call.given)):
         if call.has(place):
             call.constant(place, "limits")
@@ -169,22 +169,25 @@ def _clip(call: Call) -> Value:
 
 
 def _sign(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     step = Threshold([[0.0, np.nextafter(0.0, 1.0)]], [-1, 0, 1], TERNARY)  # type: ignore[arg-type]
     return call.walk.apply(value, (*value.numbers(), step), bounds=(-1.0, 1.0))
 
 
 def _hard_sigmoid(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     alpha, beta = (float(np.float32(call.attributes.get(*said))) for said in (("alpha", 0.2), ("beta", 0.5)))
     steps = (*value.numbers(), Affine(np.array(alpha), np.array(beta)), Clip(0.0, 1.0))
     return call.walk.apply(value, steps, bounds=(0.0, 1.0))
 
 
 def _log_softmax(call: Call) -> Value:
-    value = call.value()
-    if call.attributes.get("axis", -1 if call.walk.model.opset >= 13 else 1) not in (1, -len(value.shape)):
-        raise UnfitError("over anything but the channels", "the axis behind the batch")
+    value = call.value(takes_order=True)
+    channels = len(value.shape) if value.channels == "last" else 1
+    if call.attributes.get("axis", -1 if call.walk.model.opset >= 13 else 1) not in (
+        channels, channels - len(value.shape) - 1
+    ):  # fmt: skip
+        raise UnfitError("over anything but the channels", "the axis behind the batch, or the last one of a sequence")
     if call.walk.model.opset < 13 and len(value.shape) > 1:
         raise UnfitError("over all axes behind the batch, as before opset 13", "the channels alone")
     return call.walk.apply(value, (*value.numbers(), LogSoftmax()))

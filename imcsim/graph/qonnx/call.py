@@ -10,7 +10,6 @@ import numpy as np
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.model import Node
 from imcsim.graph.qonnx.values import Value
-from imcsim.graph.steps import Shape
 
 if TYPE_CHECKING:
     from imcsim.graph.qonnx.walk import Walk
@@ -33,14 +32,28 @@ class Call:
         """Of the node."""
         return self.node.attributes
 
-    def value(self, place: int = 0, *, takes_pads: bool = False) -> Value:
-        """Return the input at *place*, which follows from the network's input."""
+    def value(self, place: int = 0, *, takes_pads: bool = False, takes_order: bool = False) -> Value:
+        """Return the input at *place*, which follows from the network's input.
+
+        *takes_pads*: it may have padding that no operator took; *takes_order*: its axes may have another order.
+        """
         found = self.given[place] if len(self.given) > place else None
         if not isinstance(found, Value):
             raise UnfitError(f"whose input {place + 1} is a constant", "a constant on the other side")
         if found.pads != NO_PADS and not takes_pads:
             raise UnfitError("behind a Pad", "a Pad right before Conv, MaxPool or AveragePool")
+        if not (takes_order or found.is_plain):
+            raise UnfitError(
+                "of tokens"
+                if found.channels == "none"
+                else "of a sequence whose channels are not right behind the batch",
+                "a Gather of a table" if found.channels == "none" else "a Transpose to (b c t) before it",
+            )
         return found
+
+    def is_read(self, place: int) -> bool:
+        """Whether somebody reads the output at *place*."""
+        return len(self.node.outputs) > place and self.node.outputs[place] in self.walk.read
 
     def constant(self, place: int, what: str) -> Constant:
         """Return the input at *place*, which the file holds."""
@@ -58,12 +71,14 @@ class Call:
         return [found if isinstance(found, Constant) else None for found in self.given]
 
 
-Take = Callable[[Call], Value | Constant]
+Known = Value | Constant | None
+Take = Callable[[Call], Known | tuple[Known, ...]]
+"""What a node makes; a tuple of as many as it has outputs, None where nobody reads one."""
 
 
 def per_channel(values: Array, value: Value, what: str) -> Array:
     """Return *values*, which meet the axes of *value*, as one number () or one per channel (c)."""
-    wide = meeting(values, value.shape, what)
+    wide = meeting(values, value, what)
     if wide.size == 1:
         return wide.reshape(())
     if prod(wide.shape[1:]) != 1:
@@ -71,17 +86,22 @@ def per_channel(values: Array, value: Value, what: str) -> Array:
     return wide.reshape(-1)
 
 
-def meeting(values: Array, shape: Shape, what: str) -> Array:
-    """Return *values* as float64 with the axes of *shape*, each whole or 1."""
-    values = np.asarray(values, np.float64)
+def meeting(values: Array, value: Value, what: str) -> Array:
+    """Return *values* as float64 with the axes of *value*, each whole or 1, channels first and without the batch."""
+    values, shape = np.asarray(values, np.float64), value.shape
     n_axes = len(shape) + 1
     if values.size == 1:
         return values.reshape((1,) * len(shape))
+    misfit = UnfitError(f"with {what} of shape {values.shape} for numbers of shape {shape}")
     if values.ndim > n_axes:
-        raise UnfitError(f"with {what} of shape {values.shape} for numbers of shape {shape}")
+        raise misfit
+    if not value.is_plain:
+        if value.channels != "last" or values.shape[-1] != values.size or values.size != shape[-1]:
+            raise misfit
+        return values.reshape(-1, *(1,) * (len(shape) - 1))
     wide = values.reshape((1,) * (n_axes - values.ndim) + values.shape)
     if wide.shape[0] != 1 or any(n not in (1, m) for n, m in zip(wide.shape[1:], shape, strict=True)):
-        raise UnfitError(f"with {what} of shape {values.shape} for numbers of shape {shape}")
+        raise misfit
     return wide[0]
 
 

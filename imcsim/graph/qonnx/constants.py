@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.graph.formats import Format
+
 Array = np.ndarray
 
 MOST_NUMBERS = 1 << 24
@@ -42,6 +44,9 @@ class Constant:
     scale: Array | None = None
     """float64, with as many axes as the codes, each whole or 1."""
 
+    form: Format | None = None
+    """Of the codes, where a quantizer said so; its scale is 1."""
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the array."""
@@ -55,7 +60,7 @@ class Constant:
         moved = move(scale)
         if self.scale.size == 1:
             moved = self.scale.reshape((1,) * moved.ndim)
-        return Constant(move(self.numbers), move(self.codes), moved)
+        return Constant(move(self.numbers), move(self.codes), moved, self.form)
 
     def times(self, factor: Array) -> "Constant":
         """Return the product with *factor*, which is no larger than the array."""
@@ -64,7 +69,7 @@ class Constant:
             return Constant(numbers)
         wide = np.asarray(factor, np.float64)
         wide = wide.reshape((1,) * (self.codes.ndim - wide.ndim) + wide.shape)
-        return Constant(numbers, self.codes, self.scale * wide)
+        return Constant(numbers, self.codes, self.scale * wide, self.form)
 
 
 def whole(constant: Constant, what: str) -> int:

@@ -7,10 +7,11 @@ what it does not take, with the nearest thing that it does.
 from imcsim.graph.qonnx.arithmetic import ARITHMETIC
 from imcsim.graph.qonnx.call import Take
 from imcsim.graph.qonnx.products import PRODUCTS
+from imcsim.graph.qonnx.recurrences import RECURRENCES
 from imcsim.graph.qonnx.shapes import SHAPES
 from imcsim.graph.qonnx.windows import WINDOWS
 
-OPERATORS: dict[str, Take] = {**ARITHMETIC, **PRODUCTS, **SHAPES, **WINDOWS}
+OPERATORS: dict[str, Take] = {**ARITHMETIC, **PRODUCTS, **RECURRENCES, **SHAPES, **WINDOWS}
 """ONNX's own operators that are taken where they read what follows from the input."""
 
 INSTEAD = {
@@ -20,9 +21,8 @@ INSTEAD = {
     "ArgMax": "the numbers themselves",
     "Gelu": "Relu",
     "Erf": "Relu",
-    "LSTM": "imcsim.quant's recurrent layers (imcsim.capture)",
-    "GRU": "imcsim.quant's recurrent layers (imcsim.capture)",
-    "RNN": "imcsim.quant's recurrent layers (imcsim.capture)",
+    "RNN": "LSTM or GRU of imcsim.quant (imcsim.capture), or QuantLSTM of Brevitas",
+    "QuantRNNCell": "QuantLSTM of Brevitas",
     "Resize": "Conv with a stride",
     "Upsample": "Conv with a stride",
     "If": "a model without branches that depend on values",

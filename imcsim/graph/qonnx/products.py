@@ -59,7 +59,7 @@ def _conv(call: Call) -> Value:
         attrs=LayerAttrs(pad_value=pad_code),
     )
     bias = _bias(call, 2, weights.shape[0])
-    return call.walk.multiply(replace(value, pads=NO_PADS), product, bias, n + 1)
+    return call.walk.multiply(replace(value, pads=NO_PADS), product, bias)
 
 
 def _scale_into_weights(value: Value, planes: PlaneSum, groups: int) -> tuple[Value, PlaneSum]:
@@ -134,7 +134,7 @@ def _bias(call: Call, place: int, n_outputs: int) -> Array:
 
 
 def _matmul(call: Call) -> Value:
-    value = call.value()
+    value = call.value(takes_order=True)
     weights = call.constant(1, "a second factor")
     return _linear(call, value, weights.moved(np.transpose), ZERO)
 
@@ -153,11 +153,14 @@ def _gemm(call: Call) -> Value:
 
 def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
     _source_of_product(value)
-    if len(value.shape) != 1 or weights.numbers.ndim != 2:
+    if value.channels == "last" and weights.numbers.ndim == 2:  # a matrix for each time step is a window of 1 x 1
+        weights = weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])
+        return call.walk.multiply(value, Product(kind="conv2d", weights=planes_of(weights)), bias)
+    if not value.is_plain or len(value.shape) != 1 or weights.numbers.ndim != 2:
         raise UnfitError(
             f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b c) and a matrix"
         )
-    return call.walk.multiply(value, Product(kind="linear", weights=planes_of(weights)), bias, 1)
+    return call.walk.multiply(value, Product(kind="linear", weights=planes_of(weights)), bias)
 
 
 PRODUCTS: dict[str, Take] = {

@@ -8,6 +8,8 @@ import numpy as np
 from imcsim.graph.qonnx.call import Call, per_channel
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.quantizers import (
+    MOST_BITS,
+    MOST_BITS_OF_CONSTANTS,
     Grid,
     bipolar_grid,
     multi_threshold,
@@ -25,7 +27,8 @@ Array = np.ndarray
 
 def _quant(call: Call) -> Value | Constant:
     scale, zero, bits = (call.constant(place, what) for place, what in ((1, "scale"), (2, "zero point"), (3, "bits")))
-    return _on_grid(call, quant_grid(call.attributes, scale, zero, bits))
+    most_bits = MOST_BITS_OF_CONSTANTS if isinstance(call.given[0], Constant) else MOST_BITS
+    return _on_grid(call, quant_grid(call.attributes, scale, zero, bits, most_bits=most_bits))
 
 
 def _bipolar_quant(call: Call) -> Value | Constant:
@@ -36,10 +39,10 @@ def _on_grid(call: Call, grid: Grid) -> Value | Constant:
     source = call.given[0]
     if isinstance(source, Constant):
         return quantized(grid, source)
-    value = call.value(0)
+    value = call.value(0, takes_order=True)
     scale, zero = per_channel(grid.scale, value, "a scale"), per_channel(grid.zero, value, "a zero point")
     if scale.ndim != zero.ndim:
-        shape = (value.shape[0],)
+        shape = (value.placed[0],)
         scale, zero = np.broadcast_to(scale, shape), np.broadcast_to(zero, shape)
     if grid.rounding != "SIGN" and _is_on_grid(value, grid, scale, zero):
         return value

@@ -24,6 +24,8 @@ MOST_THRESHOLDS = 1 << 12
 """Rounding other than to the nearest is by thresholds; so many at the most."""
 
 MOST_BITS = 16
+MOST_BITS_OF_CONSTANTS = 32
+"""Biases are often quantized so finely."""
 
 Rounding = Callable[[Array], Array]
 
@@ -64,12 +66,14 @@ class Grid:
         return self.high - self.low + 1
 
 
-def quant_grid(attributes: Mapping[str, Any], scale: Constant, zero: Constant, bits: Constant) -> Grid:
+def quant_grid(
+    attributes: Mapping[str, Any], scale: Constant, zero: Constant, bits: Constant, *, most_bits: int = MOST_BITS
+) -> Grid:
     """Return the grid of a Quant; raises UnfitError for what is not one."""
     n_bits = whole(bits, "a bit width")
     signed, narrow = bool(attributes.get("signed", 1)), bool(attributes.get("narrow", 1))
-    if not 1 <= n_bits <= MOST_BITS:
-        raise UnfitError(f"of {n_bits} bits", f"1 to {MOST_BITS} bits")
+    if not 1 <= n_bits <= most_bits:
+        raise UnfitError(f"of {n_bits} bits", f"1 to {most_bits} bits")
     rounding = rounding_of(attributes, "ROUND")
     values = _positive(scale), np.asarray(zero.numbers, np.float64)
     if signed and n_bits == 1:
@@ -114,7 +118,8 @@ def quantized(grid: Grid, constant: Constant) -> Constant:
     if np.any(grid.zero != np.rint(grid.zero)):
         return Constant(made)
     wide = grid.scale.reshape((1,) * (made.ndim - grid.scale.ndim) + grid.scale.shape)
-    return Constant(made, np.rint(codes.astype(np.float64) - grid.zero).astype(np.int32), wide)
+    form = grid.form if np.all(grid.zero == 0) else None
+    return Constant(made, np.rint(codes.astype(np.float64) - grid.zero).astype(np.int64), wide, form)
 
 
 def quantizing_steps(grid: Grid, scale: Array, zero: Array) -> tuple[Step, ...]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import inf, prod
+from typing import Literal
 
 import numpy as np
 
@@ -42,6 +43,14 @@ class Value:
     """No number is below this, and none above `high`."""
 
     high: float = inf
+    channels: Literal["first", "last", "none"] = "first"
+    """Where the file has the channels: of sequences that a recurrent layer takes, behind the time; of tokens, nowhere.
+
+    The tensor of the graph is (c 1 t) all the same.
+    """
+
+    batch_axis: int = 0
+    """Where the file has the batch among the axes."""
 
     @property
     def is_codes(self) -> bool:
@@ -51,7 +60,22 @@ class Value:
     @property
     def placed(self) -> Shape:
         """The shape of the tensor in the graph, without padding: a sequence (c l) is an image (c 1 l)."""
-        return placed(self.shape)
+        if self.channels == "last":
+            return (self.shape[-1], 1, prod(self.shape[:-1]))
+        return (1, 1, prod(self.shape)) if self.channels == "none" else placed(self.shape)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file has the axes in the order of the graph: batch, channels, image."""
+        return self.channels == "first" and self.batch_axis == 0
+
+    def full(self, batch: int) -> Shape:
+        """Return the shape as the file has it, with the batch."""
+        return (*self.shape[: self.batch_axis], batch, *self.shape[self.batch_axis :])
+
+    def taken_back(self, shape: Shape) -> Shape:
+        """Return what the file has for *shape* of the graph, where the axes of this value stay."""
+        return (*self.shape[:-1], shape[0]) if self.channels == "last" else taken_back(shape, len(self.shape))
 
     @property
     def padded(self) -> Shape:

@@ -13,22 +13,22 @@ from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import rename_outputs, simplify
-from imcsim.graph.qonnx.call import Call
+from imcsim.graph.qonnx.call import Call, Known
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
 from imcsim.graph.qonnx.quantized import QUANTIZERS
-from imcsim.graph.qonnx.values import ONE, ZERO, Value, placed, taken_back
+from imcsim.graph.qonnx.recurrences import CELLS, DOMAIN, OWN
+from imcsim.graph.qonnx.sequences import input_value, with_quantized_tables
+from imcsim.graph.qonnx.values import ONE, ZERO, Value
+from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
 
 Array = np.ndarray
 
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "finn")
 """Domains of the quantizers: today's, and those of older files."""
-
-Known = Value | Constant | None
-"""A tensor of the file; None: it follows from a node that does not fit."""
 
 
 def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
@@ -42,6 +42,7 @@ def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
 
 def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
+    model = with_quantized_tables(model)
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
@@ -52,11 +53,17 @@ class Walk:
     """The tensors known so far, and the ops that make them."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.batch = model, model.inputs[0].shape[0]
+        values = {source.name: input_value(model, source) for source in model.inputs}
+        batches = {source.name: source.shape[values[source.name].batch_axis] for source in model.inputs}
+        if len(set(batches.values())) > 1:
+            got = listed(f"{n} of {name}" for name, n in batches.items())
+            raise GraphError(f"{model.origin}: all inputs must have one batch, got {got}")
+        self.model, self.batch = model, batches[model.inputs[0].name]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
-        self.inputs = tuple(Tensor(source.name, placed(source.shape[1:]), REAL) for source in model.inputs)
-        self.input_names = {source.name for source in model.inputs}
-        self.known |= {source.name: Value(source.name, source.shape[1:]) for source in model.inputs}
+        self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
+        self.input_names = set(values)
+        self.known |= values
+        self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
@@ -65,9 +72,11 @@ class Walk:
     def take(self, node: Node) -> None:
         """Note what *node* makes, or why it does not fit."""
         self.node = node
-        made: Known = None
+        made: tuple[Known, ...] = ()
         try:
-            made = self._made(node)
+            found = self._made(node)
+            made = found if isinstance(found, tuple) else (found,)
+            self._require_outputs(node, made)
         except UnfitError as problem:
             self._refuse(node, f" {problem}", problem.help)
         except ImcsimError as error:
@@ -77,14 +86,22 @@ class Walk:
             self._refuse(node, f" that is not as ONNX has it ({type(error).__name__}: {reason})")
         for number, output in enumerate(node.outputs):
             if output:
-                self.known[output] = made if number == 0 else None
+                self.known[output] = made[number] if number < len(made) else None
 
-    def _made(self, node: Node) -> Known:
+    def _require_outputs(self, node: Node, made: tuple[Known, ...]) -> None:
+        """Raise UnfitError where somebody reads an output that *node*, which fits, does not make."""
+        for number, output in enumerate(node.outputs):
+            is_missing = number >= len(made) or (number > 0 and made[number] is None)
+            if made and made[0] is not None and is_missing and output in self.read:
+                raise UnfitError(f"whose output {number + 1} is read", "its first output alone")
+
+    def _made(self, node: Node) -> Known | tuple[Known, ...]:
         given = [self.known[name] if name else None for name in node.inputs]
         is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
         is_constant = all(not isinstance(value, Value) for value in given)
-        if node.domain in QONNX and node.kind in QUANTIZERS:
-            return QUANTIZERS[node.kind](Call(node, given, self)) if is_known else None
+        custom = {**QUANTIZERS, **CELLS} if node.domain in QONNX else OWN if node.domain == DOMAIN else {}
+        if node.kind in custom:
+            return custom[node.kind](Call(node, given, self)) if is_known else None
         if node.domain not in ONNX or node.kind not in (FOLDED if is_known and is_constant else OPERATORS):
             where = f" of domain {node.domain!r}" if node.domain not in (*ONNX, *QONNX) else ""
             if node.kind in OPERATORS and node.domain in ONNX:
@@ -123,18 +140,28 @@ class Walk:
         now, form = value.placed, value.form
         for step in steps:
             now = step.shape(now)
-            if isinstance(step, Threshold | Quantize):
+            if isinstance(step, Threshold | Quantize | Embedding):
                 form = step.format
             elif not step.keeps_codes:
                 form = REAL
-        shape = taken_back(now, len(value.shape)) if shape is None else shape
+        shape = value.taken_back(now) if shape is None else shape
         if not steps:
             return replace(value, shape=shape)
         self.require_size(shape)
         name = f"{self.node.name}.{what}" if what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
-        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1])
+        return Value(
+            output.name,
+            shape,
+            form,
+            scale,
+            zero,
+            low=bounds[0],
+            high=bounds[1],
+            channels=value.channels,
+            batch_axis=value.batch_axis,
+        )
 
     def as_numbers(self, value: Value, what: str) -> Value:
         """Return *value* as a real tensor, by an op of its own where it is codes."""
@@ -143,7 +170,7 @@ class Walk:
             return value
         return self.apply(value, steps, what=what, bounds=(value.low, value.high))
 
-    def multiply(self, value: Value, product: Product, bias: Array | float, n_axes: int) -> Value:
+    def multiply(self, value: Value, product: Product, bias: Array | float) -> Value:
         """Return the product of the codes of *value*, scaled, with a bias of one number or one per output."""
         assert self.node is not None
         source = Tensor(value.tensor, value.placed, value.as_format())
@@ -153,11 +180,20 @@ class Walk:
         name = self._op_name(self.node.name)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
-        made = Value(total.name, taken_back(shape, n_axes))
+        made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
         for number, step in enumerate(steps):
-            shape = taken_back(step.shape(made.placed), n_axes)
-            made = self.apply(made, (step,), shape=shape, what="" if step is steps[-1] else f"scale{number}")
+            made = self.apply(made, (step,), what="" if step is steps[-1] else f"scale{number}")
         return made
+
+    def recur(self, value: Value, product: Product, cell: Cell, bounds: tuple[float, float]) -> Value:
+        """Return the hidden codes of a recurrent layer over the sequence *value*, their axes in the order of those."""
+        assert self.node is not None
+        source = Tensor(value.tensor, value.placed, value.as_format())
+        made = cell.shape(product.shape(source.shape))
+        self.require_size(made)
+        output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
+        self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
+        return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
 
     def made_at(self, value: Value) -> int:
         """Return which op makes the tensor of *value*; -1 for an input of the network."""
@@ -194,9 +230,8 @@ class Walk:
         try:
             tensors = tuple(map(self._output, self.model.outputs))
             graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tensors)
-            return (
-                graph if len(tensors) == 1 else rename_outputs(graph, self.model.outputs)
-            )  # one asks for them by name
+            # who gets several outputs asks for each by the name that the model gives it
+            return graph if len(tensors) == 1 else rename_outputs(graph, self.model.outputs)
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
 

@@ -1,7 +1,10 @@
 """Constants to planes: the codes that a quantizer gave, or else the few levels that the numbers have."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from imcsim.graph.formats import BINARY, TERNARY, Format, signed, unsigned
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.ternary import PlaneSum, binary, sign_magnitude, ternary
 from imcsim.ternary.planes import whole_factors
@@ -32,6 +35,30 @@ def planes_of(weights: Constant) -> PlaneSum:
         each = scale[:1, 0] if np.all(scale[:, 0] == scale[0, 0]) else scale[:, 0]
         return _coded(weights.codes.astype(np.int64), each)
     return _levelled(numbers)
+
+
+def table_codes(table: Constant) -> tuple[Array, Format]:
+    """Return the codes (v e) of a *table* and their format; raises UnfitError where it is not codes times one scale."""
+    codes, scale = table.codes, table.scale
+    if codes is None or scale is None:
+        found = _grid(table.numbers.astype(np.float64).reshape(1, -1))
+        if found is None:
+            raise UnfitError("of a table of real numbers", "a table through Quant or BipolarQuant, or of few levels")
+        codes, scale = found[0].reshape(table.shape), found[1]
+    if np.any(scale != scale.reshape(-1)[0]):
+        raise UnfitError("of a table whose scale differs between its numbers", "one scale for the table")
+    form = table.form or _least_format(codes)
+    return codes, replace(form, scale=float(scale.reshape(-1)[0]))
+
+
+def _least_format(codes: Array) -> Format:
+    """Return the format of fewest bits that has *codes*."""
+    low, high = int(codes.min()), int(codes.max())
+    if low >= -1 and high <= 1:
+        return TERNARY if np.any(codes == 0) else BINARY
+    if low >= 0:
+        return unsigned(high.bit_length())
+    return signed(max(-low, high).bit_length() + 1)
 
 
 def _coded(codes: Array, scale: Array) -> PlaneSum:
