@@ -108,6 +108,25 @@ class OccupancySummary(Part):
     """Energy of a column read, relative to that of the chip file."""
 
 
+class AssumedSummary(Part):
+    """What of the network was assumed, and not told by a model."""
+
+    bits: str
+    """As ``--assume`` takes them."""
+
+    basis: Basis
+    """What the bits rest on: nothing but this."""
+
+    weights: list[str]
+    """Layers whose weights have assumed bits."""
+
+    inputs: list[str]
+    """Layers that read codes of assumed bits."""
+
+    n_products: Number
+    """Layers with weights in all."""
+
+
 class LayerSummary(Part):
     """How one layer was mapped, and what execution found."""
 
@@ -187,6 +206,7 @@ class Summary(Part):
     outputs: Annotated[tuple[End, ...], Field(strict=False)] = ()
     """The first is what the network is judged by; empty in a summary of an earlier version, which knew one of each."""
 
+    assumed: AssumedSummary | None = None
     trials: TrialsSummary | None = None
     layer_errors: LayerErrorsSummary | None = None
     ablation: AblationSummary | None = None
