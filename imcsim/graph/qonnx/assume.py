@@ -90,7 +90,7 @@ def with_assumed_bits(model: Model, assumption: Assumption) -> Model:
 
 def take_codes(call: Call) -> Value:
     """Return the codes of assumed bits that a node of this pass makes."""
-    value = call.value()
+    value = call.value(takes_order=True)
     if value.is_codes and not (value.is_assumed and value.numbers()):  # of a quantizer in the model, or these already
         return value
     is_positive = bool(call.attributes["is_positive"]) or value.low >= 0

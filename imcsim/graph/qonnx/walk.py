@@ -1,6 +1,6 @@
 """From node to node of a model file: each becomes a constant, a step, a product, or a line of what does not fit."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
@@ -97,6 +97,10 @@ class Walk:
         self.input_names = set(values)
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
+        self.readers: dict[str, list[Node]] = defaultdict(list)
+        for node in model.nodes:
+            for read in dict.fromkeys(node.inputs):
+                self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused = Refusals()
@@ -214,8 +218,7 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
-        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
-            self.assumed[what] += [name] * is_assumed
+        self._note_assumed(name, value, product)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
@@ -231,7 +234,12 @@ class Walk:
         self.require_size(made)
         output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
         self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
+        self._note_assumed(name, value, product)
         return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
+
+    def _note_assumed(self, name: str, value: Value, product: Product) -> None:
+        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
+            self.assumed[what] += [name] * is_assumed
 
     def made_at(self, value: Value) -> int:
         """Return which op makes the tensor of *value*; -1 for an input of the network."""
