@@ -396,12 +396,13 @@ def workload_show(
 ) -> None:
     """Show the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
     from imcsim.report.listing import print_workload
-    from imcsim.run import layer_record
+    from imcsim.run import ends_record, layer_record
     from imcsim.workloads import find_workload
 
     found = find_workload(name, assume=assume)
     graph = found.graph()
-    print_workload(found.name, found.description, [layer_record(graph, op) for op in graph.ops], _console())
+    layers = [layer_record(graph, op) for op in graph.ops]
+    print_workload(found.name, found.description, ends_record(graph), layers, _console())
 
 
 @quantizers.command("list", epilog="Example: imcsim quantizer list --json")

@@ -22,7 +22,7 @@ from imcsim.costs.table import CostTable
 from imcsim.costs.uncertainty import energy_interval_pJ
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
-from imcsim.graph.samples import Samples
+from imcsim.graph.samples import Samples, checked_inputs, judged
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
 from imcsim.origins import origins
@@ -109,6 +109,7 @@ def run(
         from imcsim.functional.device import counting_on
 
         counting_on(device)  # what is wrong with it is said before long work
+        checked_inputs(graph, samples[0][:1])
     costs = price(chip)
     plan = place_by(policy, graph, chip, n_samples=batch, style=style, seed=seed, progress=progress)
     outcome = None
@@ -272,6 +273,7 @@ class Result:
             "perplexity": self._perplexity(),
             "check": self._check(),
             "has_values": self.plan.graph.has_values,
+            **ends_record(self.plan.graph),
             "assumed": self._assumed(),
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
@@ -424,6 +426,15 @@ class Result:
             "zero_products": seen.zero_products,
             "relative_energy": relative_energy(self.plan.chip, seen.n, seen.k, self.outcome.clipping[layer].idle_share),
         }
+
+
+def ends_record(graph: Graph) -> dict[str, list[dict[str, str]]]:
+    """Return the inputs and the outputs of a network, by name and shape; the first output is what it is judged by."""
+
+    def listed(names: Iterable[str]) -> list[dict[str, str]]:
+        return [{"name": name, "shape": "x".join(map(str, graph.tensors[name].shape))} for name in names]
+
+    return {"inputs": listed(tensor.name for tensor in graph.inputs), "outputs": listed(graph.outputs)}
 
 
 def layer_record(graph: Graph, op: Op) -> dict[str, Any]:
@@ -600,9 +611,9 @@ def execute_samples(
         done = run(plan, batch, rng=rng, instance=instance, device=device)
         expected = reference_outputs(plan.graph, batch) if ideal is None else ideal[start : start + len(batch)]
         found, wanted = done.judged, expected.arrays[plan.graph.outputs[0]]
-        metric.require(found, truth, plan.graph.name)
+        metric.require(found, truth, judged(plan.graph))
         for side, outputs in (("chip", found), ("reference", wanted)):
-            right[side].append(is_right(outputs, truth, plan.graph.name))
+            right[side].append(is_right(outputs, truth, judged(plan.graph)))
             if metric.loss is not None:
                 losses[side].extend(metric.loss(outputs, truth))
         n_different_classes += int(np.sum(classes_of(found, truth) != classes_of(wanted, truth)))

@@ -115,6 +115,7 @@ def train(
     for needed in ("network", "split", "example_input"):
         if not offers(workload.module, needed):
             raise ConfigError(f"{workload.path}: {needed}(): missing; a workload that is trained needs it")
+    workload.one_example()
     require_writable(folder)
     identity = _identity(workload, method, settings)
     _require_same(folder, identity)
@@ -429,7 +430,7 @@ def load(folder: Path) -> tuple[Workload, nn.Module]:
     workload = find_workload(path or name)
     method = find_method(quantizer)
     network = method.build(lambda given: workload.call("network", given))
-    _materialise(network, workload.call("example_input"))
+    _materialise(network, workload.one_example())
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no iterator of it)

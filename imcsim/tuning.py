@@ -19,14 +19,14 @@ from imcsim.functional.products import packed_weights, product_of
 from imcsim.functional.reading import Reader
 from imcsim.graph import REAL, Format, Graph, Op, Product, QuantizedProduct
 from imcsim.graph import Tensor as Shaped
-from imcsim.graph.capture import capture
+from imcsim.graph.capture import Example, capture
 from imcsim.mapping.place import as_they_are, place
 
 Array = np.ndarray
 
 
 def for_chip(
-    module: nn.Module, chip: Chip, example_input: Tensor, *, rng: np.random.Generator | None = None
+    module: nn.Module, chip: Chip, example_input: Example, *, rng: np.random.Generator | None = None
 ) -> nn.Module:
     """Return a copy of *module* whose quantized layers compute as the tiles of *chip* do, to be trained or measured.
 
@@ -36,7 +36,8 @@ def for_chip(
     Args:
         module: A network that `imcsim.capture` takes, such as one of layers of `imcsim.quant`.
         chip: The hardware that the network is trained for.
-        example_input: One input (1 ...), by which the network is captured; later inputs may be of other sizes.
+        example_input: One input (1 ...), or several as `imcsim.capture` takes them, by which the network is captured;
+            later inputs may be of other sizes.
         rng: Draws the misreads, from one layer to the next as they are called; a chip that reads right needs none.
             Up to 32 samples at a time misread as in `imcsim.execute` with the same generator.
 

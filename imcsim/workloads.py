@@ -145,6 +145,19 @@ class Workload:
             raise ConfigError(f"{self.path}: OUTPUT: must be {' or '.join(graph.outputs)}, got {name!r}")
         return replace(graph, outputs=(name, *(other for other in graph.outputs if other != name)))
 
+    def one_example(self) -> Any:
+        """Return the example input of a network that is built with a method, a tensor.
+
+        Raises ConfigError where there are several: methods and training know networks of one input.
+        """
+        example = self.call("example_input")
+        if not hasattr(example, "shape"):
+            raise ConfigError(
+                f"{self.path}: example_input() must give one tensor for a network that is built with a method, got "
+                f"{type(example).__name__}"
+            )
+        return example
+
     def data(self, folder: str | Path | None = None) -> tuple[np.ndarray | Samples, np.ndarray]:
         """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none.
 

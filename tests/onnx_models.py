@@ -40,21 +40,21 @@ class Maker:
         """A BipolarQuant."""
         return self.node("BipolarQuant", [x, self.constant(scale)], self.domain)
 
-    def model(self, shape, output, *, symbolic_batch=False, **options):
-        """The model from an input ``x`` of *shape*, with the batch, to *output*."""
+    def model(self, shape, *outputs, symbolic_batch=False, more_inputs=None, **options):
+        """The model from an input ``x`` of *shape*, with the batch, to *outputs*; *more_inputs*: shapes by name."""
         from onnx import TensorProto, helper
 
-        dims = ["n" if symbolic_batch else shape[0], *shape[1:]]
-        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)]
+        shapes = {"x": ["n" if symbolic_batch else shape[0], *shape[1:]], **(more_inputs or {})}
+        inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in shapes.items()]
         if self.lists_initializers:
             inputs += [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.initializers]
-        outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
+        outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
         graph = helper.make_graph(self.nodes, "drawn", inputs, outputs, self.initializers)
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid(self.domain, 1)]
         return helper.make_model(graph, **({"opset_imports": opsets, "ir_version": 8} | options))
 
-    def write(self, folder, shape, output, **options):
+    def write(self, folder, shape, *outputs, **options):
         """The file of that model."""
         path = folder / "model.onnx"
-        path.write_bytes(self.model(shape, output, **options).SerializeToString())
+        path.write_bytes(self.model(shape, *outputs, **options).SerializeToString())
         return path

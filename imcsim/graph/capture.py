@@ -95,14 +95,37 @@ def _with_assumed_bits(
             )
     device = "meta" if any(weights.is_meta for weights in module.parameters()) else None
     given = [(argument, tensor[:1].to(device)) for argument, tensor in _tensors(name, example_input)]
-    if any(argument is None for argument, _ in given):
-        arguments = tuple(tensor for _, tensor in given)
-    else:
-        arguments = inspect.signature(module.forward).bind(**dict(given)).args  # type: ignore[arg-type]
+    in_order = [tensor for argument, tensor in given if argument is None]
+    by_name = {argument: tensor for argument, tensor in given if argument is not None}
+    try:
+        arguments = inspect.signature(module.forward).bind(*in_order, **by_name).args
+    except TypeError as error:
+        raise GraphError(
+            f"{name}: example input must be a tensor for each argument of forward(), got: {error}; give a tuple of "
+            "tensors, or a dict"
+        ) from None
     program = export(module, arguments, name)
     with torch.device("cpu"):  # whatever device weights without numbers are on
         model = model_of(program, name=name)
-    return simplify(as_assumed(model, assumption, name))
+    graph = simplify(as_assumed(model, assumption, name))
+    spec = program.call_spec.out_spec
+    keys = [] if spec is None else [key for key, _ in _leaves(spec.unflatten(range(spec.num_leaves)))]
+    if len(keys) != len(graph.outputs) or all(key is None for key in keys):
+        return graph
+    return rename_outputs(graph, [key or output for key, output in zip(keys, graph.outputs, strict=True)])
+
+
+def _leaves(returned: Any, key: str | None = None) -> Iterator[tuple[str | None, Any]]:
+    """Yield what stands in tuples, lists and dicts that forward() returns, each with its key where a dict has it."""
+    match returned:
+        case tuple() | list():
+            for i, each in enumerate(returned):
+                yield from _leaves(each, None if key is None else f"{key}.{i}")
+        case dict():
+            for name, each in returned.items():
+                yield from _leaves(each, str(name) if key is None else f"{key}.{name}")
+        case _:
+            yield key, returned
 
 
 def _required(module: Any, name: str) -> nn.Module:
@@ -295,24 +318,15 @@ class _Walk:
             return graph
         return rename_outputs(graph, [key or tensor for (key, _), tensor in zip(outputs, tensors, strict=True)])
 
-    def _outputs(self, returned: Any, key: str | None = None) -> Iterator[tuple[str | None, fx.Node]]:
+    def _outputs(self, returned: Any) -> Iterator[tuple[str | None, fx.Node]]:
         """Yield the tensors of what forward() returns, each with its key where a dict has it."""
-        match returned:
-            case tuple() | list():
-                for i, each in enumerate(returned):
-                    yield from self._outputs(each, None if key is None else f"{key}.{i}")
-            case dict():
-                for name, each in returned.items():
-                    yield from self._outputs(each, str(name) if key is None else f"{key}.{name}")
-            case fx.Node() if "constant" in returned.meta:
-                raise GraphError(
-                    f"{returned.name}: must read the network's input or what follows from it, got a constant"
-                )
-            case fx.Node() if "shape" in returned.meta:
-                yield key, returned
-            case _:
-                got = returned.name if isinstance(returned, fx.Node) else returned
+        for key, leaf in _leaves(returned):
+            if not isinstance(leaf, fx.Node) or not {"constant", "shape"} & set(leaf.meta):
+                got = leaf.name if isinstance(leaf, fx.Node) else leaf
                 raise GraphError(f"{self.name}: forward() must return tensors, alone or in tuples and dicts, got {got}")
+            if "constant" in leaf.meta:
+                raise GraphError(f"{leaf.name}: must read the network's input or what follows from it, got a constant")
+            yield key, leaf
 
     def _input(self, node: fx.Node) -> Tensor:
         tensor = Tensor(str(node.target), _placed(node), REAL)

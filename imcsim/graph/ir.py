@@ -391,7 +391,11 @@ class Graph(Record):
 
     def is_input(self, tensor: str) -> bool:
         """Whether *tensor* is one that goes in."""
-        return any(tensor == each.name for each in self.inputs)
+        return tensor in self._input_names
+
+    @cached_property
+    def _input_names(self) -> frozenset[str]:
+        return frozenset(each.name for each in self.inputs)
 
     @property
     def products(self) -> tuple[Op, ...]:

@@ -53,9 +53,9 @@ def rename_outputs(graph: Graph, names: Sequence[str]) -> Graph:
     Raises GraphError where an input is called so.
     """
     new = dict(zip(graph.outputs, names, strict=True))
-    taken = {*graph.tensors, *names}
+    wanted, taken = set(names), {*graph.tensors, *names}
     for name in graph.tensors:
-        if name in names and name not in new:
+        if name in wanted and name not in new:
             if graph.is_input(name):
                 raise GraphError(f"{graph.name}: outputs must have other names than inputs, got {name!r} for both")
             new[name] = name

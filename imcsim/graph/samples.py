@@ -60,6 +60,11 @@ def as_told(graph: Graph, outputs: Mapping[str, Array]) -> Any:
     return {name: outputs[name] for name in graph.outputs} if len(graph.outputs) > 1 else outputs[graph.output]
 
 
+def judged(graph: Graph) -> str:
+    """Return how messages call what is held against labels: the network, and which of several outputs."""
+    return f"{graph.name}, output {graph.outputs[0]!r}" if len(graph.outputs) > 1 else graph.name
+
+
 def _by_name(names: list[str], x: Mapping[Any, Any]) -> list[Any]:
     known = ", ".join(names)
     if unknown := [name for name in x if name not in names]:

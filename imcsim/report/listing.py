@@ -122,9 +122,15 @@ def print_peaks(chip: Chip, console: Console) -> None:
     console.print(table)
 
 
-def print_workload(name: str, description: str, layers: list[dict[str, Any]], console: Console) -> None:
-    """Print the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
+def print_workload(
+    name: str, description: str, ends: dict[str, list[dict[str, str]]], layers: list[dict[str, Any]], console: Console
+) -> None:
+    """Print what goes into a workload and comes out, and its layers: shapes, precisions, MACs, planes, sparsity."""
     console.print(f"{name}: {description}")
+    for what, tensors in ends.items():
+        judged = "; judged by the first" if what == "outputs" and len(tensors) > 1 else ""
+        listed = ", ".join(f"{tensor['name']} ({tensor['shape']})" for tensor in tensors)
+        console.print(Text(f"{what + ':':<8} {listed}{judged}"))  # brackets may be part of names
     table = Table(title="Layers", title_justify="left")
     for column, justify in (
         ("layer", "left"), ("kind", "left"), ("input", "right"), ("output", "right"), ("in", "left"), ("out", "left"),

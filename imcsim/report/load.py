@@ -89,6 +89,13 @@ class Check(Part):
     """Samples whose greatest output is another one than the reference's."""
 
 
+class End(Part):
+    """An input or an output of the network."""
+
+    name: str
+    shape: str
+
+
 class OccupancySummary(Part):
     """What the bitlines of a layer held, from a sample of the reads."""
 
@@ -194,6 +201,10 @@ class Summary(Part):
     check: Check | None = None
     has_values: bool = True
     """Whether the workload has weights; one that is told by its shapes alone has no outputs."""
+
+    inputs: Annotated[tuple[End, ...], Field(strict=False)] = ()
+    outputs: Annotated[tuple[End, ...], Field(strict=False)] = ()
+    """The first is what the network is judged by; empty in a summary of an earlier version, which knew one of each."""
 
     assumed: AssumedSummary | None = None
     trials: TrialsSummary | None = None

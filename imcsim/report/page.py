@@ -353,6 +353,11 @@ def accuracy(summary: Summary) -> Section:
             share = check.n_different / (check.n_outputs or 1)
             paragraphs.append(f"{check.n_different} of {check.n_outputs} outputs ({percent(share, digits=2)}) are not "
                               "those of the reference: the chip's clipping and errors, computed exactly.")  # fmt: skip
+        if len(summary.outputs) > 1:
+            names = ", ".join(output.name for output in summary.outputs)
+            paragraphs.append(
+                f"These are the numbers of {names} together; accuracy is that of {summary.outputs[0].name}."
+            )
         if check.n_different_classes is not None:
             paragraphs.append(f"Samples for which another class comes out: {check.n_different_classes}.")
     if perplexity := summary.perplexity:

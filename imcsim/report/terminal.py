@@ -111,6 +111,8 @@ def headlines(summary: Summary) -> list[str]:
             found = f"{check.n_different} of {check.n_outputs} differ from the reference's"
         if check.n_different_classes:
             found += f"; another class for {check.n_different_classes} samples"
+        if len(summary.outputs) > 1:
+            found += f" ({', '.join(output.name for output in summary.outputs)}; judged by the first)"
         lines.append(f"outputs    {found}")
     if missing := not_run(summary):
         without = "" if summary.has_values else " (shapes alone: values need weights)"

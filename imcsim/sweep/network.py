@@ -78,7 +78,7 @@ def _of_method(workload: Workload, quantizer: str) -> Graph:
 
     require_method(workload)
     method = find_method(quantizer)
-    example = workload.call("example_input")
+    example = workload.one_example()
     images = drawn_images(N_DRAWN, n_channels=example.shape[1], size=example.shape[2])
     network = drawn(lambda given: workload.call("network", given), method, images)
     return capture(network, example, name=workload.name)

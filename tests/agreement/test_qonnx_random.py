@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx_models import QONNX, Maker
-from strategies import seeds
+from strategies import same_outputs, seeds
 
 from imcsim.arch.load import load_chip
 from imcsim.functional.execute import execute
@@ -47,6 +47,15 @@ class Drawing:
         self.make = Maker(opset, domain, lists_initializers=draw(st.booleans()))
         self.kept = []
         """Tensors that a residual may come from, with their shapes."""
+
+        self.values = {}
+        """Samples of each input."""
+
+    def input(self, shape):
+        """A further input, or the first."""
+        name = f"x{len(self.values) or ''}"
+        self.values[name] = self.numbers((N_SAMPLES, *shape)).astype(np.float32)
+        return name
 
     def one_of(self, *values):
         return self.draw(st.sampled_from(values))
@@ -286,26 +295,43 @@ def epilogue(d, x, shape):
 
 @st.composite
 def models(draw, opsets=OPSETS):
-    """A model, its input, and whether all of it is exact in float32."""
+    """What makes a model, its outputs, samples of its inputs by name, and whether all of it is exact in float32."""
     d = Drawing(draw, opsets)
     shape = draw(st.sampled_from([(4,), (7,), (2, 6), (1, 4, 4), (2, 5, 5), (3, 4, 6)]))
-    start, x = shape, "x"
+    x = d.input(shape)
+    n_inputs, ends = draw(st.integers(1, 3)), []
     for number in range(draw(st.integers(1, 3))):
         if number == 0 and draw(st.booleans()):
             x = d.make.node("Sub", [d.make.node("Mul", [x, d.make.constant(2.0)]), d.make.constant([1.0])])
         x = activation(d, x, shape)
         x, shape = between(d, x, shape)
         d.kept.append((x, shape))
+        ends.append(x)
         x, shape = product(d, x, shape)
+        if len(d.values) < n_inputs:
+            x = late_input(d, x, shape)
         x, shape = epilogue(d, x, shape)
+        ends.append(x)
     if draw(st.booleans()):
         x = activation(d, x, shape)
-    values = d.numbers((N_SAMPLES, *start)).astype(np.float32)
-    return d.make, x, values, d.is_exact
+    others = draw(st.lists(st.sampled_from([end for end in ends if end != x]), max_size=2, unique=True))
+    return d.make, draw(st.permutations([x, *others])), d.values, d.is_exact
+
+
+def late_input(d, x, shape):
+    """A further input that is added as it is, or as codes, which may come from weights of its own."""
+    if len(shape) > 1 or d.draw(st.booleans()):
+        other = d.input(shape)
+        other = d.one_of(other, d.make.quant(other, d.scale(), 0.0, 4))
+    else:
+        other = d.make.quant(d.input((3,)), d.scale(), 0.0, 4)
+        w = weights(d, (shape[0], 3))
+        other = d.make.node("MatMul", [other, d.make.node("Transpose", [w], perm=[1, 0])])
+    return d.make.node("Add", [x, other] if d.draw(st.booleans()) else [other, x])
 
 
 def run_by_others(model, values):
-    """Every tensor for *values* (b ...) by qonnx, which makes a model of every node for onnxruntime."""
+    """Every tensor for *values* (b ...) of each input by qonnx, which makes a model of every node for onnxruntime."""
     import onnxruntime
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
@@ -313,7 +339,7 @@ def run_by_others(model, values):
 
     onnxruntime.set_default_logger_severity(3)
     wrapped = ModelWrapper(model).transform(InferShapes())
-    return execute_onnx(wrapped, {"x": values}, return_full_exec_context=True)
+    return execute_onnx(wrapped, values, return_full_exec_context=True)
 
 
 def is_near_a_limit(model, context):
@@ -340,16 +366,19 @@ def is_near_a_limit(model, context):
 @settings(max_examples=N_EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
 @given(drawn=models())
 def test_a_model_drawn_at_random_gives_what_qonnx_gives(drawn, tmp_path_factory):
-    make, output, values, is_exact = drawn
-    model = make.model(values.shape, output)
+    make, outputs, values, is_exact = drawn
+    shape, *others = [array.shape[1:] for array in values.values()]
+    more = [dict(zip(list(values)[1:], [(n, *dims) for dims in others], strict=True)) for n in (N_SAMPLES, 1)]
+    model = make.model((N_SAMPLES, *shape), *outputs, more_inputs=more[0])
     context = run_by_others(model, values)
     assume(is_exact or not is_near_a_limit(model, context))
-    path = make.write(tmp_path_factory.getbasetemp(), (1, *values.shape[1:]), output)
+    path = make.write(tmp_path_factory.getbasetemp(), (1, *shape), *outputs, more_inputs=more[1])
     graph = load_workload(path)
-    expected = context[output]
-    x = values.reshape(len(values), *graph.input.shape)
+    x = {tensor.name: values[tensor.name].reshape(N_SAMPLES, *tensor.shape) for tensor in graph.inputs}
     found = reference(graph, x)
-    tolerance = 1e-4 * max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=tolerance)
+    for name, array in (found if len(outputs) > 1 else {outputs[0]: found}).items():
+        expected = context[name]
+        tolerance = 1e-4 * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(array.reshape(expected.shape), expected, rtol=0, atol=tolerance)
     chip = load_chip("tim-dnn", overrides={"tile.count_max": 16})
-    assert np.array_equal(execute(place(graph, chip), x), found)
+    assert same_outputs(execute(place(graph, chip), x), found)

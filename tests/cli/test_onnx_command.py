@@ -1,5 +1,6 @@
 """Model files on the command line: a run by formula, one with a test set, and one line for a file that is broken."""
 
+import re
 import subprocess
 import sys
 
@@ -39,6 +40,48 @@ def test_a_model_file_is_shown_and_compared(model):
     shown = imcsim(model, "workload", "show", "net.onnx")
     assert "ONNX model net.onnx" in shown.stdout
     assert imcsim(model, "compare", "net.onnx", "--chip", "tim-dnn", "--chip", "v100").returncode == 0
+
+
+@pytest.fixture
+def guided(tmp_path):
+    """Scores of ``x`` by a ternary layer, and the same with ``prior`` added, in ``guided.onnx``; samples beside it."""
+    make = Maker()
+    weights = make.quant(make.constant(np.eye(3)), 1.0, 0.0, 2, narrow=1)
+    scores = make.node("Gemm", [make.quant("x", 1.0, 0.0, 2, narrow=1), weights], transB=1)
+    path = make.write(tmp_path, (1, 3), make.node("Add", [scores, "prior"]), scores, more_inputs={"prior": (1, 3)})
+    path.rename(tmp_path / "guided.onnx")
+    prior = np.array([[0, 0, 0], [0, 0, 9], [0, 9, 0]])
+    np.savez(tmp_path / "guided.npz", x=np.eye(3), prior=prior, labels=np.array([0, 2, 2]))
+    return tmp_path
+
+
+def test_a_model_file_of_several_inputs_and_outputs_goes_through_every_command(guided):
+    shown = imcsim(guided, "workload", "show", "guided.onnx").stdout
+    assert "inputs:  x (3), prior (3)" in shown
+    assert re.search(r"outputs: add\d \(3\), gemm\d \(3\); judged by the first", shown)
+    done = imcsim(guided, "run", "guided.onnx", "--explain", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "accuracy   reference 66.67 %, chip 66.67 % (3 samples" in done.stdout
+    assert re.search(r"outputs    all 18 exact \(add\d, gemm\d; judged by the first\)", done.stdout)
+    assert "These are the numbers of" in (guided / "out" / "report.html").read_text()
+    compared = imcsim(guided, "compare", "guided.onnx", "--chip", "tim-dnn", "--chip", "v100")
+    assert compared.returncode == 0
+    (guided / "sweep.yaml").write_text(
+        "workload: guided.onnx\nchip: tim-dnn\nengine: execute\nparameters:\n  tile.count_max: [1, 8]\n"
+        "objectives: [accuracy, different_share]\n"
+    )
+    swept = imcsim(guided, "sweep", "sweep.yaml", "--out", "swept")
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.startswith("sweep: 2 points (2 done)")
+
+
+def test_samples_without_one_of_the_inputs_are_one_line(guided):
+    np.savez(guided / "guided.npz", x=np.eye(3), labels=np.array([0, 2, 2]))
+    done = imcsim(guided, "run", "guided.onnx", "--out", "out")
+    assert_one_line(done, "guided.npz: must hold the array prior, got none of that name")
+    np.savez(guided / "guided.npz", x=np.eye(3), prior=np.eye(4)[:3], labels=np.array([0, 2, 2]))
+    done = imcsim(guided, "run", "guided.onnx", "--out", "out")
+    assert_one_line(done, "input 'prior': must have shape (b, 3), got (1, 4)")
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,12 @@ def test_totals_are_sums_of_what_layers_add_and_of_rows(plan, burst):
 
 
 def renamed(graph, seed):
-    """The same graph with other names, in another alphabetical order."""
-    names = [graph.input.name, *(op.output.name for op in graph.ops), *(op.name for op in graph.ops)]
+    """The same graph with other names, in another alphabetical order; its ends from the last to the first."""
+    names = [
+        *(tensor.name for tensor in graph.inputs),
+        *(op.output.name for op in graph.ops),
+        *(op.name for op in graph.ops),
+    ]
     numbers = np.random.default_rng(seed).permutation(len(names))
     new = {name: f"n{number:03}" for name, number in zip(names, numbers, strict=True)}
 
@@ -220,9 +224,9 @@ def renamed(graph, seed):
         )
         for op in graph.ops
     )
-    return Graph(
-        name="other", inputs=(replace(graph.input, name=new["x"]),), ops=ops, outputs=(new[graph.output],)
-    ), new
+    inputs = tuple(replace(tensor, name=new[tensor.name]) for tensor in reversed(graph.inputs))
+    outputs = tuple(new[name] for name in reversed(graph.outputs))
+    return Graph(name="other", inputs=inputs, ops=ops, outputs=outputs), new
 
 
 @few

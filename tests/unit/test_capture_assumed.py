@@ -90,3 +90,24 @@ def test_what_cannot_be_is_one_line():
         GraphError, match=r"^net: assume: must meet a layer of real numbers, got quantized ones; leave it"
     ):
         imcsim.capture(nn.ReLU(), torch.zeros(1, 3, 8, 8), name="net", assume=BITS)
+
+
+class Guided(Two):
+    def forward(self, left, right):
+        made = torch.relu(self.left(left)) + self.right(right)
+        return {"scores": self.last(torch.relu(made)), "both": (made, left + 1)}
+
+
+def test_outputs_of_a_dict_are_called_by_its_keys():
+    graph = imcsim.capture(Guided(), (torch.zeros(1, 6), torch.zeros(1, 4)), assume=BITS)
+    assert graph.outputs == ("scores", "both.0", "both.1")
+    assert [graph.tensors[name].shape for name in graph.outputs] == [(2,), (5,), (6,)]
+
+
+@pytest.mark.parametrize("example", [torch.zeros(1, 6), {"left": torch.zeros(1, 6), "other": torch.zeros(1, 4)}])
+def test_tensors_that_are_not_those_of_forward_are_one_line(example):
+    message = (
+        r"^Guided: example input must be a tensor for each argument of forward\(\), got: missing .* 'right'; give a"
+    )
+    with pytest.raises(GraphError, match=message):
+        imcsim.capture(Guided(), example, assume=BITS)

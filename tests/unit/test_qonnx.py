@@ -1,6 +1,7 @@
 """Models in ONNX files: what becomes of operators and constants, and what is said of files that cannot be taken."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from imcsim.functional.reference import reference  # noqa: E402
 from imcsim.graph import Affine, Flatten, Quantize, SpatialAffine, Threshold  # noqa: E402
 from imcsim.graph.qonnx import file as reading  # noqa: E402
 from imcsim.graph.qonnx import read_qonnx, wire  # noqa: E402
+from imcsim.graph.qonnx.walk import as_stored  # noqa: E402
 from imcsim.workloads import find_workload  # noqa: E402
 
 
@@ -532,6 +534,58 @@ def test_a_broken_file_is_one_line_that_names_it(written, change):
     with pytest.raises(GraphError, match=rf"^{re.escape(str(path))}: .*{BROKEN[change]}") as caught:
         read_qonnx(path)
     assert "\n" not in str(caught.value)
+
+
+def of_several(tmp_path, build, **options):
+    make = Maker()
+    return make.write(tmp_path, (1, 2), *build(make), **options)
+
+
+def test_outputs_are_called_as_the_file_calls_them_whatever_reads_them(tmp_path):
+    def build(make):
+        codes = make.quant("x", 0.5, 0.0, 3)
+        return codes, make.node("Relu", [make.node("Add", [codes, "more"])])
+
+    graph = read_qonnx(of_several(tmp_path, build, more_inputs={"more": (1, 2)}))
+    assert graph.outputs == ("quant0", "relu2")
+    assert [(op.name, op.output.name) for op in graph.ops] == [
+        ("quant0", "quant0'"),
+        ("add1", "relu2"),
+        ("output", "quant0"),
+    ]
+    found = reference(graph, {"x": [[0.6, -0.9]], "more": [[-4, 4]]})
+    assert {name: array.tolist() for name, array in found.items()} == {"quant0": [[0.5, -1.0]], "relu2": [[0.0, 3.0]]}
+
+
+def test_the_batch_may_be_open_for_some_inputs(tmp_path):
+    def build(make):
+        return [make.node("Reshape", [make.node("Add", ["x", "more"]), make.constant([1, 2], np.int64)])]
+
+    graph = read_qonnx(of_several(tmp_path, build, more_inputs={"more": (1, 2)}, symbolic_batch=True))
+    assert [tensor.shape for tensor in graph.inputs] == [(2,), (2,)]
+    assert reference(graph, {"x": [[1, 2]], "more": [[3, 5]]}).ravel().tolist() == [4, 7]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda make: (make.node("Relu", ["x"]), make.node("Identity", ["x"])),
+         "output 'identity1' must follow from the input by an operator, got one that does not"),
+        (lambda make: (make.node("Relu", ["x"]), make.node("Identity", ["relu0"])),
+         "model: outputs must be one or more different tensors, got relu0, relu0"),
+    ],
+)  # fmt: skip
+def test_outputs_that_a_graph_cannot_have_are_one_line(tmp_path, build, message):
+    with pytest.raises(GraphError, match=rf"model\.onnx: {message}$"):
+        read_qonnx(of_several(tmp_path, build))
+
+
+def test_a_model_that_gives_one_tensor_twice_is_refused(written):
+    model = reading.read_file(written())
+    with pytest.raises(
+        GraphError, match=r"model: outputs must be one or more different tensors, got matmul3, matmul3$"
+    ):
+        as_stored(replace(model, outputs=model.outputs * 2), "model")
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all\n", b"\x00" * 100])

@@ -109,6 +109,29 @@ def test_threads_and_the_split_of_a_batch_change_no_bit():
     assert all(torch.equal(each, found[0]) for each in found[1:])
 
 
+class Guided(nn.Module):
+    """Two inputs and two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.codes, self.hidden, self.scores = TernaryActivation(), TernaryLinear(40, 12), TernaryLinear(12, 3)
+
+    def forward(self, image, prior):
+        hidden = self.hidden(self.codes(image))
+        return self.scores(self.codes(hidden)) + prior, hidden
+
+
+def test_a_network_of_several_inputs_and_outputs_clips_as_in_the_engine():
+    torch.manual_seed(3)
+    net, x = Guided().eval(), (torch.randn(9, 40), torch.randn(9, 3))
+    chip = imcsim.load_chip("tim-dnn", overrides={"tile.count_max": 1})
+    found = imcsim.for_chip(net, chip, x)(*x)
+    expected = imcsim.execute(imcsim.place(imcsim.capture(net, x), chip), x)
+    for ours, outputs, plain in zip(found, expected.values(), net(*x), strict=True):
+        np.testing.assert_allclose(ours.detach(), outputs, atol=1e-5)
+        assert not torch.equal(ours, plain)
+
+
 def test_later_inputs_may_have_another_size():
     torch.manual_seed(0)
     net = nn.Sequential(TernaryActivation(), TernaryConv2d(2, 3, 3), nn.AdaptiveAvgPool2d(1)).eval()

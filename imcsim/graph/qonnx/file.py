@@ -154,17 +154,7 @@ def _inputs(values: "list[ValueInfoProto]") -> tuple[Input, ...]:
     names = [_text(value.name) for value in values]
     if not names or len(set(names)) < len(names):
         raise _FileError(f"must have one or more inputs of different names, got {listed(names) or 'none'}")
-    shapes = [_input_shape(value) for value in values]
-    fixed = {
-        name: shape[0]
-        for name, shape, value in zip(names, shapes, values, strict=True)
-        if value.type.tensor_type.shape.dim[0].dim_value
-    }
-    if len(set(fixed.values())) > 1:
-        got = listed(f"{n} of {name}" for name, n in fixed.items())
-        raise _FileError(f"all inputs must have one batch, got {got}")
-    batch = next(iter(fixed.values()), 1)
-    return tuple(Input(name, (batch, *shape[1:])) for name, shape in zip(names, shapes, strict=True))
+    return tuple(Input(name, _input_shape(value)) for name, value in zip(names, values, strict=True))
 
 
 def _input_shape(value: "ValueInfoProto") -> Shape:

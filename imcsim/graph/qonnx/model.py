@@ -35,7 +35,7 @@ class Input:
 
     name: str
     shape: Shape
-    """With the batch, which is that of all inputs; 1 where the model leaves the batch open."""
+    """With the batch, the same for all inputs; 1 where the model leaves the batch open."""
 
 
 @dataclass(frozen=True, eq=False)

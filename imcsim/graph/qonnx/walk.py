@@ -87,10 +87,14 @@ class Walk:
 
     def __init__(self, model: Model) -> None:
         values = {source.name: input_value(model, source) for source in model.inputs}
-        first = model.inputs[0]
-        self.model, self.batch = model, first.shape[values[first.name].batch_axis]
+        batches = {source.name: source.shape[values[source.name].batch_axis] for source in model.inputs}
+        if len(set(batches.values())) > 1:
+            got = listed(f"{n} of {name}" for name, n in batches.items())
+            raise GraphError(f"{model.origin}: all inputs must have one batch, got {got}")
+        self.model, self.batch = model, batches[model.inputs[0].name]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
         self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
+        self.input_names = set(values)
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.readers: dict[str, list[Node]] = defaultdict(list)
@@ -266,18 +270,19 @@ class Walk:
         if self.refused:
             raise GraphError(f"{path}: {self.refused.line('node')}")
         try:
-            tensors = {output: self._output(output) for output in self.model.outputs}
-            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
+            tensors = tuple(map(self._output, self.model.outputs))
+            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tensors)
+            graph = replace(graph, assumed=self._assumed())
+            # who gets several outputs asks for each by the name that the model gives it
+            return graph if len(tensors) == 1 else rename_outputs(graph, self.model.outputs)
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
-        graph = replace(graph, assumed=self._assumed())
-        return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
 
     def _output(self, output: str) -> str:
         """Return the tensor with the numbers of an output of the model."""
         value = self.known[output]
         which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
-        if not isinstance(value, Value) or any(value.tensor == tensor.name for tensor in self.inputs):
+        if not isinstance(value, Value) or value.tensor in self.input_names:
             raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
         if value.pads != (0, 0, 0, 0):
             raise GraphError(f"{which} must not be padding, got a Pad behind everything")
