@@ -23,6 +23,7 @@ from imcsim.graph import (
     Flatten,
     Format,
     Graph,
+    GruCell,
     LogSoftmax,
     LstmCell,
     LstmQuantizers,
@@ -223,6 +224,8 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
             new = np.tanh(z3 + _sigmoid(z1) * z4)
             real = state = new + _sigmoid(z2) * (state - new)
         h = _step(cell.quantizer, real, {})
+        if isinstance(cell, GruCell) and cell.state_is_codes:
+            state = (h - cell.format.zero) * cell.format.scale
         outputs[:, :, 0, t] = h
     return outputs, sums
 

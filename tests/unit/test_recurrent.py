@@ -251,8 +251,8 @@ def test_capture_makes_one_op_of_a_recurrent_layer_and_joins_nothing_to_it():
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([TernaryLSTM(3, 2)], "0: its input must be quantized, got real numbers"),
-        ([SignedActivation(3), TernaryLSTM(3, 2)], "1: cell: its codes must have the format of the layer's input, s3"),
+        ([TernaryLSTM(3, 2)], "TernaryLSTM that reads real numbers x1"),
+        ([SignedActivation(3), TernaryLSTM(3, 2)], "TernaryLSTM whose codes are ternary of scale 1, and those of its"),
     ],
 )
 def test_capture_refuses_inputs_of_another_format(layers, message):

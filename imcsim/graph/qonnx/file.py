@@ -1,7 +1,6 @@
 """An ONNX file to nodes in dependency order and constants as arrays; every size is checked before memory is taken."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from imcsim.errors import ConfigError, GraphError
 from imcsim.graph.qonnx.model import Input, Model, Node
 from imcsim.graph.qonnx.wire import WireError, check_size
+from imcsim.graph.refusal import listed, one_line
 from imcsim.graph.steps import Shape
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ DTYPES = {
 
 FIELDS = {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
 """Where numbers stand that are not raw bytes; the others stand in int32_data."""
-
-MOST_LETTERS = 4000
-"""Of a message."""
 
 ONNX = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
@@ -334,20 +331,3 @@ def _sorted(nodes: list[Node], known: set[str]) -> tuple[Node, ...]:
 def _text(value: Any) -> str:
     """Return a name as text: bytes that are none come as bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def one_line(message: str) -> str:
-    """Return *message* in one line of bearable length, whatever names are in it."""
-    line = " ".join(message.splitlines())
-    return line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]} ..."
-
-
-def listed(names: Iterable[str], most: int = 12) -> str:
-    """Return *names* with commas between them, and how many more there are.
-
-    >>> listed(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    names = list(names)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

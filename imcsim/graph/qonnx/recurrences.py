@@ -2,8 +2,8 @@
 
 ONNX's own LSTM and GRU hand real numbers from one time step to the next, which no tile takes. In the domain `imcsim`
 they have three further inputs behind ONNX's own, as Quant has them: scale, zero point and bits of the hidden state,
-with the attributes hidden_signed, hidden_narrow and hidden_rounding_mode. Those codes are what comes out, and what is
-multiplied in the next time step; the states that the cell keeps (c of an LSTM, h of a GRU) stay real.
+with the attributes hidden_signed, hidden_narrow and hidden_rounding_mode. Those codes are h: what comes out, and what
+the next time step begins with; c of an LSTM stays real.
 
 Source of the operators: onnx.ai/onnx/operators (LSTM, GRU), and github.com/Xilinx/brevitas, whose export says the order
 of the inputs of a QuantLSTMCell and whose layer says what they mean.
@@ -85,7 +85,11 @@ def _gru(call: Call) -> tuple[Known, ...]:
     b = _joined([_nothing(_rows(x, 2 * n, 3 * n)), _rows(h, 2 * n, 3 * n)], axis=1)
     own, hidden = gates.bias_of_input, gates.bias_of_hidden
     bias = np.concatenate([own[: 2 * n] + hidden[: 2 * n], own[2 * n :], hidden[2 * n :]])
-    return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden_grid(call), GruCell)
+
+    def cell(scale: Array, offset: Array, quantizer: Threshold | Quantize) -> GruCell:
+        return GruCell(scale, offset, quantizer, state_is_codes=True)
+
+    return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden_grid(call), cell)
 
 
 def _own(call: Call) -> tuple[Known, ...]:

@@ -17,7 +17,7 @@ from imcsim.graph.passes import rename_outputs, simplify
 from imcsim.graph.qonnx.assume import OF_ASSUMED, take_codes, with_assumed_bits
 from imcsim.graph.qonnx.call import Call, Known
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
-from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
+from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, read_file
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
 from imcsim.graph.qonnx.quantized import QUANTIZERS
@@ -25,6 +25,7 @@ from imcsim.graph.qonnx.recurrences import CELLS, DOMAIN, OWN
 from imcsim.graph.qonnx.sequences import input_value, with_quantized_tables
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
 from imcsim.graph.recurrent import Cell, Embedding
+from imcsim.graph.refusal import Refusals, listed, one_line
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
 
 Array = np.ndarray
@@ -64,11 +65,21 @@ def as_stored(model: Model, name: str) -> Graph:
             f"{model.origin}: weights must be there, got shapes alone of {listed(sorted(model.missing))}; for time and "
             "energy without them see --assume"
         )
-    model = with_quantized_tables(model)
+    model = with_quantized_tables(with_live_nodes(model))
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
     return walk.graph(name)
+
+
+def with_live_nodes(model: Model) -> Model:
+    """Return *model* without the nodes that no output follows from: nothing is lost, and nobody pays for them."""
+    wanted, live = set(model.outputs), list[Node]()
+    for node in reversed(model.nodes):
+        if wanted & set(node.outputs):
+            live.append(node)
+            wanted |= set(node.inputs)
+    return replace(model, nodes=tuple(reversed(live)))
 
 
 class Walk:
@@ -84,7 +95,7 @@ class Walk:
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
-        self.refused: dict[str, list[str]] = {}
+        self.refused = Refusals()
         self.node: Node | None = None
         self.assumed: dict[str, list[str]] = {"weights": [], "inputs": []}
 
@@ -136,8 +147,7 @@ class Walk:
         return OPERATORS[node.kind](Call(node, given, self))
 
     def _refuse(self, node: Node, why: str, instead: str = "") -> None:
-        kind = f"{node.kind}{why if why.strip() else ''}"
-        self.refused.setdefault(f"{kind}\0{instead}", []).append(node.name)
+        self.refused.add(node.kind, why, instead, node.name)
 
     # --- what operators call ------------------------------------------------------------------------------------------
 
@@ -249,13 +259,7 @@ class Walk:
         """Return the graph of all nodes; raises GraphError that lists every one that does not fit."""
         path = self.model.origin
         if self.refused:
-            n = sum(len(nodes) for nodes in self.refused.values())
-            parts = []
-            for key, nodes in self.refused.items():
-                kind, _, instead = key.partition("\0")
-                parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
-            said = one_line("; ".join(parts))
-            raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
+            raise GraphError(f"{path}: {self.refused.line('node')}")
         try:
             tensors = {output: self._output(output) for output in self.model.outputs}
             graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
