@@ -1,6 +1,6 @@
 """From node to node of a model file: each becomes a constant, a step, a product, or a line of what does not fit."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
@@ -93,6 +93,10 @@ class Walk:
         self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
+        self.readers: dict[str, list[Node]] = defaultdict(list)
+        for node in model.nodes:
+            for read in dict.fromkeys(node.inputs):
+                self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused = Refusals()
@@ -210,7 +214,7 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
-        self._note(name, product, value)
+        self._note_assumed(name, value, product)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
@@ -225,12 +229,11 @@ class Walk:
         made = cell.shape(product.shape(source.shape))
         self.require_size(made)
         output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
-        self._note(name, product, value)
         self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
+        self._note_assumed(name, value, product)
         return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
 
-    def _note(self, name: str, product: Product, value: Value) -> None:
-        """Note what is assumed of the product of an op."""
+    def _note_assumed(self, name: str, value: Value, product: Product) -> None:
         for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
             self.assumed[what] += [name] * is_assumed
 
