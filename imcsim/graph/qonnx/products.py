@@ -140,7 +140,7 @@ def _even_pads(
         if planes.has_values:
             planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), *around)))
         else:
-            planes = spread(planes, [n + sum(gap) for n, gap in zip(planes.shape, around, strict=True)])
+            planes = _spread(planes, [n + sum(gap) for n, gap in zip(planes.shape, around, strict=True)])
     return planes, (max(sides[0]), max(sides[1])), dilation
 
 
@@ -156,16 +156,16 @@ def _without_gaps(planes: PlaneSum, dilation: Sequence[int]) -> PlaneSum:
     window = dy * (kh - 1) + 1, dx * (kw - 1) + 1
     _require_kernel(planes, window)
     if not planes.has_values:
-        return spread(planes, (*planes.shape[:2], *window))
+        return _spread(planes, (*planes.shape[:2], *window))
     wide = np.zeros((*planes.planes.shape[:3], *window), np.int8)
     wide[..., ::dy, ::dx] = planes.planes
     return replace(planes, planes=wide)
 
 
-def spread(planes: PlaneSum, shape: Sequence[int], *, share: float | None = None) -> PlaneSum:
-    """Return weights without entries in a *shape* of which they take a *share*, and 0 the rest; else it is larger."""
+def _spread(planes: PlaneSum, shape: Sequence[int]) -> PlaneSum:
+    """Return weights without entries in a larger *shape*, whose further entries are 0."""
     told: Any = planes.planes
-    share = prod(planes.shape) / prod(shape) if share is None else share
+    share = prod(planes.shape) / prod(shape)
     wider: Any = UnknownPlanes((len(told), *shape), 1 - share * (1 - told.zero_fraction), told.of)
     return replace(planes, planes=wider)
 
