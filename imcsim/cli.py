@@ -1,25 +1,22 @@
-"""The command line: imcsim run, explain, compare, sweep, train, quantizer, chip, workload, circuit, report, reproduce.
+"""The command line: imcsim run, compare, sweep, train, quantize, quantizer, chip, workload, circuit, report, ...
 
 A user's mistake is one line on standard error and exit status 1; wrong usage is status 2. Heavy libraries are
 imported by the commands that need them, so that help is quick.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from imcsim.cli_quantize import quantize
 from imcsim.cli_sweep import sweeps
+from imcsim.cli_terminal import console as _console
+from imcsim.cli_terminal import print_table as _print_table
+from imcsim.cli_terminal import progress as _progress
 from imcsim.errors import ImcsimError
 from imcsim.version import __version__
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from imcsim.run import Progress
 
 app = typer.Typer(
     name="imcsim",
@@ -54,6 +51,15 @@ app.add_typer(sweeps, name="sweep")
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the chip: tile.count_max=10. Repeatable."),
+]
+
+Assume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W=BITS,A=BITS,...",
+        help="Bits of layers of real numbers, for time, energy and area without values: W=ternary,A=2. Also first=8, "
+        "last=8, W.first, A.last ..., zeros=0.5.",
+    ),
 ]
 
 
@@ -97,6 +103,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")],
     chip: Annotated[str, typer.Option(help="Shipped name, or path of a chip file.")] = "tim-dnn",
     changes: Set = None,
+    assume: Assume = None,
     engine: Annotated[
         Literal["all", "simulate", "estimate", "execute"],
         typer.Option(help="Time by events, time by formula, values, or all of them."),
@@ -169,7 +176,7 @@ def run(
 
     overrides = dict(parse_override(text) for text in changes or [])
     described = load_chip(chip, overrides)
-    found = find_workload(workload)
+    found = find_workload(workload, assume=assume)
     require_writable(out)
     with _progress() as progress:
         result = walk(
@@ -214,6 +221,7 @@ def compare(
             help="Change a number of every chip that has the key, or of one: v100:memory.batch=16. Repeatable.",
         ),
     ] = None,
+    assume: Assume = None,
     technology: Annotated[
         str | None,
         typer.Option(help="Bring all figures to one process: 32nm, 22nm-LP, 22nm@0.8V."),
@@ -232,7 +240,7 @@ def compare(
     from imcsim.workloads import load_workload
 
     machines = load_changed(chip, changes or [])
-    graph = load_workload(workload)
+    graph = load_workload(workload, assume=assume)
     if out is not None:
         require_writable(out)
     found = put_side_by_side(graph, machines, engine=engine, technology=technology)
@@ -384,13 +392,14 @@ def workload_show(
     name: Annotated[
         str, typer.Argument(help="Shipped name, or path of a folder with a workload.py, or of an ONNX file.")
     ],
+    assume: Assume = None,
 ) -> None:
     """Show the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
     from imcsim.report.listing import print_workload
     from imcsim.run import layer_record
     from imcsim.workloads import find_workload
 
-    found = find_workload(name)
+    found = find_workload(name, assume=assume)
     graph = found.graph()
     print_workload(found.name, found.description, [layer_record(graph, op) for op in graph.ops], _console())
 
@@ -469,6 +478,11 @@ def train(
     console.print(f"imcsim run {out} --out DIR", soft_wrap=True, highlight=False)
 
 
+app.command(
+    epilog="Example: imcsim quantize digits-float-cnn --weights ternary --activations 4 --out out/ternary.onnx"
+)(quantize)
+
+
 @circuits.command("show", epilog="Example: imcsim circuit show tim-dnn --samples 20000 --out out/circuit")
 def circuit_show(
     name: Annotated[str, typer.Argument(help="Shipped name, or path of a chip file.")],
@@ -494,45 +508,3 @@ def circuit_show(
         write_whole(out / "misreads.csv", found.table.clipped(count_max).to_csv())
         for path in write_circuit_figure(chip.circuit, found, out, count_max=count_max):
             print(f"figure: {path}")
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _print_table(title: str, columns: list[str], lines: list[list[str]]) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    _console().print(table)
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """Yield a progress callback: a bar on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
-
-        def line(what: str, done: int, total: int) -> None:
-            print(f"{what}: {done} of {total}", file=sys.stderr)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, object] = {}
-
-        def bar(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield bar

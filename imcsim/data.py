@@ -91,12 +91,20 @@ def load_samples(path: str | Path, names: Sequence[str] = ("x",)) -> tuple[dict[
 
     As they are stored. Raises DataError for a file that is none, or that holds something else.
     """
-    inputs = _read_npz(Path(path), (*names, "labels"))
-    labels = inputs.pop("labels")
+    inputs, labels = load_inputs(path, names)
+    if labels is None:
+        raise DataError(f"{path}: must hold the array labels, got none of that name")
+    return inputs, labels
+
+
+def load_inputs(path: str | Path, names: Sequence[str] = ("x",)) -> tuple[dict[str, Array], Array | None]:
+    """Return what `load_samples` does, and None in the place of labels where the file holds none."""
+    inputs = _read_npz(Path(path), names, optional=("labels",))
+    labels = inputs.pop("labels", None)
     for name, x in inputs.items():
         if x.dtype.kind not in "iufb" or x.ndim < 2 or not np.all(np.isfinite(x)):
             raise DataError(f"{path}: {name} must hold finite numbers (n ...), got {_odd(x)} of shape {x.shape}")
-        if labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]:
+        if labels is not None and (labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]):
             raise DataError(
                 f"{path}: labels must be whole numbers, one for each of {len(x)} inputs, got {labels.dtype} of shape "
                 f"{labels.shape}"
@@ -267,10 +275,10 @@ def _read_cifar_npz(path: Path, split: str) -> tuple[Array, Array]:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64)
 
 
-def _read_npz(path: Path, names: Iterable[str]) -> dict[str, Array]:
+def _read_npz(path: Path, names: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in names if name in arrays}
+            found = {name: arrays[name] for name in (*names, *optional) if name in arrays}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: must be a whole npz file without pickles, got {error}") from None
     for name in names:

@@ -28,7 +28,6 @@ from imcsim.metrics import Metric, classes_of
 from imcsim.origins import origins
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
 from imcsim.search import default_policy, place_by
-from imcsim.ternary import no_values
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
 from imcsim.workloads import Workload
@@ -101,8 +100,8 @@ def run(
     _require_values(workload, engine, "execute" in wants, trials, ablation=ablation)
     if explain and wants == {"estimate"}:
         raise ConfigError("explain: must go with a run that simulates or executes samples, got engine estimate")
-    if "execute" in wants and not workload.has_data and not workload.graph().has_values:
-        raise DataError(no_values(workload.name))
+    if "execute" in wants and not workload.has_data:
+        workload.graph().require_values()
     arrivals_ns = _arrivals(requests, arrivals, loads, wants, engine, seed)
     samples = samples_of(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
@@ -273,6 +272,7 @@ class Result:
             "perplexity": self._perplexity(),
             "check": self._check(),
             "has_values": self.plan.graph.has_values,
+            "assumed": self._assumed(),
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
         if self.accounts is not None:
@@ -353,6 +353,19 @@ class Result:
             "n_clipped_conversions": clips.n_clipped_conversions,
             "n_conversions": clips.n_conversions,
             "n_misreads": clips.n_misreads,
+        }
+
+    def _assumed(self) -> dict[str, Any] | None:
+        """Return what was assumed of the network."""
+        found = self.plan.graph.assumed
+        if found is None:
+            return None
+        return {
+            "bits": found.bits,
+            "basis": "assumed",
+            "weights": list(found.weights),
+            "inputs": list(found.inputs),
+            "n_products": len(self.plan.graph.products),
         }
 
     def _perplexity(self) -> dict[str, Any] | None:
@@ -470,8 +483,13 @@ def _require_values(workload: Workload, engine: Engine, executes: bool, trials: 
         require_trials(trials)
     asked = [name for name, is_asked in {"trials": trials > 1, "ablation": ablation}.items() if is_asked]
     if asked and not executes:
-        got = f"engine {engine}" if engine != "all" else f"{workload.name}, which has no test set"
+        got = f"engine {engine}" if engine != "all" else _without_test_set(workload)
         raise ConfigError(f"{asked[0]}: must go with a run that executes samples, got {got}")
+
+
+def _without_test_set(workload: Workload) -> str:
+    why = "which has no test set" if workload.assumption is None else "whose bits are assumed"
+    return f"{workload.name}, {why}"
 
 
 def samples_of(

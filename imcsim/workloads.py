@@ -32,6 +32,7 @@ import numpy as np
 from imcsim.data import load_samples
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.graph import Graph
+from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.passes import simplify
 from imcsim.graph.samples import Samples
 from imcsim.metrics import METRICS, Metric
@@ -52,6 +53,9 @@ class Workload:
     path: Path
     """The `workload.py`, or the model file."""
 
+    assumption: Assumption | None = None
+    """Bits of layers of real numbers; such a network has no values, and so no test set."""
+
     @cached_property
     def module(self) -> ModuleType:
         """The Python module behind the workload, or one that stands for a model file.
@@ -59,7 +63,7 @@ class Workload:
         Raises ConfigError when it cannot be read.
         """
         if self.path.suffix == MODEL:
-            return _module_of_model(self.name, self.path)
+            return _module_of_model(self.name, self.path, self.assumption)
         module = _read_module(f"imcsim_workload_{self.name.replace('-', '_')}", self.path)
         for needed in () if offers(module, "graph") else ("build", "example_input"):
             if not offers(module, needed):
@@ -115,6 +119,11 @@ class Workload:
     def graph(self) -> Graph:
         """Return the network as a graph, its steps joined and its batch norms folded."""
         if offers(self.module, "graph"):
+            if self.assumption is not None and self.path.suffix != MODEL:
+                raise ConfigError(
+                    f"{self.name}: assume: must go with a model file or a torch module, got a workload whose graph() "
+                    "says its bits; leave it out"
+                )
             made = self.call("graph")
             if not isinstance(made, Graph):
                 raise ConfigError(f"{self.path}: graph() must give an imcsim Graph, got {type(made).__name__}")
@@ -123,7 +132,7 @@ class Workload:
 
         built = self.call("build")
         try:
-            found = capture(built, self.call("example_input"), name=self.name)
+            found = capture(built, self.call("example_input"), name=self.name, assume=self.assumption)
         except ImcsimError as error:
             raise type(error)(f"{self.name}: {error}") from None
         return self._judged_first(found)
@@ -169,7 +178,7 @@ class Workload:
     @property
     def has_data(self) -> bool:
         """Whether the workload comes with a test set."""
-        return offers(self.module, "data")
+        return self.assumption is None and offers(self.module, "data")
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a function of the `workload.py`; raises ConfigError for what goes wrong in it, in one line."""
@@ -182,11 +191,14 @@ class Workload:
             raise ConfigError(f"{self.path}: {name}() must run, got {_reason(error)}") from error
 
 
-def find_workload(name_or_path: str | Path) -> Workload:
+def find_workload(name_or_path: str | Path, *, assume: str | Assumption | None = None) -> Workload:
     """Return the workload of a shipped name, a folder with a `workload.py`, such a file, or an ONNX file.
 
-    Raises ConfigError where there is none, with the nearest shipped name.
+    With *assume*, ``W=ternary,A=2``, its layers of real numbers have the bits that it says, and no values
+    (`imcsim.graph.assumption`). Raises ConfigError where there is none, with the nearest shipped name.
     """
+    if assume is not None:
+        return replace(find_workload(name_or_path), assumption=parse_assumption(assume))
     text = str(name_or_path)
     shipped = shipped_folder("workloads") / text / "workload.py"
     if text in shipped_workloads():
@@ -216,9 +228,13 @@ def shipped_workloads() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in shipped_folder("workloads").glob("*/workload.py")))
 
 
-def load_workload(name_or_path: str | Path) -> Graph:
-    """Return the graph of a shipped workload by its name, or of one's own by its path."""
-    return find_workload(name_or_path).graph()
+def load_workload(name_or_path: str | Path, *, assume: str | Assumption | None = None) -> Graph:
+    """Return the graph of a shipped workload by its name, or of one's own by its path.
+
+    With *assume*, ``W=ternary,A=2``, layers of real numbers have the bits that it says, for time, energy and area
+    (`imcsim.graph.assumption`).
+    """
+    return find_workload(name_or_path, assume=assume).graph()
 
 
 def module_beside(file: str | Path, path: str) -> ModuleType:
@@ -230,14 +246,14 @@ def module_beside(file: str | Path, path: str) -> ModuleType:
     return _read_module(f"imcsim_workload_shared_{found.stem}", found)
 
 
-def _module_of_model(name: str, path: Path) -> ModuleType:
+def _module_of_model(name: str, path: Path, assumption: Assumption | None) -> ModuleType:
     """Return a module that offers what a `workload.py` would, for the ONNX file *path*; its graph() reads it."""
 
     @cache
     def graph() -> Graph:
         from imcsim.graph.qonnx import read_qonnx
 
-        return read_qonnx(path, name=name)
+        return read_qonnx(path, name=name, assume=assumption)
 
     def data(folder: str | Path | None = None) -> tuple[Any, Any]:
         names = [tensor.name for tensor in graph().inputs]

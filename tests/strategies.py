@@ -333,6 +333,8 @@ class _Network:
         steps = (cell(scale, self.numbers(4 * n, 1.0), quantizer),)
         if cell is LstmCell and self.flip():
             steps = (replace(steps[0], inside=self.inside()),)
+        if cell is GruCell and form.minus == 1:
+            steps = (replace(steps[0], state_is_codes=self.flip()),)
         self.op("recurrence", (n, *self.at.shape[1:]), form, product=product, steps=steps)
 
     def inside(self):

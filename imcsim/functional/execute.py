@@ -142,6 +142,7 @@ def run(
         ConfigError: *only* names something else than a layer on tiles, the chip draws at reads and *rng* is missing, or
             the device is not there.
     """
+    plan.graph.require_values()
     x = checked_inputs(plan.graph, x)
     counting = counting_on(device)
     tiles = readers(plan, rng, only, counting)

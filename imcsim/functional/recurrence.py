@@ -34,6 +34,8 @@ def recurrence(cell: Cell, x: Array, n_hidden: int, product: Callable[[Array], M
         hidden, state = step(cell.scale * done[-1].sums + cell.offset, state)
         codes = quantize(cell.quantizer, hidden, {})
         rows[:, n_inputs:] = outputs[:, 0, t] = codes
+        if isinstance(cell, GruCell) and cell.state_is_codes:
+            state = cell.format.scale * (codes - cell.format.zero)
     return outputs, _together(done)
 
 

@@ -23,6 +23,7 @@ from imcsim.graph import (
     Flatten,
     Format,
     Graph,
+    GruCell,
     LogSoftmax,
     LstmCell,
     LstmQuantizers,
@@ -69,6 +70,7 @@ def tensors_of(graph: Graph, x: Any, observe: Callable[[Op, str, Array], None] |
 
     *observe* is told the "sums" of each product, before its digital steps.
     """
+    graph.require_values()
     tensors = dict(checked_inputs(graph, x).arrays)
     for op in graph.ops:
         y = tensors[op.input]
@@ -222,6 +224,8 @@ def _recurrent(op: Op, x: Array) -> tuple[Array, Array]:
             new = np.tanh(z3 + _sigmoid(z1) * z4)
             real = state = new + _sigmoid(z2) * (state - new)
         h = _step(cell.quantizer, real, {})
+        if isinstance(cell, GruCell) and cell.state_is_codes:
+            state = (h - cell.format.zero) * cell.format.scale
         outputs[:, :, 0, t] = h
     return outputs, sums
 

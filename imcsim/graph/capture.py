@@ -1,9 +1,11 @@
 """A PyTorch module to a `Graph`, quantized layers kept whole; torch stops here.
 
 Modules that implement `imcsim.graph.protocol` are taken as they are; of the rest, `MODULES` and `FUNCTIONS` list what
-is understood. Everything that is not comes back as one error, all at once, with counts and module paths.
+is understood. Everything that is not comes back as one error, all at once: operator, how many, module paths, why, and
+the nearest thing that is. Sequences (b c t) are images (b c 1 t). What no output follows from is left out.
 """
 
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,16 +20,19 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.nn import functional
 
-from imcsim.errors import GraphError
+from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
-from imcsim.graph.exported import is_program, model_of, program_of
+from imcsim.graph.exported import export, is_program, model_of, program_of
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import rename_outputs, simplify
 from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
-from imcsim.graph.qonnx.walk import as_stored
+from imcsim.graph.qonnx.values import placed
+from imcsim.graph.qonnx.walk import as_assumed, as_stored
 from imcsim.graph.recurrent import Cell, Embedding
+from imcsim.graph.refusal import Refusals, UnfitError
 from imcsim.graph.steps import (
     Add,
     Affine,
@@ -47,12 +52,21 @@ Example = TorchTensor | Sequence[TorchTensor] | Mapping[str, TorchTensor]
 """What forward() is called with: one tensor (b ...), several in its order, or several by the names of its arguments."""
 
 
-def capture(module: nn.Module | ExportedProgram, example_input: Example, *, name: str | None = None) -> Graph:
+def capture(
+    module: nn.Module | ExportedProgram,
+    example_input: Example,
+    *,
+    name: str | None = None,
+    assume: str | Assumption | None = None,
+) -> Graph:
     """Return *module* as a graph, for inputs shaped like *example_input* (b ...): one op a layer, batch norms folded.
 
     Where forward() takes several tensors, *example_input* is a tuple of them, or a dict by the names of its arguments;
     so are the graph's inputs called. What forward() returns is one tensor, or a tuple, list or dict of tensors, one in
     another; those of a dict are called by its keys.
+
+    With *assume*, ``W=ternary,A=2``, the module is one of real numbers, and its layers have the bits that it says, for
+    time, energy and area (`imcsim.graph.assumption`).
 
     A module that torch quantized (torchao's PT2E), and a program of torch.export, which has its shapes already, come in
     by their QuantizeLinear and DequantizeLinear (`imcsim.graph.exported`).
@@ -60,7 +74,40 @@ def capture(module: nn.Module | ExportedProgram, example_input: Example, *, name
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
     operator that cannot be taken.
     """
+    if assume is not None:
+        return _with_assumed_bits(module, example_input, parse_assumption(assume), name or type(module).__name__)
     return simplify(as_written(module, example_input, name=name))
+
+
+def _with_assumed_bits(
+    module: nn.Module | ExportedProgram, example_input: Example, assumption: Assumption, name: str
+) -> Graph:
+    """Return *module* as torch.export reads it, with assumed bits in the place of real numbers."""
+    if is_program(module):
+        return simplify(as_assumed(model_of(program_of(module, example_input, name), name=name), assumption, name))
+    module = _required(module, name)
+    for path, part in module.named_modules():
+        if isinstance(part, QuantizedProduct | QuantizedActivation | QuantizedRecurrence):
+            raise GraphError(
+                f"{path or name}: assume: must meet layers of torch, got {type(part).__name__}, which says its bits; "
+                "leave it out"
+            )
+    device = "meta" if any(weights.is_meta for weights in module.parameters()) else None
+    given = [(argument, tensor[:1].to(device)) for argument, tensor in _tensors(name, example_input)]
+    if any(argument is None for argument, _ in given):
+        arguments = tuple(tensor for _, tensor in given)
+    else:
+        arguments = inspect.signature(module.forward).bind(**dict(given)).args  # type: ignore[arg-type]
+    program = export(module, arguments, name)
+    with torch.device("cpu"):  # whatever device weights without numbers are on
+        model = model_of(program, name=name)
+    return simplify(as_assumed(model, assumption, name))
+
+
+def _required(module: Any, name: str) -> nn.Module:
+    if not isinstance(module, nn.Module):
+        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    return module
 
 
 def as_written(module: nn.Module | ExportedProgram, example_input: Example, *, name: str | None = None) -> Graph:
@@ -68,8 +115,7 @@ def as_written(module: nn.Module | ExportedProgram, example_input: Example, *, n
     name = name or type(module).__name__
     if is_program(module):
         return as_stored(model_of(program_of(module, example_input, name), name=name), name)
-    if not isinstance(module, nn.Module):
-        raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    module = _required(module, name)
     given = _tensors(name, example_input)
     was_training = [part for part in module.modules() if part.training]
     module.eval()
@@ -77,6 +123,7 @@ def as_written(module: nn.Module | ExportedProgram, example_input: Example, *, n
         traced = _trace(module, name)
         arguments = _arguments(traced, name, given)
         _record_shapes(traced, arguments, name)
+        traced.graph.eliminate_dead_code(lambda node: node.is_impure() or "in_place" in node.meta)
         return _Walk(name, module, traced, len(given[0][1])).graph()
     finally:
         for part in was_training:
@@ -91,9 +138,9 @@ def _tensors(name: str, example_input: Any) -> list[tuple[str | None, TorchTenso
     elif isinstance(example_input, tuple | list):
         given = [(None, each) for each in example_input]
     for _, each in given:
-        if not isinstance(each, TorchTensor) or each.ndim not in (2, 4) or len(each) < 1:
+        if not isinstance(each, TorchTensor) or each.ndim not in (2, 3, 4) or len(each) < 1:
             what = tuple(each.shape) if isinstance(each, TorchTensor) else type(each).__name__
-            raise GraphError(f"{name}: example input must be a tensor (b c) or (b c h w), got {what}")
+            raise GraphError(f"{name}: example input must be a tensor (b c), (b c t) or (b c h w), got {what}")
     batches = [len(each) for _, each in given]
     if len(set(batches)) != 1:
         got = ", ".join(map(str, batches)) or "no tensor"
@@ -139,10 +186,23 @@ def _trace(module: nn.Module, name: str) -> fx.GraphModule:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs the traced module and notes the shape of every tensor, and the numbers of those that no input reaches."""
+    """Runs the traced module and notes the shape of every tensor, and the numbers of those that no input reaches.
+
+    It notes as well who changes, in place, numbers that others read afterwards: nothing of that is seen in the nodes.
+    """
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced)
+        self.place_of = {node: place for place, node in enumerate(traced.graph.nodes)}
 
     def run_node(self, n: fx.Node) -> Any:
+        before = {node: made._version for node, made in self.env.items() if isinstance(made, TorchTensor)}
         result = super().run_node(n)
+        changed = {node for node, version in before.items() if self.env[node]._version != version}
+        if any(self.place_of[reader] > self.place_of[n] for node in changed for reader in node.users):
+            n.meta["in_place"] = True
+        if isinstance(result, tuple | list) and n.op != "output":
+            n.meta["gives_several"] = any(isinstance(each, TorchTensor) for each in result)
         if isinstance(result, TorchTensor):
             n.meta["shape"] = tuple(result.shape)
             inputs = n.all_input_nodes
@@ -183,10 +243,6 @@ class _Call:
         return self.args[index] if len(self.args) > index else self.kwargs.get(key, default)
 
 
-class _UnsupportedError(Exception):
-    """The operator at hand is not one that a graph has."""
-
-
 @dataclass(frozen=True)
 class Recurrence:
     """A recurrent layer: its product and its cell."""
@@ -209,7 +265,9 @@ class _Walk:
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.float_layers: list[tuple[str, str]] = []
-        self.refused: dict[str, list[str]] = {}
+        self.refused = Refusals()
+        self.unknown: set[fx.Node] = set()
+        """Those that do not fit, and what follows from them."""
 
     def graph(self) -> Graph:
         inputs: list[Tensor] = []
@@ -220,6 +278,10 @@ class _Walk:
                     inputs.append(self._input(node))
             elif node.op == "output":
                 returned = node.args[0]
+            elif node.meta.get("gives_several"):
+                path, kind = self._who(node)
+                self.refused.add(kind, " that gives several tensors", _instead_of(kind), path)
+                self.unknown.add(node)
             elif "constant" not in node.meta and "shape" in node.meta:
                 self._node(node)
         self._refuse()
@@ -250,41 +312,52 @@ class _Walk:
                 raise GraphError(f"{self.name}: forward() must return tensors, alone or in tuples and dicts, got {got}")
 
     def _input(self, node: fx.Node) -> Tensor:
-        tensor = Tensor(str(node.target), _shape(node)[1:], REAL)
+        tensor = Tensor(str(node.target), _placed(node), REAL)
         self.tensors[tensor.name] = tensor
         self.tensor_of[node] = tensor.name
         return tensor
 
     def _node(self, node: fx.Node) -> None:
+        if any("shape" not in source.meta for source in self.unknown.intersection(node.all_input_nodes)):
+            self.unknown.add(node)
+            self._note(node, REAL)
+            return
         path, kind = self._who(node)
         listed = [part for arg in node.args for part in (arg if isinstance(arg, list | tuple) else [arg])]
         sources = [arg for arg in listed if isinstance(arg, fx.Node) and arg in self.tensor_of]
         call = _Call(path, node.args, node.kwargs, [_shape(node)])
         try:
             piece = self._piece(node, call, sources)
-        except _UnsupportedError as reason:
-            self.refused.setdefault(f"{kind}{reason}", []).append(path)
-            piece = None
+            if self.unknown.isdisjoint((node, *node.all_input_nodes)):
+                self._place(node, path, sources, piece)
+                return
+            if isinstance(piece, Product | Threshold | Quantize):  # whatever goes in, it is known what comes out
+                self._note(node, REAL if isinstance(piece, Product) else piece.format)
+                return
+        except UnfitError as problem:
+            self.refused.add(kind, f" {problem}", problem.help or _instead_of(kind), path)
+        except ImcsimError as error:
+            self.refused.add(kind, f": {error}", "", path)
+        self.unknown.add(node)
+        self._note(node, REAL)
+
+    def _note(self, node: fx.Node, form: Format) -> None:
+        """Go on without an op that makes the tensor of *node*, to list all that does not fit; no graph comes of it."""
+        self.tensors[node.name] = Tensor(node.name, _placed(node), form)
+        self.tensor_of[node] = node.name
+
+    def _place(self, node: fx.Node, path: str, sources: list[fx.Node], piece: Piece) -> None:
+        """Put *piece* behind the ops that there are."""
         if not sources:
-            if not self.refused and not self.float_layers:
-                raise GraphError(f"{path}: must read the network's input or what follows from it, got a constant")
-            self.tensors[node.name] = Tensor(node.name, _shape(node)[1:], REAL)
-            self.tensor_of[node] = node.name
-            return
+            raise UnfitError("of a constant alone", "numbers that follow from the network's input")
         source = self.tensors[self.tensor_of[sources[0]]]
-        if piece is None:
-            if self.refused or self.float_layers:  # go on, to list all of them; nothing is built from this
-                source = Tensor(node.name, _shape(node)[1:], source.format)
-                self.tensors[node.name] = source
+        if piece is None or piece == ():
             self.tensor_of[node] = source.name
         elif isinstance(piece, Product):
             self._product(node, path, source, piece, [self.tensor_of[gate] for gate in sources[1:]])
-        elif piece == ():
-            self.tensor_of[node] = source.name
         elif isinstance(piece, Recurrence):
             self._recurrence(node, path, source, piece.product, piece.cell)
         else:
-            source = self.tensors[self.tensor_of[sources[0]]]  # a step that joins two may have changed their order
             self._steps(node, path, source, piece if isinstance(piece, tuple) else (piece,))
 
     def _who(self, node: fx.Node) -> tuple[str, str]:
@@ -300,6 +373,8 @@ class _Walk:
         return f"{inside[-1]}.{node.name}" if inside else node.name, kind
 
     def _piece(self, node: fx.Node, call: _Call, sources: list[fx.Node]) -> Piece:
+        if "in_place" in node.meta:
+            raise UnfitError("in place, whose input is read again", "inplace=False, or the result")
         if node.op == "call_module":
             module = self.module.get_submodule(str(node.target))
             if isinstance(module, QuantizedProduct):
@@ -312,27 +387,28 @@ class _Walk:
                 return module.imc_steps()
             if isinstance(module, nn.Conv2d | nn.Linear | nn.Conv1d | nn.Conv3d):
                 self.float_layers.append((call.path, str(module.weight.dtype).removeprefix("torch.")))
+                self.unknown.add(node)
                 return None
             for kind, take_module in MODULES.items():
                 if type(module) is kind:
                     return take_module(module, call)
-            raise _UnsupportedError
+            raise UnfitError
         take = FUNCTIONS.get(node.target)
         if take is None:
-            raise _UnsupportedError
+            raise UnfitError
         if take is _cat:
             return self._cat(node, call, sources)
         if take in _ARITHMETIC:
             if len(sources) == 1:
                 return _with_constant(take, call)
             if len(sources) != 2 or call.kwargs.get("alpha", 1) != 1:
-                raise _UnsupportedError(" of anything but two tensors, or one and a constant")
+                raise UnfitError("of anything but two tensors, or one and a constant")
             return self._two(take, call, sources)
         return take(call)
 
     def _two(self, take: Any, call: _Call, sources: list[fx.Node]) -> Piece:
         if take is _div:
-            raise _UnsupportedError(" by a tensor")
+            raise UnfitError("by a tensor")
         # The op that makes the later tensor takes the step, so that the earlier one is there to read.
         is_first = {node: i for i, node in reversed(list(enumerate(sources)))}
         sources.sort(key=lambda node: self._made_at(self.tensor_of[node]), reverse=True)
@@ -340,14 +416,14 @@ class _Walk:
         if take is _mul and shapes[0] != shapes[1]:
             sources.sort(key=lambda node: prod(_shape(node)), reverse=True)  # the smaller one is spread over the larger
             if len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]:
-                raise _UnsupportedError(" of tensors of which neither is spread over the other")
+                raise UnfitError("of tensors of which neither is spread over the other")
         elif shapes[0] != shapes[1]:
-            raise _UnsupportedError(" of anything but two tensors of one shape")
+            raise UnfitError("of anything but two tensors of one shape")
         other = self.tensors[self.tensor_of[sources[1]]]
         form = other.format
         if take is _mul:
             if form.zero:
-                raise _UnsupportedError(" by codes whose zero is not code 0")
+                raise UnfitError("by codes whose zero is not code 0")
             scaled = Affine(np.array(form.scale), np.array(0.0))
             return Mul(other.name) if form.scale == 1 else (Mul(other.name), scaled)
         turns = take is _sub and is_first[sources[0]] == 1 and sources[0] is not sources[1]  # earlier less later
@@ -362,7 +438,7 @@ class _Walk:
     def _cat(self, node: fx.Node, call: _Call, sources: list[fx.Node]) -> Piece:
         ndim = len(call.shapes[-1])
         if call.get(1, "dim", 0) not in (1, 1 - ndim) or len(sources) != len(call.get(0, "tensors")):
-            raise _UnsupportedError(" of anything but channels that follow from the network's input")
+            raise UnfitError("of anything but channels that follow from the network's input")
         tensors = [self.tensors[self.tensor_of[source]] for source in sources]
         if any(tensor.format != tensors[0].format for tensor in tensors):
             tensors = [self._as_numbers(tensor, f"{node.name}.{i}") for i, tensor in enumerate(tensors)]
@@ -382,27 +458,27 @@ class _Walk:
         return next((i for i, op in enumerate(self.ops) if op.output.name == tensor), -1)
 
     def _recurrence(self, node: fx.Node, path: str, source: Tensor, product: Product, cell: Cell) -> None:
-        _require_codes(path, source)
-        try:
-            shape = cell.shape(product.shape(source.shape))
-        except GraphError as error:
-            raise GraphError(f"{path}: {error}") from None
+        _require_codes(source)
+        shape = cell.shape(product.shape(source.shape))
+        if cell.format != source.format:
+            raise UnfitError(
+                f"whose codes are {cell.format} of scale {cell.format.scale:g}, and those of its input {source.format} "
+                f"of scale {source.format.scale:g}",
+                "one quantizer for both",
+            )
         output = Tensor(node.name, shape, cell.format)
         self._emit(Op(name=self._op_name(path), input=source.name, output=output, product=product, steps=(cell,)))
         self.tensor_of[node] = node.name
 
     def _product(self, node: fx.Node, path: str, source: Tensor, product: Product, gates: list[str]) -> None:
-        _require_codes(path, source)
+        _require_codes(source)
         if len(gates) != (product.n_experts > 1):
-            raise GraphError(
-                f"{path}: must read its input, and the choice of a kernel where there are several, got {len(gates)} "
-                f"tensors beside the input for {product.n_experts} kernels"
+            raise UnfitError(
+                f"with {len(gates)} tensors beside its input for {product.n_experts} kernels",
+                "the choice of a kernel where there are several",
             )
         bias = getattr(self.module.get_submodule(path), "bias", None)
-        try:
-            product, steps = take_apart(product, source, 0.0 if bias is None else bias.detach().double().numpy())
-        except GraphError as error:
-            raise GraphError(f"{path}: {error}") from None
+        product, steps = take_apart(product, source, 0.0 if bias is None else bias.detach().double().numpy())
         shape = product.shape(source.shape)
         name = self._op_name(path)
         total = Tensor(f"{name}.sum", shape, REAL)
@@ -418,8 +494,8 @@ class _Walk:
     def _steps(self, node: fx.Node, path: str, source: Tensor, steps: tuple[Step, ...]) -> None:
         form = source.format
         if isinstance(steps[0], MaxPool) and not form.ascends:
-            raise GraphError(
-                f"{path}: a max pool must read numbers that ascend with their codes, got {form}; pool before"
+            raise UnfitError(
+                f"of {form}, whose numbers do not ascend with their codes", "the pool before the quantizer"
             )
         if not all(step.keeps_codes for step in steps) and (form.scale != 1 or form.zero):
             steps = (Affine(np.array(form.scale), np.array(form.offset)), *steps)
@@ -450,22 +526,23 @@ class _Walk:
             dtype = self.float_layers[0][1]
             problems.append(
                 f"{paths}: weights must be ternary or binary planes, got {dtype} values; quantize the model first "
-                "(imcsim.quant)"
+                "(imcsim.quant), without training by imcsim quantize, or assume bits, for time and energy alone "
+                "(assume W=ternary,A=2)"
             )
         if self.refused:
-            n = sum(len(paths) for paths in self.refused.values())
-            listed = "; ".join(f"{kind} x{len(paths)} ({', '.join(paths)})" for kind, paths in self.refused.items())
-            problems.append(f"{self.name}: every operator must be one that a graph has, got {n} that are not: {listed}")
+            problems.append(f"{self.name}: {self.refused.line('operator')}")
         if problems:
             raise GraphError(" | ".join(problems))
 
 
-def _require_codes(path: str, source: Tensor) -> None:
+def _require_codes(source: Tensor) -> None:
     if source.format.is_real:
-        raise GraphError(
-            f"{path}: its input must be quantized, got real numbers; put a quantized activation before it "
-            "(imcsim.quant)"
-        )
+        raise UnfitError("that reads real numbers", "a quantized activation before it (imcsim.quant)")
+
+
+def _instead_of(kind: str) -> str:
+    """Return the nearest thing to a module, a function or a method that is not taken, or nothing."""
+    return INSTEAD.get(kind.rpartition(".")[2].rstrip("_").lower(), "")
 
 
 def _kind_of(module: nn.Module) -> str:
@@ -478,13 +555,18 @@ def _shape(node: fx.Node) -> Shape:
     return node.meta["shape"]
 
 
+def _placed(node: fx.Node) -> Shape:
+    """Return the shape of a tensor in the graph, without the batch: a sequence (c t) is an image (c 1 t)."""
+    return placed(_shape(node)[1:])
+
+
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, call: _Call) -> Affine:
     if module.running_mean is None or module.running_var is None:
-        raise _UnsupportedError(" without running statistics")
+        raise UnfitError("without running statistics")
     scale = 1 / np.sqrt(module.running_var.detach().double().numpy() + module.eps)
     offset = -module.running_mean.detach().double().numpy() * scale
     if module.affine:
@@ -493,27 +575,47 @@ def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, call: _Call) -> Affine:
     return Affine(scale, offset)
 
 
-def _max_pool(module: nn.MaxPool2d, call: _Call) -> MaxPool:
-    if module.ceil_mode or module.return_indices or _pair(module.dilation) != (1, 1):
-        raise _UnsupportedError(" with ceil_mode, dilation or indices")
-    return MaxPool(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+def _over(call: _Call, value: Any, along: int) -> tuple[int, int]:
+    """Return *value*, a number for each axis of a window or one for all, for the image; *along* the axis of height 1 of
+    a sequence it is another."""
+    if len(call.shapes[-1]) == 3:
+        return (along, value if isinstance(value, int) else int(value[0]))
+    return _pair(value)
 
 
-def _avg_pool(module: nn.AvgPool2d, call: _Call) -> AvgPool:
-    if module.ceil_mode or module.divisor_override or (not module.count_include_pad and module.padding != 0):
-        raise _UnsupportedError(" with ceil_mode, divisor_override or count_include_pad=False")
-    return AvgPool(_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+def _window(call: _Call, kernel: Any, stride: Any, padding: Any) -> tuple[tuple[int, int], ...]:
+    stride = kernel if stride is None or stride == [] else stride
+    return _over(call, kernel, 1), _over(call, stride, 1), _over(call, padding, 0)
 
 
-def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, call: _Call) -> AvgPool:
+def _max_pool(module: nn.MaxPool1d | nn.MaxPool2d, call: _Call) -> MaxPool:
+    if module.ceil_mode or module.return_indices or _pair(_each(module.dilation)) != (1, 1):
+        raise UnfitError("with ceil_mode, dilation or indices", "windows that lie on the image, without gaps")
+    return MaxPool(*_window(call, module.kernel_size, module.stride, module.padding))
+
+
+def _avg_pool(module: nn.AvgPool1d | nn.AvgPool2d, call: _Call) -> AvgPool:
+    divisor = getattr(module, "divisor_override", None)
+    is_padded = _each(module.padding) not in (0, (0, 0))
+    if module.ceil_mode or divisor or (not module.count_include_pad and is_padded):
+        raise UnfitError("with ceil_mode, divisor_override or count_include_pad=False", "padding that counts as zeros")
+    return AvgPool(*_window(call, module.kernel_size, module.stride, module.padding))
+
+
+def _each(value: Any) -> Any:
+    """Return *value*, of one axis as a number."""
+    return value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
+
+
+def _adaptive_avg_pool(module: nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d, call: _Call) -> AvgPool:
     return _global_pool(call, module.output_size)
 
 
 def _global_pool(call: _Call, size: Any) -> AvgPool:
-    source = _shape(call.args[0])
-    if size not in (1, (1, 1), [1, 1]):
-        raise _UnsupportedError(" to anything but one value a channel")
-    return AvgPool((source[2], source[3]), (source[2], source[3]))
+    window = placed(_shape(call.args[0])[1:])[1:]
+    if _each(size) not in (1, (1, 1), [1, 1]):
+        raise UnfitError("to anything but one value a channel", "AvgPool with a window")
+    return AvgPool((window[0], window[1]), (window[0], window[1]))
 
 
 def _flatten(module: nn.Flatten, call: _Call) -> Piece:
@@ -523,7 +625,7 @@ def _flatten(module: nn.Flatten, call: _Call) -> Piece:
 def _flat(call: _Call, start: int, end: int) -> Piece:
     ndim = len(_shape(call.args[0]))
     if start != 1 or end % ndim != ndim - 1:
-        raise _UnsupportedError(" of anything but all axes behind the batch")
+        raise UnfitError("of anything but all axes behind the batch")
     return Flatten() if ndim > 2 else None
 
 
@@ -533,8 +635,8 @@ def _log_softmax(module: nn.LogSoftmax, call: _Call) -> LogSoftmax:
 
 def _softmax_over(call: _Call, dim: int | None) -> LogSoftmax:
     n_axes = len(call.shapes[-1])
-    if dim is None or n_axes not in (2, 4) or dim % n_axes != 1:
-        raise _UnsupportedError(" over anything but the channels of (b c) or (b c h w)")
+    if dim is None or not 2 <= n_axes <= 4 or dim % n_axes != 1:
+        raise UnfitError("over anything but the channels of (b c), (b c t) or (b c h w)")
     return LogSoftmax()
 
 
@@ -561,12 +663,16 @@ MODULES: dict[type[nn.Module], Callable[[Any, _Call], Piece]] = {
     nn.Hardswish: lambda module, call: HardSwish(),
     nn.Sigmoid: lambda module, call: Sigmoid(),
     nn.Tanh: lambda module, call: Tanh(),
+    nn.MaxPool1d: _max_pool,
     nn.MaxPool2d: _max_pool,
+    nn.AvgPool1d: _avg_pool,
     nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool1d: _adaptive_avg_pool,
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
     nn.Flatten: _flatten,
     nn.LogSoftmax: _log_softmax,
     nn.Dropout: _nothing,
+    nn.Dropout1d: _nothing,
     nn.Dropout2d: _nothing,
     nn.Identity: _nothing,
 }
@@ -602,18 +708,18 @@ def _with_constant(take: Any, call: _Call) -> Step:
     is_right = _constant(right) is not None
     value = _constant(right if is_right else left)
     if value is None or call.kwargs.get("alpha", 1) != 1 or (take is _div and not is_right):
-        raise _UnsupportedError(" of anything but two tensors, or one and a constant")
+        raise UnfitError("of anything but two tensors, or one and a constant")
     shape = _shape(left if is_right else right)
     value = value.reshape((1,) * (len(shape) - value.ndim) + value.shape) if value.ndim <= len(shape) else value
     if len(value.shape) != len(shape) or value.shape[0] != 1 or call.shapes[-1] != shape:
-        raise _UnsupportedError(" with a constant that differs from sample to sample, or is larger than the tensor")
+        raise UnfitError("with a constant that differs from sample to sample, or is larger than the tensor")
     one, zero = np.array(1.0), np.array(0.0)
     if value.size == 1:
         value = value.reshape(())
     elif prod(value.shape[2:]) == 1:
         value = value.reshape(-1)
     else:
-        value = value[0]
+        value = value[0].reshape(placed(value.shape[1:]))
     if take is _add:
         scale, offset = one, value
     elif take is _sub:
@@ -637,14 +743,14 @@ def _negate(call: _Call) -> Affine:
 def _prelu(call: _Call) -> PRelu:
     slope = _constant(call.get(1, "weight"))
     if slope is None:
-        raise _UnsupportedError(" with slopes that are computed")
+        raise UnfitError("with slopes that are computed")
     return PRelu(_slopes(slope))
 
 
 def _clamp(call: _Call) -> Clip:
     low, high = call.get(1, "min"), call.get(2, "max")
     if not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise _UnsupportedError(" without a number as its least and greatest")
+        raise UnfitError("without a number as its least and greatest")
     return Clip(float(low), float(high))
 
 
@@ -657,43 +763,46 @@ def _mean(call: _Call) -> Piece:
     dims, keeps = call.get(1, "dim"), call.get(2, "keepdim", False)
     axes = tuple(sorted(d % len(shape) for d in ((dims,) if isinstance(dims, int) else dims or range(len(shape)))))
     everything = tuple(range(1, len(shape)))
-    if axes == (2, 3):
-        pool = AvgPool(shape[2:], shape[2:])  # type: ignore[arg-type]
+    if len(shape) > 2 and axes == tuple(range(2, len(shape))):
+        window = placed(shape[1:])[1:]
+        pool = AvgPool(window, window)  # type: ignore[arg-type]
         return pool if keeps else (pool, Flatten())
     if not keeps or axes not in ((1,), everything):
-        raise _UnsupportedError(" over anything but channels or whole samples with keepdim, or the image")
+        raise UnfitError("over anything but channels or whole samples with keepdim, or the image")
     return Mean("sample") if axes == everything else Mean("channels")
 
 
-def _get_item(call: _Call) -> Slice:
+def _get_item(call: _Call) -> Piece:
     shape, index = _shape(call.args[0]), call.args[1]
     index = index if isinstance(index, tuple) else (index,)
     whole = [i for i, part in enumerate(index) if part == slice(None)]
-    if len(index) < 2 or not isinstance(index[1], slice) or set(range(len(index))) - set(whole) - {1}:
-        raise _UnsupportedError(" of anything but a range of channels")
+    others = set(range(len(index))) - set(whole)
+    time = len(shape) - 1
+    if len(shape) > 2 and others in ({time}, {2, 3}) and isinstance(index[time], int) and placed(shape[1:])[1] == 1:
+        first = index[time] % shape[time]
+        step = Slice(first, first + 1, axis=2)
+        return (step, Flatten()) if len(call.shapes[-1]) == 2 else step
+    if len(index) < 2 or not isinstance(index[1], slice) or others - {1}:
+        raise UnfitError("of anything but a range of channels", "a slice of channels, or one time step of a sequence")
     first, last, stride = index[1].indices(shape[1])
     if stride != 1 or last <= first:
-        raise _UnsupportedError(" of anything but a range of channels")
+        raise UnfitError("of anything but a range of channels", "a slice of channels, or one time step of a sequence")
     return Slice(first, last)
 
 
 def _function_max_pool(call: _Call) -> MaxPool:
-    kernel = _pair(call.get(1, "kernel_size"))
-    stride = call.get(2, "stride")
-    if call.get(4, "dilation", 1) not in (1, (1, 1), [1, 1]) or call.get(5, "ceil_mode", False):
-        raise _UnsupportedError(" with ceil_mode or dilation")
-    return MaxPool(kernel, _pair(stride) if stride else kernel, _pair(call.get(3, "padding", 0)))
+    if _each(call.get(4, "dilation", 1)) not in (1, (1, 1), [1, 1]) or call.get(5, "ceil_mode", False):
+        raise UnfitError("with ceil_mode or dilation", "windows that lie on the image, without gaps")
+    return MaxPool(*_window(call, call.get(1, "kernel_size"), call.get(2, "stride"), call.get(3, "padding", 0)))
 
 
 def _function_avg_pool(call: _Call) -> AvgPool:
-    kernel = _pair(call.get(1, "kernel_size"))
-    stride = call.get(2, "stride")
-    padding = _pair(call.get(3, "padding", 0))
+    window = _window(call, call.get(1, "kernel_size"), call.get(2, "stride"), call.get(3, "padding", 0))
     if call.get(4, "ceil_mode", False) or call.get(6, "divisor_override") or (
-        padding != (0, 0) and not call.get(5, "count_include_pad", True)
+        window[2] != (0, 0) and not call.get(5, "count_include_pad", True)
     ):  # fmt: skip
-        raise _UnsupportedError(" with ceil_mode, divisor_override or count_include_pad=False")
-    return AvgPool(kernel, _pair(stride) if stride else kernel, padding)
+        raise UnfitError("with ceil_mode, divisor_override or count_include_pad=False", "padding that counts as zeros")
+    return AvgPool(*window)
 
 
 def _function_flatten(call: _Call) -> Piece:
@@ -702,16 +811,16 @@ def _function_flatten(call: _Call) -> Piece:
 
 def _reshape(call: _Call) -> Piece:
     before, after = _shape(call.args[0]), call.shapes[-1]
-    if after == before:
+    if after[:1] == before[:1] and placed(after[1:]) == placed(before[1:]):
         return None
     if after == (before[0], prod(before[1:])):
         return Flatten()
-    raise _UnsupportedError(f" from {before[1:]} to {after[1:]}")
+    raise UnfitError(f"from {before[1:]} to {after[1:]}")
 
 
 def _function_dropout(call: _Call) -> None:
     if call.get(2, "training", True):
-        raise _UnsupportedError(" that is on in evaluation mode; pass training=self.training")
+        raise UnfitError("that is on in evaluation mode; pass training=self.training")
 
 
 FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
@@ -758,14 +867,21 @@ FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
     functional.relu: lambda call: Relu(),
     torch.relu: lambda call: Relu(),
     "relu": lambda call: Relu(),
+    functional.max_pool1d: _function_max_pool,
     functional.max_pool2d: _function_max_pool,
+    functional.avg_pool1d: _function_avg_pool,
     functional.avg_pool2d: _function_avg_pool,
+    functional.adaptive_avg_pool1d: lambda call: _global_pool(call, call.get(1, "output_size")),
     functional.adaptive_avg_pool2d: lambda call: _global_pool(call, call.get(1, "output_size")),
     torch.flatten: _function_flatten,
     "flatten": _function_flatten,
     "view": _reshape,
     "reshape": _reshape,
     torch.reshape: _reshape,
+    torch.squeeze: _reshape,
+    "squeeze": _reshape,
+    torch.unsqueeze: _reshape,
+    "unsqueeze": _reshape,
     "contiguous": lambda call: None,
     functional.log_softmax: lambda call: _softmax_over(call, call.get(1, "dim")),
     torch.log_softmax: lambda call: _softmax_over(call, call.get(1, "dim")),
@@ -773,6 +889,35 @@ FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
     functional.dropout: _function_dropout,
 }
 """Functions and tensor methods that a graph has."""
+
+
+INSTEAD = {
+    **dict.fromkeys(("elu", "selu", "celu", "gelu", "softplus", "mish", "erf"), "ReLU, PReLU or Hardswish"),
+    **dict.fromkeys(("silu", "logsigmoid", "softsign", "tanhshrink"), "Hardswish, Sigmoid or Tanh"),
+    **dict.fromkeys(("softmax", "softmin", "softmax2d"), "LogSoftmax, or none: the greatest stays the greatest"),
+    **dict.fromkeys(("layernorm", "layer_norm", "groupnorm", "group_norm", "rmsnorm"), "BatchNorm"),
+    **dict.fromkeys(
+        ("instancenorm1d", "instancenorm2d", "instance_norm", "localresponsenorm", "batchnorm3d"), "BatchNorm"
+    ),
+    **dict.fromkeys(
+        ("convtranspose1d", "convtranspose2d", "convtranspose3d", "conv_transpose1d", "conv_transpose2d"),
+        "a quantized convolution (imcsim.quant), and whatever enlarges its image outside of the chip",
+    ),
+    **dict.fromkeys(("upsample", "interpolate", "upsamplingnearest2d"), "a quantized convolution with a stride"),
+    **dict.fromkeys(("adaptivemaxpool1d", "adaptivemaxpool2d", "fractionalmaxpool2d", "lppool2d"), "MaxPool2d"),
+    **dict.fromkeys(("maxpool3d", "avgpool3d", "adaptiveavgpool3d"), "pools over images"),
+    **dict.fromkeys(("conv1d", "conv2d", "linear"), "a module of imcsim.quant, whose weights are quantized"),
+    **dict.fromkeys(("lstm", "lstmcell", "rnn", "rnncell"), "TernaryLSTM (imcsim.quant)"),
+    **dict.fromkeys(("gru", "grucell"), "TernaryGRU (imcsim.quant)"),
+    **dict.fromkeys(("embedding", "embeddingbag"), "TernaryEmbedding (imcsim.quant)"),
+    **dict.fromkeys(("multiheadattention", "scaled_dot_product_attention"), "a recurrent layer (imcsim.quant)"),
+    **dict.fromkeys(("matmul", "bmm", "einsum"), "a quantized linear layer, whose weights are constant (imcsim.quant)"),
+    **dict.fromkeys(("max", "amax"), "MaxPool2d over the whole image"),
+    **dict.fromkeys(("transpose", "permute"), "channels right behind the batch throughout"),
+    **dict.fromkeys(("chunk", "split"), "slices of channels, x[:, a:b]"),
+    "stack": "torch.cat of channels",
+}
+"""The nearest thing to what is not taken, by the last part of its name in lower case."""
 
 
 def supported() -> Iterator[str]:

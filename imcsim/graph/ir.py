@@ -4,20 +4,21 @@ An `Op` is ``steps(product(input))``, where the product may be absent. A graph a
 an op; `imcsim.graph.passes` joins them, so that a layer of the network becomes one op. A graph knows no chip.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Literal
 
 import numpy as np
 
-from imcsim.errors import GraphError
+from imcsim.errors import DataError, GraphError
+from imcsim.graph.assumption import Assumed
 from imcsim.graph.epilogue import ArgMax
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.recurrent import PARTS, Cell, Embedding
 from imcsim.graph.steps import Joining, Quantize, Shape, Step, Threshold, window_shape
-from imcsim.records import Record
-from imcsim.ternary import PlaneSum
+from imcsim.records import NO_FIGURE, Record
+from imcsim.ternary import PlaneSum, no_values
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,9 @@ class Graph(Record):
     outputs: tuple[str, ...]
     """Each is made by an op, and may be read by others. The first one is what the network is judged by."""
 
+    assumed: Assumed | None = field(default=None, metadata=NO_FIGURE)
+    """What was assumed of it; such a network has no values."""
+
     def __post_init__(self) -> None:
         shapes = {tensor.name: tensor for tensor in self.inputs}
         if not self.inputs or len(shapes) < len(self.inputs):
@@ -396,8 +400,15 @@ class Graph(Record):
 
     @property
     def has_values(self) -> bool:
-        """Whether all weights are known, so that outputs can be computed, and not their shapes alone."""
-        return all(op.product is None or op.product.weights.has_values for op in self.ops)
+        """Whether all weights and codes are known, so that outputs can be computed, and not their shapes alone."""
+        return self.assumed is None and all(op.product is None or op.product.weights.has_values for op in self.ops)
+
+    def require_values(self) -> None:
+        """Raise DataError where outputs cannot be computed."""
+        if self.assumed is not None:
+            raise DataError(no_values(self.name, f"weights and codes of assumed bits ({self.assumed.bits})"))
+        if not self.has_values:
+            raise DataError(no_values(self.name))
 
     def is_asymmetric(self, op: Op) -> bool:
         """Whether -1 counts for something else than +1 in the weights or the inputs of a product."""

@@ -122,7 +122,7 @@ class Outline:
             )
         planes = self._planes((PARTS * n_hidden, source.shape[0] + n_hidden), told)
         make = LstmCell if kind == "lstm" else GruCell
-        cell = make(np.array(1.0), np.array(0.0), _quantizer(source.format))
+        cell = make(np.array(1.0), np.array(0.0), quantizer(source.format))
         return self._add(name, x, Product(kind=kind, weights=planes), (cell,))
 
     def max_pool(self, name: str, x: str, kernel: int, stride: int, padding: int = 0) -> str:
@@ -132,13 +132,13 @@ class Outline:
     def average_pool(self, name: str, x: str, kernel: int, stride: int, padding: int = 0) -> str:
         """Return the mean of each window of *x*, as codes."""
         pool = AvgPool((kernel,) * 2, (stride,) * 2, (padding,) * 2)
-        return self._add(name, x, None, (pool, _quantizer(self.activations)))
+        return self._add(name, x, None, (pool, quantizer(self.activations)))
 
     def average(self, name: str, x: str) -> str:
         """Return the mean of each channel of *x* over its image, as flat codes (c)."""
         _, height, width = self._tensor(name, x).shape
         pool = AvgPool((height, width), (height, width))
-        return self._add(name, x, None, (pool, _quantizer(self.activations), Flatten()))
+        return self._add(name, x, None, (pool, quantizer(self.activations), Flatten()))
 
     def flatten(self, name: str, x: str) -> str:
         """Return *x* (c h w) as (c * h * w)."""
@@ -160,7 +160,7 @@ class Outline:
             raise GraphError(f"{self.name}: layers must have different names, got {name!r} twice")
         self._tensors[name] = Tensor(name, shape, REAL)
         self._inputs += (self._tensors[name],)
-        return self._add(op, name, None, (_quantizer(codes),))
+        return self._add(op, name, None, (quantizer(codes),))
 
     def _planes(self, shape: Shape, weights: Weights | None) -> PlaneSum:
         told = weights or self.weights
@@ -171,14 +171,14 @@ class Outline:
     def _behind(self, name: str, n_outputs: int, add: str | None, *, codes: bool) -> tuple[Step, ...]:
         """Return batch norm, shortcut and quantizer, joined as `imcsim.graph.passes` joins them."""
         norm = Affine(np.array(1.0), np.array(0.0))
-        quantizer = (_quantizer(self.activations),) if codes else ()
+        behind: tuple[Step, ...] = (quantizer(self.activations),) if codes else ()
         if add is None:
-            return quantizer if codes else (norm,)
+            return behind if codes else (norm,)
         other = self._tensor(name, add)
         joined = Add(add, other.format.scale)
         if other.shape[0] != n_outputs:
             joined = AddChannels(add, np.array(other.format.scale))  # type: ignore[assignment]
-        return (norm, joined, *quantizer)
+        return (norm, joined, *behind)
 
     def _add(self, name: str, x: str, product: Product | None, steps: tuple[Step, ...]) -> str:
         source = self._tensor(name, x)
@@ -206,7 +206,7 @@ class Outline:
         return self._tensors[name]
 
 
-def _quantizer(form: Format) -> Threshold | Quantize:
+def quantizer(form: Format) -> Threshold | Quantize:
     """Return what makes codes of *form* of numbers; where the thresholds lie tells neither time nor energy."""
     if form.bits > MOST_THRESHOLD_BITS:
         return Quantize(form)

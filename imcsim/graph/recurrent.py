@@ -113,9 +113,17 @@ class GruCell(Cell):
     """``h = n + sigmoid(z) (h - n)`` with ``n = tanh(a + sigmoid(r) b)``; sums in the order r, z, a, b.
 
     a is the candidate's sum over the input and b that over the hidden state, which the reset gate multiplies: so
-    they are apart, and each has zeros in the rows of the other. The state is h before it is quantized.
+    they are apart, and each has zeros in the rows of the other. The state is h, mostly before it is quantized.
     Source: Cho et al., 2014, with the reset gate behind the product, as in `torch.nn.GRU`.
     """
+
+    state_is_codes: bool = False
+    """Whether the state is what the codes of h count for, and not h before it is quantized."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.state_is_codes and not self.format.is_affine:
+            raise GraphError(f"cell: codes that are the state must be whole numbers times a scale, got {self.format}")
 
     @property
     def kind(self) -> str:

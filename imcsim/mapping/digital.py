@@ -126,7 +126,7 @@ def turn_of_state(cell: LstmCell | GruCell) -> int:
     """Return which of the turns of `cell_work` makes the next state."""
     if isinstance(cell, LstmCell):
         return 2 if cell.inside is None else 7
-    return 4
+    return 5 if cell.state_is_codes else 4
 
 
 def state_bits(op: Op) -> int:
@@ -134,8 +134,12 @@ def state_bits(op: Op) -> int:
     if op.product is None or not op.product.is_recurrent:
         return 0
     cell = cell_of(op)
-    inside = cell.inside if isinstance(cell, LstmCell) else None
-    return op.product.n_hidden * (REAL.bits if inside is None else inside.state.format.bits)
+    form = REAL
+    if isinstance(cell, GruCell) and cell.state_is_codes:  # a copy of them, since those of the output may go on
+        form = cell.format
+    elif isinstance(cell, LstmCell) and cell.inside is not None:
+        form = cell.inside.state.format
+    return op.product.n_hidden * form.bits
 
 
 def cell_of(op: Op) -> LstmCell | GruCell:

@@ -12,13 +12,13 @@ from imcsim.quant.activation import (
     UnsignedActivation,
 )
 from imcsim.quant.digital import DigitalConv2d, DigitalLinear
-from imcsim.quant.integer import IntConv2d, IntLinear
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
+from imcsim.quant.integer import IntConv1d, IntConv2d, IntLinear
+from imcsim.quant.layers import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 from imcsim.quant.method import Method, MethodRecord
 from imcsim.quant.recurrent import BernoulliActivation, TernaryEmbedding, TernaryGRU, TernaryLSTM
 from imcsim.quant.storage import load_packed, packed_state
 from imcsim.quant.straight import rounded, signs, surrogate, window
-from imcsim.quant.ternary import TernaryConv2d, TernaryLinear, ternarize
+from imcsim.quant.ternary import TernaryConv1d, TernaryConv2d, TernaryLinear, ternarize
 from imcsim.quant.weights import Coded, WeightQuantizer
 
 __all__ = [
@@ -27,15 +27,18 @@ __all__ = [
     "DigitalConv2d",
     "DigitalLinear",
     "InputQuantizer",
+    "IntConv1d",
     "IntConv2d",
     "IntLinear",
     "Method",
     "MethodRecord",
+    "QuantizedConv1d",
     "QuantizedConv2d",
     "QuantizedLinear",
     "SignActivation",
     "SignedActivation",
     "TernaryActivation",
+    "TernaryConv1d",
     "TernaryConv2d",
     "TernaryEmbedding",
     "TernaryGRU",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from imcsim.errors import ConfigError
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, over_group
+from imcsim.quant.layers import QuantizedConv1d, QuantizedConv2d, QuantizedLinear, over_group
 from imcsim.quant.straight import straight_to_weights
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, sign_magnitude
@@ -55,6 +55,17 @@ class IntConv2d(QuantizedConv2d):
     """`torch.nn.Conv2d` with symmetric weights of *bits* bits: ``code = round(w / scale)``, the scale a power of two.
 
     Takes the arguments of `torch.nn.Conv2d`, and *bits* and *per_channel* by name. Source: see `to_integers`.
+    """
+
+    def __init__(self, *args: Any, bits: int = 8, per_channel: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, weight_quantizer=IntWeights(bits, per_channel=per_channel), **kwargs)
+
+
+class IntConv1d(QuantizedConv1d):
+    """`torch.nn.Conv1d` with symmetric weights of *bits* bits: ``code = round(w / scale)``, the scale a power of two.
+
+    Takes the arguments of `torch.nn.Conv1d`, and *bits* and *per_channel* by name; ``weight`` is (c_out, c_in, 1, k).
+    Source: see `to_integers`.
     """
 
     def __init__(self, *args: Any, bits: int = 8, per_channel: bool = False, **kwargs: Any) -> None:

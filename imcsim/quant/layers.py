@@ -110,6 +110,51 @@ class QuantizedConv2d(QuantizedWeights, nn.Conv2d):
         )
 
 
+class QuantizedConv1d(QuantizedConv2d):
+    """A 1d convolution (b c t) with the weights of *weight_quantizer*, padded with the number *pad_value*.
+
+    Takes the arguments of `torch.nn.Conv1d`. A sequence is an image of height 1, and ``weight`` is (c_out, c_in, 1, k),
+    so that every quantizer of weights of images takes it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int] | str = 0,
+        dilation: int | tuple[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        weight_quantizer: WeightQuantizer,
+        pad_value: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            (1, _number(kernel_size)),
+            (1, _number(stride)),
+            padding if isinstance(padding, str) else (0, _number(padding)),
+            (1, _number(dilation)),
+            groups,
+            bias,
+            weight_quantizer=weight_quantizer,
+            pad_value=pad_value,
+            **kwargs,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``scale * conv(x, codes) + bias``, (b c t) to (b c' t')."""
+        return super().forward(x.unsqueeze(2)).squeeze(2)
+
+
+def _number(value: int | tuple[int]) -> int:
+    return value if isinstance(value, int) else value[0]
+
+
 class QuantizedLinear(QuantizedWeights, nn.Linear):
     """A linear layer with the weights of *weight_quantizer*; takes the arguments of `torch.nn.Linear`."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 
 from imcsim.errors import ConfigError
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
+from imcsim.quant.layers import QuantizedConv1d, QuantizedConv2d, QuantizedLinear
 from imcsim.quant.weights import WeightQuantizer
 
 Role = Literal["quantizer", "optimizer", "training", "distillation", "bit allocation", "schedule", "architecture"]
@@ -126,6 +126,30 @@ class Method:
     def conv(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
         """Return a convolution of numbers that `activation` gave; without bias, since a batch norm follows."""
         return QuantizedConv2d(
+            n_in,
+            n_out,
+            kernel,
+            stride=stride,
+            padding=padding,
+            bias=False,
+            pad_value=self.record.pad,
+            weight_quantizer=self.weights(),
+        )
+
+    def conv1d(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
+        """Return a convolution over sequences (b c t), as `conv` does over images.
+
+        Raises ConfigError for a method whose convolutions are layers of its own.
+        """
+        if type(self).conv is not Method.conv:
+            raise ConfigError(
+                f"{self.record.name}: a method of convolutions over sequences must bring a quantizer of weights alone, "
+                "got layers of its own; take another method, or images of height 1 (conv)"
+            )
+        return self._conv1d(n_in, n_out, kernel, stride=stride, padding=padding)
+
+    def _conv1d(self, n_in: int, n_out: int, kernel: int, *, stride: int, padding: int) -> QuantizedConv1d:
+        return QuantizedConv1d(
             n_in,
             n_out,
             kernel,

@@ -140,6 +140,10 @@ class Tailored(Method):
         """As `weights`."""
         return self.base.conv(n_in, n_out, kernel, stride=stride, padding=padding)
 
+    def conv1d(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
+        """As `weights`."""
+        return self.base.conv1d(n_in, n_out, kernel, stride=stride, padding=padding)
+
     def linear(self, n_in: int, n_out: int) -> nn.Module:
         """As `weights`."""
         return self.base.linear(n_in, n_out)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imcsim.errors import ConfigError
-from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear, over_group
+from imcsim.quant.layers import QuantizedConv1d, QuantizedConv2d, QuantizedLinear, over_group
 from imcsim.quant.straight import straight_to_weights
 from imcsim.quant.weights import Coded, WeightQuantizer
 from imcsim.ternary import Codec, ternary
@@ -62,6 +62,20 @@ class TernaryConv2d(QuantizedConv2d):
 
     Takes the arguments of `torch.nn.Conv2d`, and *per_channel* and *delta_factor* by name.
     Source: Li et al., "Ternary Weight Networks", 2016.
+    """
+
+    def __init__(
+        self, *args: Any, per_channel: bool = False, delta_factor: float = DELTA_FACTOR, **kwargs: Any
+    ) -> None:
+        made = TernaryWeights(per_channel=per_channel, delta_factor=delta_factor)
+        super().__init__(*args, weight_quantizer=made, **kwargs)
+
+
+class TernaryConv1d(QuantizedConv1d):
+    """`torch.nn.Conv1d` with the ternary weights of TWN: ``delta = 0.7 * mean|w|``, one scale per layer or channel.
+
+    Takes the arguments of `torch.nn.Conv1d`, and *per_channel* and *delta_factor* by name; ``weight`` is
+    (c_out, c_in, 1, k). Source: Li et al., "Ternary Weight Networks", 2016.
     """
 
     def __init__(

@@ -6,9 +6,24 @@ from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 
 from imcsim.errors import GraphError
 from imcsim.functional.reference import reference
-from imcsim.graph import REAL, TERNARY, Add, Affine, AvgPool, Flatten, LogSoftmax, MaxPool, Product, Relu, Threshold
+from imcsim.graph import (
+    REAL,
+    TERNARY,
+    Add,
+    Affine,
+    AvgPool,
+    Flatten,
+    LogSoftmax,
+    MaxPool,
+    Product,
+    Relu,
+    Sigmoid,
+    Slice,
+    SpatialAffine,
+    Threshold,
+)
 from imcsim.graph.capture import as_written, capture, supported
-from imcsim.quant import InputQuantizer, TernaryActivation, TernaryConv2d, TernaryLinear
+from imcsim.quant import InputQuantizer, IntConv1d, TernaryActivation, TernaryConv1d, TernaryConv2d, TernaryLinear
 from imcsim.ternary import PlaneSum
 
 
@@ -178,14 +193,16 @@ def test_operators_that_a_graph_does_not_have_come_as_one_list_with_counts_and_p
     net = nn.Sequential(nn.SELU(), inner, nn.ReLU())
     message = (
         r"^net: every operator must be one that a graph has, got 3 that are not: "
-        r"torch\.nn\.SELU x2 \(0, 1\.0\); torch\.nn\.Softplus x1 \(1\.1\)$"
+        r"torch\.nn\.SELU x2 \(0, 1\.0\), take ReLU, PReLU or Hardswish; torch\.nn\.Softplus x1 \(1\.1\), take R.*$"
     )
     with pytest.raises(GraphError, match=message):
         capture(net, image(), name="net")
 
 
 def test_float_weights_and_unknown_operators_come_together():
-    with pytest.raises(GraphError, match=r"^0: weights must be .* \| Sequential: every operator must .*SELU x1 \(1\)$"):
+    with pytest.raises(
+        GraphError, match=r"^0: weights must be .* \| Sequential: every operator must .*SELU x1 \(1\), take ReLU"
+    ):
         capture(nn.Sequential(nn.Conv2d(2, 3, 3), nn.SELU()), image())
 
 
@@ -221,7 +238,7 @@ def test_float_weights_and_unknown_operators_come_together():
         (lambda net, x: x.reshape(1, 4, 8), r"Tensor\.reshape from \(2, 4, 4\) to \(4, 8\) x1"),
         (
             lambda net, x: F.log_softmax(x, 2),
-            r"log_softmax over anything but the channels of \(b c\) or \(b c h w\) x1",
+            r"log_softmax over anything but the channels of \(b c\), \(b c t\) or \(b c h w\) x1",
         ),
         (lambda net, x: F.dropout(x), r"dropout that is on in evaluation mode; pass training=self\.training x1"),
     ],
@@ -240,7 +257,10 @@ def test_functions_are_refused_with_what_is_wrong_with_them(forward, message):
         (nn.AdaptiveAvgPool2d(2), r"AdaptiveAvgPool2d to anything but one value a channel x1 \(0\)"),
         (nn.BatchNorm2d(2, track_running_stats=False), r"BatchNorm2d without running statistics x1 \(0\)"),
         (nn.Flatten(0), r"Flatten of anything but all axes behind the batch x1 \(0\)"),
-        (nn.LogSoftmax(dim=2), r"LogSoftmax over anything but the channels of \(b c\) or \(b c h w\) x1 \(0\)"),
+        (
+            nn.LogSoftmax(dim=2),
+            r"LogSoftmax over anything but the channels of \(b c\), \(b c t\) or \(b c h w\) x1 \(0\)",
+        ),
     ],
 )
 def test_modules_are_refused_with_what_is_wrong_with_them(module, message):
@@ -248,8 +268,127 @@ def test_modules_are_refused_with_what_is_wrong_with_them(module, message):
         capture(nn.Sequential(module), image())
 
 
+def test_whatever_is_wrong_comes_in_one_line_and_what_follows_from_it_is_not_held_against_it():
+    def forward(net, x):
+        return net.conv(net.gelu(x)) + net.again(net.sigmoid(x)) + net.transposed(x)
+
+    net = Calls(
+        forward, gelu=nn.GELU(), conv=TernaryConv2d(2, 2, 1), sigmoid=nn.Sigmoid(), again=TernaryConv2d(2, 2, 1),
+        transposed=nn.ConvTranspose2d(2, 2, 1),
+    )  # fmt: skip
+    message = (
+        r"^net: every operator must be one that a graph has, got 3 that are not: "
+        r"torch\.nn\.GELU x1 \(gelu\), take ReLU, PReLU or Hardswish; "
+        r"imcsim\.quant\.ternary\.TernaryConv2d that reads real numbers x1 \(again\), take a quantized activation "
+        r"before it \(imcsim\.quant\); torch\.nn\.ConvTranspose2d x1 \(transposed\), take a quantized convolution"
+    )
+    with pytest.raises(GraphError, match=message) as said:
+        capture(net, image(), name="net")
+    assert "\n" not in str(said.value)
+
+
+def test_what_gives_several_tensors_is_refused_by_its_own_name():
+    def forward(net, x):
+        a, b = x.chunk(2, 2)
+        return net.conv(net.q(net.lstm(a.squeeze(2))[0])) + b.squeeze(2)
+
+    net = Calls(forward, lstm=nn.LSTM(2, 2, batch_first=True), q=TernaryActivation(), conv=nn.SELU())
+    message = (
+        r"got 3 that are not: Tensor\.chunk that gives several tensors x1 \(chunk\), take slices of channels, x\[:, a:b"
+        r"\]; torch\.nn\.LSTM that gives several tensors x1 \(lstm\), take TernaryLSTM \(imcsim\.quant\); .*SELU"
+    )
+    with pytest.raises(GraphError, match=message):
+        capture(net, torch.zeros(1, 2, 2, 2))
+
+
+def test_what_comes_behind_a_quantizer_is_looked_at_whatever_goes_into_it():
+    net = nn.Sequential(nn.GELU(), TernaryActivation(), TernaryConv2d(2, 2, 1), TernaryConv2d(2, 2, 1))
+    with pytest.raises(
+        GraphError, match=r"got 2 that are not: .*GELU x1 \(0\), .*Conv2d that reads real numbers x1 \(3\)"
+    ):
+        capture(net, image())
+
+
+def test_what_no_output_follows_from_is_left_out():
+    def forward(net, x):
+        net.aside(x)
+        x.sum()
+        return net.r(x)
+
+    net = Calls(forward, r=nn.ReLU(), aside=nn.Conv2d(2, 3, 3), unused=nn.SELU())
+    assert types_of(as_written(net, image())) == [Relu]
+
+
+@pytest.mark.parametrize(
+    ("forward", "who"),
+    [
+        (lambda net, x: net.r(net.s(x)) + net.s(x), None),  # the result alone is read again
+        (
+            lambda net, x: (lambda y: net.r(y) + y)(net.s(x)),
+            r"torch\.nn\.ReLU in place, whose input is read again x1 \(r\)",
+        ),
+        (
+            lambda net, x: (lambda y: (y.relu_(), y)[1])(net.s(x)),
+            r"Tensor\.relu_ in place, whose input is read again x1",
+        ),
+        (
+            lambda net, x: (lambda y: (y[:, :1].mul_(2), y)[1])(net.s(x)),
+            r"Tensor\.mul_ in place, whose input is read ag",
+        ),
+    ],
+)
+def test_what_changes_numbers_that_others_read_is_refused(forward, who):
+    net = Calls(forward, r=nn.ReLU(inplace=True), s=nn.Sigmoid())
+    if who is None:
+        assert types_of(as_written(net, image())) == [Sigmoid, Relu, Sigmoid, Add]
+        return
+    with pytest.raises(GraphError, match=who + r".*, take inplace=False, or the result"):
+        capture(net, image())
+
+
+# --- sequences ------------------------------------------------------------------------------------------------------
+
+
+def test_sequences_are_images_of_height_one():
+    net = nn.Sequential(
+        TernaryActivation(), TernaryConv1d(2, 4, 3, stride=2, padding=1, dilation=2, groups=2), nn.BatchNorm1d(4),
+        nn.MaxPool1d(3, stride=2, padding=1), nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Dropout(),
+    )  # fmt: skip
+    graph = as_written(net, torch.zeros(1, 2, 32))
+    assert graph.input.shape == (2, 1, 32)
+    (layer,) = graph.products
+    assert (layer.product.kernel, layer.product.stride, layer.product.padding) == ((1, 3), (1, 2), (0, 1))
+    assert (layer.product.dilation, layer.product.groups, layer.output.shape) == ((1, 2), 2, (4, 1, 15))
+    assert [op.steps[0] for op in graph.ops[4:7]] == [
+        MaxPool((1, 3), (1, 2), (0, 1)), AvgPool((1, 2), (1, 2)), AvgPool((1, 4), (1, 4)),
+    ]  # fmt: skip
+    assert graph.tensors[graph.output].shape == (4,)
+
+
+def test_functions_over_sequences_say_the_same_as_modules():
+    def functions(net, x):
+        x = F.avg_pool1d(F.max_pool1d(net.conv(net.quantize(x)), 3, 2, 1), 2) + torch.arange(8.0)
+        return torch.log_softmax(x.unsqueeze(2).squeeze(2).mean(2), 1)
+
+    parts = {"quantize": TernaryActivation(), "conv": IntConv1d(2, 4, 3, padding="same", bits=4)}
+    graph = as_written(Calls(functions, **parts), torch.zeros(1, 2, 32))
+    assert types_of(graph) == [Threshold, Affine, MaxPool, AvgPool, SpatialAffine, AvgPool, Flatten, LogSoftmax]
+    assert graph.ops[5].steps[0].offset.shape == (1, 1, 8)
+
+
+def test_one_time_step_is_a_slice():
+    for step in (-1, 3):
+        graph = as_written(Calls(lambda net, x, step=step: x[:, :, step]), torch.zeros(1, 2, 4))
+        assert graph.ops[0].steps == (Slice(3, 4, axis=2), Flatten())
+        assert graph.tensors[graph.output].shape == (2,)
+    with pytest.raises(GraphError, match="getitem of anything but a range of channels x1"):
+        as_written(Calls(lambda net, x: x[:, :, 1:3]), torch.zeros(1, 2, 4))
+
+
 def test_real_numbers_into_a_product_are_refused_with_the_layer():
-    message = r"^1: its input must be quantized, got real numbers; put a quantized activation before it"
+    message = (
+        r"TernaryConv2d that reads real numbers x1 \(1\), take a quantized activation before it \(imcsim\.quant\)$"
+    )
     with pytest.raises(GraphError, match=message):
         capture(nn.Sequential(nn.ReLU(), TernaryConv2d(2, 2, 1)), image())
 
@@ -263,7 +402,7 @@ def test_weights_whose_offset_differs_between_inputs_are_refused():
             planes = PlaneSum(planes=np.ones((1, 1, 2, 1, 1)), factors=[1], offset=np.ones((1, 2, 1, 1)))
             return Product(kind="conv2d", weights=planes)
 
-    message = r"^1: weights: offset must be one number or one for each of the 1 outputs, got shape \(1, 2, 1, 1\)$"
+    message = r"Shifted: weights: offset must be one number or one for each of the 1 outputs, got shape .* x1 \(1\)$"
     with pytest.raises(GraphError, match=message):
         capture(nn.Sequential(TernaryActivation(), Shifted()), image())
 
@@ -340,7 +479,7 @@ def test_several_outputs_are_called_by_their_keys_or_by_what_makes_them(returned
         (Two(), image(), r"^Two: example input must be a tensor for each .* \(input, other\), got 1; "),
         (Two(), (image(),) * 4, r"\(input, other\), got 4; give a tuple of tensors, or a dict$"),
         (Two(), {"input": image(), "y": image()}, r"\(input, other\), got input, y; give a tuple"),
-        (Two(), (image(), 3), r"^Two: example input must be a tensor \(b c\) or \(b c h w\), got int$"),
+        (Two(), (image(), 3), r"^Two: example input must be a tensor \(b c\), \(b c t\) or \(b c h w\), got int$"),
         (Two(), (image(), image(batch=2)), r"^Two: example input must be tensors of one batch, got 1, 2$"),
         (Two(), (), r"^Two: example input must be tensors of one batch, got no tensor$"),
         (Calls(lambda net, x: (F.relu(x), x)), image(), r"^Calls: output must be made by an op, got the input 'x'"),
@@ -385,15 +524,15 @@ def test_a_constant_is_no_input():
 @pytest.mark.parametrize(
     ("example", "got"),
     [
-        (torch.zeros(2, 4, 4), r"\(2, 4, 4\)"),
+        (torch.zeros(4), r"\(4,\)"),
         (torch.zeros(0, 2, 4, 4), r"\(0, 2, 4, 4\)"),
         (np.zeros((1, 2)), "ndarray"),
         (None, "NoneType"),
     ],
 )
-def test_an_example_input_is_a_batch_of_vectors_or_images(example, got):
+def test_an_example_input_is_a_batch_of_vectors_sequences_or_images(example, got):
     with pytest.raises(
-        GraphError, match=rf"^Sequential: example input must be a tensor \(b c\) or \(b c h w\), got {got}$"
+        GraphError, match=rf"^Sequential: example input must be a tensor \(b c\), \(b c t\) or \(b c h w\), got {got}$"
     ):
         capture(nn.Sequential(nn.ReLU()), example)
 

@@ -19,9 +19,10 @@ ORDER = [
     {"trials", "ablation"},
     {"accounts"},
     {"run"},
-    {"reproduce", "comparison", "train"},
+    {"reproduce", "comparison", "train", "post_training"},
     {"sweep"},
-    {"cli_sweep"},
+    {"cli_terminal"},
+    {"cli_sweep", "cli_quantize"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
@@ -29,8 +30,16 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "graph/exported/", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
-    "safetensors": {"quant/", "train.py"},
+    "torch": {
+        "graph/capture.py",
+        "graph/exported/",
+        "quant/",
+        "train.py",
+        "tuning.py",
+        "functional/torch_kernels.py",
+        "post_training/",
+    },
+    "safetensors": {"quant/", "train.py", "post_training/source.py"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
     "simpy": {"sim/"},
@@ -40,15 +49,15 @@ HOME = {
     "matplotlib": {"report/", "reproduce/figures.py"},
     "plotly": {"report/"},
     "jinja2": {"report/"},
-    "rich": {"report/", "cli.py", "sweep/progress.py", "sweep/status.py"},
-    "typer": {"cli.py", "cli_sweep.py"},
+    "rich": {"report/", "cli_terminal.py", "sweep/progress.py", "sweep/status.py"},
+    "typer": {"cli.py", "cli_sweep.py", "cli_quantize.py"},
     "optuna": {"sweep/"},
     "sqlalchemy": {"sweep/ledger.py"},
     "distributed": {"sweep/cluster.py"},
     "dask": {"sweep/cluster.py"},
     "pyarrow": {"sweep/"},
     "sqlite3": {"sweep/"},
-    "onnx": {"graph/qonnx/file.py"},
+    "onnx": {"graph/qonnx/file.py", "graph/qonnx/write.py", "post_training/evaluate.py"},
     "google": {"graph/qonnx/file.py"},
 }
 

@@ -55,6 +55,9 @@ class Writer:
     needed: Set[fx.Node] = field(default_factory=frozenset)
     """What the outputs follow from."""
 
+    missing: set[str] = field(default_factory=set)
+    """Constants whose shape alone is known."""
+
     def constant(self, array: Array, name: str) -> str:
         """Keep *array* and return its name, *name* or one like it."""
         number, wanted = 1, name
@@ -72,7 +75,10 @@ class Writer:
             value = self.value_of(node)
             if not isinstance(value, torch.Tensor):
                 raise NoWordError
-            self.written[node] = self.constant(as_array(value), self.parameter_of.get(node, node.name))
+            name = self.constant(as_array(value), self.parameter_of.get(node, node.name))
+            if value.is_meta:
+                self.missing.add(name)
+            self.written[node] = name
         return self.written[node]
 
 
@@ -196,7 +202,10 @@ def whole_number(value: Any) -> int:
 
 
 def as_array(tensor: torch.Tensor) -> Array:
-    """Return the numbers of *tensor*; the array shares its memory where it can."""
+    """Return the numbers of *tensor*; the array shares its memory where it can. On the device meta they are ones."""
+    if tensor.is_meta:
+        one = torch.ones((), dtype=NUMPY.get(tensor.dtype, tensor.dtype), device="cpu")
+        return np.broadcast_to(one.numpy(), tuple(tensor.shape))
     tensor = tensor.detach()
     tensor = tensor.to("cpu", NUMPY.get(tensor.dtype, tensor.dtype))
     return tensor.numpy()

@@ -138,7 +138,15 @@ class _Reading:
             if node in needed and self._is_written(node):
                 self.writer.written[node] = self._write(node, name_of)
         outputs = tuple(name for node in wanted for name in _flat(self.writer.tensor(node)))
-        return Model(name, OPSET, tuple(inputs), self.writer.constants, tuple(self.writer.nodes), outputs)
+        return Model(
+            name,
+            OPSET,
+            tuple(inputs),
+            self.writer.constants,
+            tuple(self.writer.nodes),
+            outputs,
+            frozenset(self.writer.missing),
+        )
 
     def value_of(self, node: fx.Node) -> Any:
         """Return what *node* gives whatever goes in; None where that depends on it."""

@@ -13,23 +13,12 @@ from typing import Any
 import numpy as np
 
 from imcsim.graph.formats import Format
+from imcsim.graph.refusal import UnfitError as UnfitError
 
 Array = np.ndarray
 
 MOST_NUMBERS = 1 << 24
 """Greatest constant that an operator may make; a larger one is stored."""
-
-
-class UnfitError(Exception):
-    """Why a node is not taken; the second argument, if any, says the nearest thing that is."""
-
-    @property
-    def help(self) -> str:
-        """The nearest thing that is taken, or nothing."""
-        return str(self.args[1]) if len(self.args) > 1 else ""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.graph.assumption import Assumption
 from imcsim.graph.steps import Shape
 
 Array = np.ndarray
@@ -52,3 +53,9 @@ class Model:
 
     outputs: tuple[str, ...]
     """Names of tensors."""
+
+    missing: frozenset[str] = frozenset()
+    """Constants whose shape alone is known; ones stand in their place."""
+
+    assumption: Assumption | None = None
+    """What was assumed of it (`imcsim.graph.qonnx.assume`)."""

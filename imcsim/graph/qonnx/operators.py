@@ -17,7 +17,7 @@ OPERATORS: dict[str, Take] = {**ARITHMETIC, **CODES, **PRODUCTS, **RECURRENCES, 
 
 INSTEAD = {
     "FloatQuant": "Quant, whose numbers are whole",
-    "ConvTranspose": "Conv behind zeros put between the pixels by the model",
+    "ConvTranspose": "Conv, and whatever enlarges its image outside of the chip",
     "Softmax": "LogSoftmax, or no Softmax: the greatest stays the greatest",
     "ArgMax": "the numbers themselves",
     "Gelu": "Relu",

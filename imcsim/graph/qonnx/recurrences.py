@@ -2,8 +2,8 @@
 
 ONNX's own LSTM and GRU hand real numbers from one time step to the next, which no tile takes. In the domain `imcsim`
 they have three further inputs behind ONNX's own, as Quant has them: scale, zero point and bits of the hidden state,
-with the attributes hidden_signed, hidden_narrow and hidden_rounding_mode. Those codes are what comes out, and what is
-multiplied in the next time step; the states that the cell keeps (c of an LSTM, h of a GRU) stay real.
+with the attributes hidden_signed, hidden_narrow and hidden_rounding_mode. Those codes are h: what comes out, and what
+the next time step begins with; c of an LSTM stays real.
 
 Source of the operators: onnx.ai/onnx/operators (LSTM, GRU), and github.com/Xilinx/brevitas, whose export says the order
 of the inputs of a QuantLSTMCell and whose layer says what they mean.
@@ -11,22 +11,23 @@ of the inputs of a QuantLSTMCell and whose layer says what they mean.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 import numpy as np
 
 from imcsim.graph.epilogue import Slice
 from imcsim.graph.formats import Format
 from imcsim.graph.ir import Product
+from imcsim.graph.outline import quantizer as quantizer_of
+from imcsim.graph.qonnx.assume import NOTE, Note, weights_of
 from imcsim.graph.qonnx.call import Call, Known, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.quantizers import Grid, quant_grid, quantizing_steps
 from imcsim.graph.qonnx.sequences import is_time_first
 from imcsim.graph.qonnx.shapes import vector_of
 from imcsim.graph.qonnx.values import Value
-from imcsim.graph.qonnx.weights import planes_of
-from imcsim.graph.recurrent import Cell, GruCell, LstmCell, LstmQuantizers
+from imcsim.graph.recurrent import PARTS, Cell, GruCell, LstmCell, LstmQuantizers
 from imcsim.graph.steps import Quantize, Threshold
+from imcsim.ternary import PlaneSum
 
 Array = np.ndarray
 
@@ -69,7 +70,7 @@ class Gates:
 def _lstm(call: Call) -> tuple[Known, ...]:
     gates = _gates(call)
     weights = _joined([gates.of_input, gates.of_hidden], axis=1)
-    return _layer(call, "lstm", weights, gates.bias_of_input + gates.bias_of_hidden, _hidden_grid(call), LstmCell)
+    return _layer(call, "lstm", weights, gates.bias_of_input + gates.bias_of_hidden, _hidden(call), LstmCell)
 
 
 def _gru(call: Call) -> tuple[Known, ...]:
@@ -83,15 +84,26 @@ def _gru(call: Call) -> tuple[Known, ...]:
     b = _joined([_nothing(_rows(x, 2 * n, 3 * n)), _rows(h, 2 * n, 3 * n)], axis=1)
     own, hidden = gates.bias_of_input, gates.bias_of_hidden
     bias = np.concatenate([own[: 2 * n] + hidden[: 2 * n], own[2 * n :], hidden[2 * n :]])
-    return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden_grid(call), GruCell)
+
+    def cell(scale: Array, offset: Array, quantizer: Threshold | Quantize) -> GruCell:
+        return GruCell(scale, offset, quantizer, state_is_codes=True)
+
+    return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden(call), cell)
 
 
-def _real_state(call: Call) -> NoReturn:
-    raise UnfitError(
-        "whose hidden state is real numbers from one time step to the next",
-        f"QuantLSTM of Brevitas, {call.node.kind} of domain {DOMAIN!r} (a quantizer of the hidden state behind ONNX's "
-        "own inputs), or imcsim.quant's recurrent layers (imcsim.capture)",
-    )
+def _of_assumed_bits(take: Take) -> Take:
+    """Return what takes ONNX's own operator where bits are assumed, as *take* takes that of `DOMAIN`."""
+
+    def taken(call: Call) -> tuple[Known, ...]:
+        if not isinstance(call.attributes.get(NOTE), Note):
+            raise UnfitError(
+                "whose hidden state is real numbers from one time step to the next",
+                f"QuantLSTM of Brevitas, {call.node.kind} of domain {DOMAIN!r} (a quantizer of the hidden state behind "
+                "ONNX's own inputs), or imcsim.quant's recurrent layers (imcsim.capture)",
+            )
+        return take(call)  # type: ignore[return-value]
+
+    return taken
 
 
 def _gates(call: Call) -> Gates:
@@ -140,10 +152,13 @@ def _require_zero(call: Call, place: int, what: str) -> None:
             raise UnfitError(f"with {what} other than 0", "zeros, or none")
 
 
-def _hidden_grid(call: Call) -> Grid:
+def _hidden(call: Call) -> Threshold | Quantize:
+    """Return what makes codes of the hidden state; where bits are assumed, codes like those of the input."""
+    if isinstance(call.attributes.get(NOTE), Note):
+        return quantizer_of(_sequence(call).as_format())
     first = INPUTS[call.node.kind]
     said = {name: call.attributes[f"hidden_{name}"] for name in ATTRIBUTES if f"hidden_{name}" in call.attributes}
-    return _grid(call, first, said, "the hidden state")
+    return _quantizer(_grid(call, first, said, "the hidden state"), "the hidden state")
 
 
 # --- Brevitas -------------------------------------------------------------------------------------------------------
@@ -193,7 +208,9 @@ def _quant_lstm_cell(call: Call) -> tuple[Known, ...]:
     def cell(scale: Array, offset: Array, quantizer: Threshold | Quantize) -> LstmCell:
         return LstmCell(scale, offset, quantizer, inside)
 
-    return _layer(call, "lstm", _joined([of_input, of_hidden], axis=1), bias, grids["output"], cell)
+    return _layer(
+        call, "lstm", _joined([of_input, of_hidden], axis=1), bias, _quantizer(grids["output"], "output"), cell
+    )
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
@@ -204,24 +221,27 @@ def _layer(
     kind: str,
     weights: Constant,
     bias: Array,
-    hidden: Grid,
+    quantizer: Threshold | Quantize,
     make: Callable[[Array, Array, Threshold | Quantize], Cell],
 ) -> tuple[Known, ...]:
     """Return the codes of all time steps, and of the last one where somebody reads it."""
-    value = _sequence(call)
-    quantizer = _quantizer(hidden, "the hidden state")
+    value, form = _sequence(call), quantizer.format
     if quantizer.format != value.as_format() or quantizer.format != value.form:
         raise UnfitError(
             f"whose hidden state is {_said(quantizer.format)} and whose input is {_said(value.as_format())}",
             "one quantizer for both, since their codes meet in one sum",
         )
-    planes = planes_of(weights)
+    planes = weights_of(call, weights)
+    if kind == "gru" and not planes.has_values and call.attributes[NOTE].assumption.zeros != "weights":
+        fixed = 1 / PARTS  # rows that meet nothing
+        zeros = fixed + (1 - fixed) * planes.zero_fraction
+        planes = PlaneSum.of_shape(planes.shape, zero_fraction=zeros, of=call.node.name, n_planes=planes.n_planes)
     if np.any(planes.offset != 0) or planes.is_asymmetric:
         raise UnfitError("with weights of levels that are not about 0", "-a, 0 and +a")
     product = Product(kind=kind, weights=planes)  # type: ignore[arg-type]
     cell = make(planes.scale.reshape(-1) * float(value.scale) if planes.scale.size > 1 else
                 planes.scale.reshape(()) * float(value.scale), bias, quantizer)  # fmt: skip
-    bounds = float(hidden.scale.reshape(()) * hidden.low), float(hidden.scale.reshape(()) * hidden.high)
+    bounds = form.scale * (form.low - form.zero), form.scale * (form.high - form.zero)
     made = call.walk.recur(value, product, cell, bounds)
     return (_with_direction(call, made), _last(call, made) if call.is_read(1) else None)
 
@@ -304,5 +324,5 @@ CELLS: dict[str, Take] = {"QuantLSTMCell": _quant_lstm_cell}
 OWN: dict[str, Take] = {"LSTM": _lstm, "GRU": _gru}
 """In the domain `DOMAIN`."""
 
-RECURRENCES: dict[str, Take] = {"LSTM": _real_state, "GRU": _real_state}
-"""ONNX's own."""
+RECURRENCES: dict[str, Take] = {"LSTM": _of_assumed_bits(_lstm), "GRU": _of_assumed_bits(_gru)}
+"""ONNX's own, where bits are assumed."""

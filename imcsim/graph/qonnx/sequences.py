@@ -14,8 +14,8 @@ RECURRENT = ("LSTM", "GRU", "QuantLSTMCell")
 QUANTIZING = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc")
 
 KEEPS_AXES = (
-    *QUANTIZING, "Abs", "Add", "Cast", "Clip", "Div", "Dropout", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
-    "Mul", "Neg", "PRelu", "Relu", "Sigmoid", "Sign", "Sub", "Tanh",
+    *QUANTIZING, "Codes", "Abs", "Add", "Cast", "Clip", "Div", "Dropout", "HardSigmoid", "HardSwish", "Identity",
+    "LeakyRelu", "Mul", "Neg", "PRelu", "Relu", "Sigmoid", "Sign", "Sub", "Tanh",
 )  # fmt: skip
 """Operators behind which the axes are those before."""
 

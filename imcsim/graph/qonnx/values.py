@@ -52,6 +52,9 @@ class Value:
     batch_axis: int = 0
     """Where the file has the batch among the axes."""
 
+    is_assumed: bool = False
+    """Whether the codes are those of assumed bits (`imcsim.graph.qonnx.assume`)."""
+
     @property
     def is_codes(self) -> bool:
         """Whether the tensor holds codes."""

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.assumption import Assumed, Assumption, parse_assumption
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import rename_outputs, simplify
+from imcsim.graph.qonnx.assume import OF_ASSUMED, take_codes, with_assumed_bits
 from imcsim.graph.qonnx.call import Call, Known
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
-from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
+from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, read_file
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
 from imcsim.graph.qonnx.quantized import QUANTIZERS
@@ -23,6 +25,7 @@ from imcsim.graph.qonnx.recurrences import CELLS, DOMAIN, OWN
 from imcsim.graph.qonnx.sequences import input_value, with_quantized_tables
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
 from imcsim.graph.recurrent import Cell, Embedding
+from imcsim.graph.refusal import Refusals, listed, one_line
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
 
 Array = np.ndarray
@@ -31,22 +34,52 @@ QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "
 """Domains of the quantizers: today's, and those of older files."""
 
 
-def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
+def read_qonnx(path: str | Path, *, name: str | None = None, assume: str | Assumption | None = None) -> Graph:
     """Return the model in the ONNX file *path* as a graph: one op a layer, batch norms folded.
 
-    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). Raises GraphError, one line: what is
-    wrong with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
+    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). With *assume*, layers of real numbers
+    have the bits that it says, and no values (`imcsim.graph.assumption`). Raises GraphError, one line: what is wrong
+    with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
     """
-    return simplify(as_stored(read_file(path), name or Path(path).stem))
+    if assume is None:
+        return simplify(as_stored(read_file(path), name or Path(path).stem))
+    bits = parse_assumption(assume)
+    return simplify(as_assumed(read_file(path, needs_values=False), bits, name or Path(path).stem))
+
+
+def as_assumed(model: Model, assumption: Assumption, name: str) -> Graph:
+    """Return the model with assumed bits in the place of real numbers, before any pass.
+
+    Raises GraphError where it has none to assume bits of.
+    """
+    graph = as_stored(with_assumed_bits(model, assumption), name)
+    if graph.assumed is None:
+        raise GraphError(f"{model.origin}: assume: must meet a layer of real numbers, got quantized ones; leave it out")
+    return graph
 
 
 def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
-    model = with_quantized_tables(model)
+    if model.missing and model.assumption is None:
+        raise GraphError(
+            f"{model.origin}: weights must be there, got shapes alone of {listed(sorted(model.missing))}; for time and "
+            "energy without them see --assume"
+        )
+    model = with_quantized_tables(with_live_nodes(model))
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
     return walk.graph(name)
+
+
+def with_live_nodes(model: Model) -> Model:
+    """Return *model* without the nodes that no output follows from: nothing is lost, and nobody pays for them."""
+    wanted, live = set(model.outputs), list[Node]()
+    for node in reversed(model.nodes):
+        if wanted & set(node.outputs):
+            live.append(node)
+            wanted |= set(node.inputs)
+    return replace(model, nodes=tuple(reversed(live)))
 
 
 class Walk:
@@ -66,8 +99,9 @@ class Walk:
                 self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
-        self.refused: dict[str, list[str]] = {}
+        self.refused = Refusals()
         self.node: Node | None = None
+        self.assumed: dict[str, list[str]] = {"weights": [], "inputs": []}
 
     def take(self, node: Node) -> None:
         """Note what *node* makes, or why it does not fit."""
@@ -99,6 +133,8 @@ class Walk:
         given = [self.known[name] if name else None for name in node.inputs]
         is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
         is_constant = all(not isinstance(value, Value) for value in given)
+        if node.domain == OF_ASSUMED and self.model.assumption is not None:
+            return take_codes(Call(node, given, self)) if is_known else None
         custom = {**QUANTIZERS, **CELLS} if node.domain in QONNX else OWN if node.domain == DOMAIN else {}
         if node.kind in custom:
             return custom[node.kind](Call(node, given, self)) if is_known else None
@@ -115,8 +151,7 @@ class Walk:
         return OPERATORS[node.kind](Call(node, given, self))
 
     def _refuse(self, node: Node, why: str, instead: str = "") -> None:
-        kind = f"{node.kind}{why if why.strip() else ''}"
-        self.refused.setdefault(f"{kind}\0{instead}", []).append(node.name)
+        self.refused.add(node.kind, why, instead, node.name)
 
     # --- what operators call ------------------------------------------------------------------------------------------
 
@@ -137,13 +172,13 @@ class Walk:
         out; *what* tells several ops of one node apart.
         """
         assert self.node is not None
-        now, form = value.placed, value.form
+        now, form, is_assumed = value.placed, value.form, value.is_assumed
         for step in steps:
             now = step.shape(now)
             if isinstance(step, Threshold | Quantize | Embedding):
-                form = step.format
+                form, is_assumed = step.format, False
             elif not step.keeps_codes:
-                form = REAL
+                form, is_assumed = REAL, False
         shape = value.taken_back(now) if shape is None else shape
         if not steps:
             return replace(value, shape=shape)
@@ -161,6 +196,7 @@ class Walk:
             high=bounds[1],
             channels=value.channels,
             batch_axis=value.batch_axis,
+            is_assumed=is_assumed,
         )
 
     def as_numbers(self, value: Value, what: str) -> Value:
@@ -178,6 +214,7 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
+        self._note_assumed(name, value, product)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
@@ -193,7 +230,12 @@ class Walk:
         self.require_size(made)
         output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
         self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
+        self._note_assumed(name, value, product)
         return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
+
+    def _note_assumed(self, name: str, value: Value, product: Product) -> None:
+        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
+            self.assumed[what] += [name] * is_assumed
 
     def made_at(self, value: Value) -> int:
         """Return which op makes the tensor of *value*; -1 for an input of the network."""
@@ -220,18 +262,13 @@ class Walk:
         """Return the graph of all nodes; raises GraphError that lists every one that does not fit."""
         path = self.model.origin
         if self.refused:
-            n = sum(len(nodes) for nodes in self.refused.values())
-            parts = []
-            for key, nodes in self.refused.items():
-                kind, _, instead = key.partition("\0")
-                parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
-            said = one_line("; ".join(parts))
-            raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
+            raise GraphError(f"{path}: {self.refused.line('node')}")
         try:
             tensors = {output: self._output(output) for output in self.model.outputs}
             graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
+        graph = replace(graph, assumed=self._assumed())
         return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
 
     def _output(self, output: str) -> str:
@@ -244,3 +281,8 @@ class Walk:
             raise GraphError(f"{which} must not be padding, got a Pad behind everything")
         self.node = Node("output", "", "output", (), (f"{output}.numbers",), {})
         return self.as_numbers(value, "").tensor
+
+    def _assumed(self) -> Assumed | None:
+        if not any(self.assumed.values()):
+            return None
+        return Assumed(str(self.model.assumption), tuple(self.assumed["weights"]), tuple(self.assumed["inputs"]))

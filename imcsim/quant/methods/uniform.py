@@ -65,6 +65,10 @@ class EvenGrids(Method):
         """A convolution; with the option per_channel, one scale for each output channel."""
         return self._with_scales(super().conv(n_in, n_out, kernel, stride=stride, padding=padding), n_out)
 
+    def conv1d(self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
+        """As `conv`, over sequences."""
+        return self._with_scales(self._conv1d(n_in, n_out, kernel, stride=stride, padding=padding), n_out)
+
     def linear(self, n_in: int, n_out: int) -> nn.Module:
         """A linear layer; with the option per_channel, one scale for each output channel."""
         return self._with_scales(super().linear(n_in, n_out), n_out)
