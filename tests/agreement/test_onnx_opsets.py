@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from onnx_models import QONNX
-from test_qonnx_random import is_near_a_limit, models
+from test_qonnx_random import N_SAMPLES, is_near_a_limit, models
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install imcsim[onnx]")
 pytest.importorskip("qonnx", reason="qonnx is not installed: nothing to compare with")
@@ -67,20 +67,23 @@ def quantizers(domain):
 @settings(max_examples=N_EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
 @given(drawn=models(opsets=NEWEST))
 def test_a_model_in_the_newest_operators_gives_what_onnx_gives(drawn, tmp_path_factory):
-    make, output, values, is_exact = drawn
+    make, outputs, values, is_exact = drawn
     # the evaluator pads these otherwise than onnxruntime, which test_qonnx_random has, where a stride is not 1
     assume(not any(attribute.name == "auto_pad" for node in make.nodes for attribute in node.attribute))
-    model = make.model(values.shape, output)
+    shape, *others = [array.shape[1:] for array in values.values()]
+    more = [dict(zip(list(values)[1:], [(n, *dims) for dims in others], strict=True)) for n in (N_SAMPLES, 1)]
+    model = make.model((N_SAMPLES, *shape), *outputs, more_inputs=more[0])
     model.opset_import.append(helper.make_opsetid(QONNX, 1))  # MultiThreshold has no older domain
     evaluator = ReferenceEvaluator(model, new_ops=quantizers(make.domain))
-    context = evaluator.run(None, {"x": values}, intermediate=True)
+    context = evaluator.run(None, values, intermediate=True)
     context |= {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assume(is_exact or not is_near_a_limit(model, context))
-    graph = load_workload(make.write(tmp_path_factory.getbasetemp(), (1, *values.shape[1:]), output))
-    expected = context[output]
-    found = reference(graph, values.reshape(len(values), *graph.input.shape))
-    tolerance = 1e-4 * max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=tolerance)
+    graph = load_workload(make.write(tmp_path_factory.getbasetemp(), (1, *shape), *outputs, more_inputs=more[1]))
+    found = reference(graph, {each.name: values[each.name].reshape(N_SAMPLES, *each.shape) for each in graph.inputs})
+    for name, array in (found if len(outputs) > 1 else {outputs[0]: found}).items():
+        expected = context[name]
+        tolerance = 1e-4 * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(array.reshape(expected.shape), expected, rtol=0, atol=tolerance)
 
 
 def test_the_operators_that_are_taken_have_new_types_alone_since_set_22():
