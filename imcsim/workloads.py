@@ -41,6 +41,9 @@ from imcsim.shipped import shipped_folder
 MODEL = ".onnx"
 """How the name of a model file ends."""
 
+PICKLED = (".pt2", ".pt", ".pth")
+"""How names of files end that torch unpickles, by which a file can run any code."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -207,6 +210,11 @@ def find_workload(name_or_path: str | Path, *, assume: str | Assumption | None =
         return Workload(path.resolve().parent.name if path.name == "workload.py" else path.stem, path)
     if path.is_file() and path.suffix == MODEL:
         return Workload(path.stem, path)
+    if path.suffix in PICKLED:
+        raise ConfigError(
+            f"{path}: must be a file of data alone, got one that torch unpickles, by which it could run code; write it "
+            "as an .onnx file (torch.onnx.export), or load it in the build() of a workload.py"
+        )
     near = difflib.get_close_matches(text, shipped_workloads(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(shipped_workloads())}"
     raise ConfigError(

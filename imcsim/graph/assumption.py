@@ -170,6 +170,17 @@ def codes_of(told: str, *, is_positive: bool) -> Format:
     return {1: BINARY, 2: TERNARY}.get(n_bits) or signed(n_bits)
 
 
+def with_sign(told: str) -> str:
+    """Return *told* as codes that have a sign whatever they are of.
+
+    >>> with_sign("4"), with_sign("u2"), with_sign("1"), with_sign("ternary")
+    ('s4', 's2', 'binary', 'ternary')
+    """
+    if told in ("binary", "ternary"):
+        return told
+    return "binary" if n_bits_of(told) == 1 else f"s{n_bits_of(told)}"
+
+
 def zeros_of(numbers: Array, n_bits: int) -> float:
     """Return the share of zeros in the planes of real *numbers*, all of one layer.
 

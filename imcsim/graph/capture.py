@@ -17,17 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor as TorchTensor
 from torch import fx, nn
+from torch.export import ExportedProgram
 from torch.nn import functional
 
 from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph import brevitas
 from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
+from imcsim.graph.exported import export, is_program, model_of, program_of
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
 from imcsim.graph.passes import rename_outputs, simplify
 from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
 from imcsim.graph.qonnx.values import placed
+from imcsim.graph.qonnx.walk import as_assumed, as_stored
 from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.refusal import Refusals, UnfitError
 from imcsim.graph.steps import (
@@ -50,7 +54,7 @@ Example = TorchTensor | Sequence[TorchTensor] | Mapping[str, TorchTensor]
 
 
 def capture(
-    module: nn.Module,
+    module: nn.Module | ExportedProgram,
     example_input: Example,
     *,
     name: str | None = None,
@@ -65,6 +69,9 @@ def capture(
     With *assume*, ``W=ternary,A=2``, the module is one of real numbers, and its layers have the bits that it says, for
     time, energy and area (`imcsim.graph.assumption`).
 
+    A module that torch quantized (torchao's PT2E), and a program of torch.export, which has its shapes already, come in
+    by their QuantizeLinear and DequantizeLinear (`imcsim.graph.exported`).
+
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
     operator that cannot be taken.
     """
@@ -73,12 +80,13 @@ def capture(
     return simplify(as_written(module, example_input, name=name))
 
 
-def _with_assumed_bits(module: nn.Module, example_input: Example, assumption: Assumption, name: str) -> Graph:
+def _with_assumed_bits(
+    module: nn.Module | ExportedProgram, example_input: Example, assumption: Assumption, name: str
+) -> Graph:
     """Return *module* as torch.export reads it, with assumed bits in the place of real numbers."""
-    from imcsim.graph.exported import export, model_of
-    from imcsim.graph.qonnx.walk import as_assumed
-
-    _require_module(module, name)
+    if is_program(module):
+        return simplify(as_assumed(model_of(program_of(module, example_input, name), name=name), assumption, name))
+    module = _required(module, name)
     for path, part in module.named_modules():
         if isinstance(part, QuantizedProduct | QuantizedActivation | QuantizedRecurrence):
             raise GraphError(
@@ -97,16 +105,21 @@ def _with_assumed_bits(module: nn.Module, example_input: Example, assumption: As
     return simplify(as_assumed(model, assumption, name))
 
 
-def _require_module(module: Any, name: str) -> None:
+def _required(module: Any, name: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
+    return module
 
 
-def as_written(module: nn.Module, example_input: Example, *, name: str | None = None) -> Graph:
+def as_written(module: nn.Module | ExportedProgram, example_input: Example, *, name: str | None = None) -> Graph:
     """Return *module* as a graph of one product or one step an op, before any pass."""
     name = name or type(module).__name__
-    _require_module(module, name)
+    if is_program(module):
+        return as_stored(model_of(program_of(module, example_input, name), name=name), name)
+    module = _required(module, name)
     given = _tensors(name, example_input)
+    if brevitas.is_brevitas(module):
+        return as_stored(brevitas.model_of(module, given, name=name), name)
     was_training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -191,6 +204,8 @@ class _Shapes(fx.Interpreter):
         changed = {node for node, version in before.items() if self.env[node]._version != version}
         if any(self.place_of[reader] > self.place_of[n] for node in changed for reader in node.users):
             n.meta["in_place"] = True
+        if isinstance(result, tuple | list) and n.op != "output":
+            n.meta["gives_several"] = any(isinstance(each, TorchTensor) for each in result)
         if isinstance(result, TorchTensor):
             n.meta["shape"] = tuple(result.shape)
             inputs = n.all_input_nodes
@@ -266,6 +281,10 @@ class _Walk:
                     inputs.append(self._input(node))
             elif node.op == "output":
                 returned = node.args[0]
+            elif node.meta.get("gives_several"):
+                path, kind = self._who(node)
+                self.refused.add(kind, " that gives several tensors", _instead_of(kind), path)
+                self.unknown.add(node)
             elif "constant" not in node.meta and "shape" in node.meta:
                 self._node(node)
         self._refuse()
@@ -302,6 +321,10 @@ class _Walk:
         return tensor
 
     def _node(self, node: fx.Node) -> None:
+        if any("shape" not in source.meta for source in self.unknown.intersection(node.all_input_nodes)):
+            self.unknown.add(node)
+            self._note(node, REAL)
+            return
         path, kind = self._who(node)
         listed = [part for arg in node.args for part in (arg if isinstance(arg, list | tuple) else [arg])]
         sources = [arg for arg in listed if isinstance(arg, fx.Node) and arg in self.tensor_of]
@@ -311,12 +334,19 @@ class _Walk:
             if self.unknown.isdisjoint((node, *node.all_input_nodes)):
                 self._place(node, path, sources, piece)
                 return
+            if isinstance(piece, Product | Threshold | Quantize):  # whatever goes in, it is known what comes out
+                self._note(node, REAL if isinstance(piece, Product) else piece.format)
+                return
         except UnfitError as problem:
             self.refused.add(kind, f" {problem}", problem.help or _instead_of(kind), path)
         except ImcsimError as error:
             self.refused.add(kind, f": {error}", "", path)
-        self.unknown.add(node)  # go on, to list all of them; nothing is built from this
-        self.tensors[node.name] = Tensor(node.name, _placed(node), REAL)
+        self.unknown.add(node)
+        self._note(node, REAL)
+
+    def _note(self, node: fx.Node, form: Format) -> None:
+        """Go on without an op that makes the tensor of *node*, to list all that does not fit; no graph comes of it."""
+        self.tensors[node.name] = Tensor(node.name, _placed(node), form)
         self.tensor_of[node] = node.name
 
     def _place(self, node: fx.Node, path: str, sources: list[fx.Node], piece: Piece) -> None:

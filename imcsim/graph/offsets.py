@@ -37,7 +37,7 @@ def take_apart(product: Product, source: Tensor, bias: Array | float = 0.0) -> t
         raise GraphError("kernels to choose from must get codes whose zero is code 0, got another zero")
     if form.zero:
         if product.padding != (0, 0) and product.attrs.pad_value == 0 and form.zero_code is None:
-            sums = _sums_inside(product, source.shape)
+            sums = sums_inside(product, source.shape)
             table = (SpatialAffine(np.array(1.0), form.offset * sums),)
         else:
             if product.attrs.pad_value == 0 and form.zero_code is not None:
@@ -108,12 +108,17 @@ def _sums(weights: PlaneSum) -> Array:
     return weights.to_numbers().reshape(len(weights.planes[0]), -1).sum(axis=1)
 
 
-def _sums_inside(product: Product, shape: Shape) -> Array:
-    """Return for each output (c h w) the sum of those weights, as numbers, that lie on the image and not beside it."""
+def sums_inside(product: Product, shape: Shape, times: Array | float = 1.0) -> Array:
+    """Return for each output (c h w) the sum of those weights, as numbers, that lie on the image and not beside it.
+
+    *times*, a number or (c i) for each output and input, is what the weights are multiplied with. *shape* is that of
+    the image (c h w); a linear map has one of a single pixel.
+    """
     if not product.weights.has_values:
         return np.zeros(product.shape(shape))
     (py, px), (sy, sx), (dy, dx), (kh, kw) = product.padding, product.stride, product.dilation, product.kernel
     is_inside = np.pad(np.ones(shape[1:]), ((py, py), (px, px)))
     windows = sliding_window_view(is_inside, (dy * (kh - 1) + 1, dx * (kw - 1) + 1))[::sy, ::sx, ::dy, ::dx]
-    weights = np.broadcast_to(product.weights.to_numbers(), product.weights.shape).sum(axis=1)  # c kh kw
-    return np.einsum("hwyx,cyx->chw", windows, weights)
+    weights = np.broadcast_to(product.weights.to_numbers(), product.weights.shape)
+    weights = weights.reshape(*weights.shape[:2], kh, kw) * np.reshape(times, (*np.shape(times), 1, 1))  # c i kh kw
+    return np.einsum("hwyx,cyx->chw", windows, weights.sum(axis=1))

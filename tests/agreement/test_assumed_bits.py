@@ -1,5 +1,6 @@
 """Networks of real numbers with assumed bits, against the same networks told by their shapes, which share no reader."""
 
+import warnings
 from collections import Counter
 from itertools import pairwise
 
@@ -135,6 +136,33 @@ def test_a_module_of_real_numbers_is_the_network_that_is_told_by_its_shapes(name
     told = figures(load_workload(name), chip)
     assert found[:2] == told[:2]
     assert found[2:] == pytest.approx(told[2:], rel=1e-12)
+
+
+class Recurrent(nn.Module):
+    """The sequences of the last layer's hidden states."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.layer = kind(300, 300, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(nn.LSTM, "lstm-ptb"), (nn.GRU, "gru-ptb")])
+def test_a_recurrent_layer_is_that_which_is_told_by_its_shapes(tmp_path, kind, name):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install imcsim[onnx]")
+    path, chip = tmp_path / "layer.onnx", load_chip("tim-dnn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Recurrent(kind).eval(), (torch.zeros(1, 35, 300),), path, dynamo=False)
+    found, told = (load_workload(path, assume="W=ternary,A=ternary"), load_workload(name))
+    assert figures(found, chip)[:2] == figures(told, chip)[:2]
+    assert figures(found, chip)[2:] == pytest.approx(figures(told, chip)[2:], rel=1e-12)
+    assert found.products[0].product.weights.zero_fraction == pytest.approx(
+        told.products[0].product.weights.zero_fraction
+    )
+    assert found.assumed.weights == found.assumed.inputs == (found.products[0].name,)
 
 
 def test_a_simulation_takes_as_long_for_both():

@@ -27,6 +27,9 @@ pytest.importorskip("qonnx", reason="qonnx is not installed: nothing to compare 
 
 N_EXAMPLES = int(os.environ.get("IMCSIM_QONNX_EXAMPLES", "60"))
 N_SAMPLES = 3
+OPSETS = (9, 11, 13, 18, 22)
+"""Versions of ONNX's operators that onnxruntime takes."""
+
 ROUNDINGS = ("ROUND", "FLOOR", "CEIL", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 MARGIN = 1e-4
 QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold", "Sign")
@@ -35,12 +38,12 @@ QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold", "Sign")
 class Drawing:
     """A model as it is drawn: nodes so far, and what is known of the tensor at hand."""
 
-    def __init__(self, draw):
+    def __init__(self, draw, opsets):
         self.draw = draw
         self.rng = np.random.default_rng(draw(seeds()))
         self.is_exact = draw(st.booleans())
         domain = draw(st.sampled_from([QONNX, "onnx.brevitas"]))
-        opset = draw(st.sampled_from([9, 11, 13, 18, 22]))
+        opset = draw(st.sampled_from(opsets))
         self.make = Maker(opset, domain, lists_initializers=draw(st.booleans()))
         self.kept = []
         """Tensors that a residual may come from, with their shapes."""
@@ -82,9 +85,13 @@ def activation(d, x, shape):
     zero = d.one_of(0.0, 0.0, 0.0, 1.0, 2.0, -1.0) if bits > 1 else 0.0
     rounding = d.one_of(*ROUNDINGS)
     assume(few or rounding in ("ROUND", "FLOOR", "CEIL"))
-    scale = d.scale()
+    per_channel = bits > 1 and not d.draw(st.integers(0, 2))
+    size = d.channels(shape) if per_channel else ()
+    scale = d.scale(size=size)
+    if per_channel and d.draw(st.booleans()):
+        zero = d.rng.integers(-1, 3, size)
     x = d.make.quant(x, scale, zero, bits, signed=signed, narrow=narrow, rounding=rounding)
-    if bits < 3 or d.draw(st.integers(0, 3)):
+    if bits < 3 or per_channel or d.draw(st.integers(0, 3)):
         return x
     parameters = [d.make.constant(value) for value in (scale, zero, bits, d.one_of(2, bits - 1, bits))]
     return d.make.node("Trunc", [x, *parameters], d.make.domain, rounding_mode=d.one_of(*ROUNDINGS))
@@ -278,9 +285,9 @@ def epilogue(d, x, shape):
 
 
 @st.composite
-def models(draw):
+def models(draw, opsets=OPSETS):
     """A model, its input, and whether all of it is exact in float32."""
-    d = Drawing(draw)
+    d = Drawing(draw, opsets)
     shape = draw(st.sampled_from([(4,), (7,), (2, 6), (1, 4, 4), (2, 5, 5), (3, 4, 6)]))
     start, x = shape, "x"
     for number in range(draw(st.integers(1, 3))):

@@ -39,6 +39,9 @@ def test_the_command_on_a_folder_of_data_sets_works_as_printed(tmp_path):
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[-1][:40])
 def test_the_python_of_the_readme_runs_as_printed(tmp_path, monkeypatch, snippet):
+    if "import brevitas" in snippet:
+        for package in ("brevitas", "onnxoptimizer"):
+            pytest.importorskip(package, reason=f"{package} is not installed: pip install imcsim[brevitas]")
     monkeypatch.chdir(tmp_path)
     if snippet is SNIPPETS[0]:  # as a reader runs it; the others in this process, which has its libraries loaded
         subprocess.run([sys.executable, "-c", snippet], timeout=300, check=True)

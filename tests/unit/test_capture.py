@@ -287,6 +287,28 @@ def test_whatever_is_wrong_comes_in_one_line_and_what_follows_from_it_is_not_hel
     assert "\n" not in str(said.value)
 
 
+def test_what_gives_several_tensors_is_refused_by_its_own_name():
+    def forward(net, x):
+        a, b = x.chunk(2, 2)
+        return net.conv(net.q(net.lstm(a.squeeze(2))[0])) + b.squeeze(2)
+
+    net = Calls(forward, lstm=nn.LSTM(2, 2, batch_first=True), q=TernaryActivation(), conv=nn.SELU())
+    message = (
+        r"got 3 that are not: Tensor\.chunk that gives several tensors x1 \(chunk\), take slices of channels, x\[:, a:b"
+        r"\]; torch\.nn\.LSTM that gives several tensors x1 \(lstm\), take TernaryLSTM \(imcsim\.quant\); .*SELU"
+    )
+    with pytest.raises(GraphError, match=message):
+        capture(net, torch.zeros(1, 2, 2, 2))
+
+
+def test_what_comes_behind_a_quantizer_is_looked_at_whatever_goes_into_it():
+    net = nn.Sequential(nn.GELU(), TernaryActivation(), TernaryConv2d(2, 2, 1), TernaryConv2d(2, 2, 1))
+    with pytest.raises(
+        GraphError, match=r"got 2 that are not: .*GELU x1 \(0\), .*Conv2d that reads real numbers x1 \(3\)"
+    ):
+        capture(net, image())
+
+
 def test_what_no_output_follows_from_is_left_out():
     def forward(net, x):
         net.aside(x)

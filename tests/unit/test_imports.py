@@ -32,6 +32,7 @@ OUTSIDE = {"__init__", "__main__"}
 HOME = {
     "torch": {
         "graph/capture.py",
+        "graph/brevitas.py",
         "graph/exported/",
         "quant/",
         "train.py",
@@ -59,6 +60,7 @@ HOME = {
     "sqlite3": {"sweep/"},
     "onnx": {"graph/qonnx/file.py", "graph/qonnx/write.py", "post_training/evaluate.py"},
     "google": {"graph/qonnx/file.py"},
+    "brevitas": {"graph/brevitas.py"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -134,6 +136,17 @@ assert estimate(plan).energy_pJ > 0
 assert bounds_ps(lower(plan, price(plan.chip)))[0] > 0
 """
     assert not loaded_after(code) & {"torch", "simpy", "numba", "pandas", "matplotlib", "plotly"}
+
+
+def test_a_module_without_layers_of_brevitas_does_not_bring_it_in():
+    code = """
+import torch
+import imcsim
+from imcsim.quant import TernaryActivation, TernaryLinear
+layers = torch.nn.Sequential(TernaryActivation(), TernaryLinear(4, 3))
+assert imcsim.capture(layers, torch.ones(1, 4)).ops
+"""
+    assert not loaded_after(code) & {"brevitas", "onnx", "onnxscript"}
 
 
 def test_the_names_that_a_user_types_are_there():

@@ -659,3 +659,110 @@ def test_external_data_that_is_not_as_it_should_be_is_one_line(written, location
     external(path, location, **entries)
     with pytest.raises(GraphError, match=re.escape(message)):
         read_qonnx(path)
+
+
+# --- scales per channel of activations ------------------------------------------------------------------------------
+
+
+def scaled(make, scale, weights, zero=0.0, signed=1, **options):
+    """A product of codes of 4 bits whose scales are one for each channel."""
+    scale, zero = (np.reshape(values, (1, -1, *options.get("behind", ()))) for values in (scale, zero))
+    x = make.quant("x", scale, zero, 4, signed=signed)
+    if "kernel" in options:
+        return make.node("Conv", [x, make.constant(weights)], kernel_shape=options["kernel"], pads=options["pads"],
+                         group=options.get("group", 1))  # fmt: skip
+    return make.node("Gemm", [x, make.constant(weights)], transB=1)
+
+
+TERNARY_ROWS = [[1, 0, -1, 1], [0, -1, 1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("scale", "n_planes", "row_groups"),
+    [
+        ([0.5, 0.5, 0.5, 0.5], 1, (4,)),  # one scale after all
+        ([0.5, 1.0, 0.5, 2.0], 3, (4,)),  # whole multiples of 0.5: codes 1, 2, 1, 4 of the weights
+        ([0.5, 8.0, 0.5, 0.5], 5, (4,)),
+        ([0.5, 0.5, 16.0, 16.0], 1, (2, 2)),  # too many planes: groups of neighbours
+        ([0.5, 0.5, 0.7, 0.7], 1, (2, 2)),
+        ([0.5, 0.5, 0.5, 0.7], 1, (3, 1)),
+        ([0.5, 0.7, 0.7, 0.5], 1, (1, 1, 1, 1)),
+    ],
+)
+def test_scales_per_channel_become_planes_or_input_groups(written, scale, n_planes, row_groups):
+    graph = read_qonnx(written(lambda make: scaled(make, scale, TERNARY_ROWS), (1, 4)))
+    product = graph.products[0].product
+    assert (product.n_planes, product.row_groups) == (n_planes, row_groups)
+    codes = np.array([[3, -2, 1, -8], [7, 7, -8, -8]])
+    scale = np.float32(scale).astype(float)
+    np.testing.assert_allclose(reference(graph, codes * scale), codes * scale @ np.transpose(TERNARY_ROWS), rtol=1e-15)
+
+
+def test_scales_per_channel_of_a_grouped_convolution_go_to_the_groups_that_they_are_of(written):
+    weights = np.ones((2, 2, 1, 1))
+    options = {"behind": (1, 1), "kernel": (1, 1), "pads": (0, 0, 0, 0), "group": 2}
+    graph = read_qonnx(written(lambda make: scaled(make, [0.5, 0.5, 0.7, 0.7], weights, **options), (1, 4, 1, 1)))
+    product = graph.products[0].product
+    assert (product.n_planes, product.row_groups) == (1, (2,))  # one scale for each output
+    graph = read_qonnx(written(lambda make: scaled(make, [0.5, 0.7, 0.3, 0.7], weights, **options), (1, 4, 1, 1)))
+    assert graph.products[0].product.row_groups == (1, 1)
+    found = reference(graph, np.array([1.0, 0.7, 0.9, 1.4]).reshape(1, 4, 1, 1))
+    np.testing.assert_allclose(found.reshape(2), [1.7, 2.3], rtol=1e-6)
+
+
+def test_zeros_per_channel_are_taken_off_where_the_image_is(written):
+    weights = np.array([[[[1, 0, -1]] * 3, [[0, 1, 1]] * 3]])
+    options = {"behind": (1, 1), "kernel": (3, 3), "pads": (1, 1, 1, 1), "signed": 0}
+    scale, zero = [0.5, 0.25], [3.0, 5.0]
+    graph = read_qonnx(written(lambda make: scaled(make, scale, weights, zero, **options), (1, 2, 4, 4)))
+    rng = np.random.default_rng(0)
+    x = (rng.integers(0, 16, (2, 2, 4, 4)) - np.reshape(zero, (2, 1, 1))) * np.reshape(scale, (2, 1, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    assert np.array_equal(reference(graph, x), np.einsum("bihwyx,oiyx->bohw", windows, weights))
+    options["pads"] = (0, 0, 0, 0)
+    graph = read_qonnx(written(lambda make: scaled(make, scale, weights, zero, **options), (1, 2, 4, 4)))
+    inner = np.einsum("bihwyx,oiyx->bohw", windows[:, :, 1:-1, 1:-1], weights)
+    assert np.array_equal(reference(graph, x), inner)
+
+
+def test_weights_of_unequal_levels_meet_scales_per_channel(written):
+    rows = np.float32([[-0.731, 0.0, 0.5, 0.5], [0.5, -0.731, 0.0, 0.5]]).astype(float)
+    graph = read_qonnx(written(lambda make: scaled(make, [0.5, 1.0, 0.5, 0.5], rows), (1, 4)))
+    assert graph.products[0].product.weights.is_asymmetric
+    x = np.array([[1.0, -2.0, 0.5, 0.0]])
+    np.testing.assert_allclose(reference(graph, x), x @ np.transpose(rows), rtol=1e-12)
+    two = [[-0.75, 0.5, 0.5, 0.5], [0.5, -0.75, -0.75, 0.5]]
+    graph = read_qonnx(written(lambda make: scaled(make, [0.5, 0.7, 0.5, 0.5], two), (1, 4)))
+    np.testing.assert_allclose(reference(graph, x[:, [0, 3, 2, 3]]), x[:, [0, 3, 2, 3]] @ np.transpose(two), rtol=1e-6)
+
+
+def test_a_slice_of_channels_keeps_their_scales(written):
+    def sliced(make):
+        x = make.quant("x", [[0.5, 1.0, 0.25]], 0.0, 4)
+        bounds = [make.constant([n], np.int64) for n in (1, 3, 1)]
+        return make.node("Gemm", [make.node("Slice", [x, *bounds]), make.constant([[1, -1]])], transB=1)
+
+    assert reference(read_qonnx(written(sliced, (1, 3))), [[1.5, 3.0, 0.75]]).tolist() == [[2.25]]
+
+
+def test_a_bias_may_have_32_bits_and_weights_may_not(written):
+    def biased(make, bits=32):
+        bias = make.quant(make.constant([1e5, -3.25]), 0.25, 0.0, 32)
+        weights = make.quant(make.constant([[1, 0], [0, 1]]), 1.0, 0.0, 2, narrow=1)
+        return make.node("Gemm", [make.quant("x", 1.0, 0.0, 4), weights, bias], transB=1)
+
+    assert reference(read_qonnx(written(biased)), [[1.0, 2.0]]).tolist() == [[100001.0, -1.25]]
+    with pytest.raises(GraphError, match=r"Quant of 17 bits x1 \(quant0\), take 1 to 16 bits"):
+        read_qonnx(written(lambda make: make.quant("x", 1.0, 0.0, 17)))
+
+
+def test_a_trunc_to_a_finer_scale_changes_no_number(written):
+    def finer(make, bits=8, out_bits=8):
+        x = make.quant("x", 0.5, 0.0, 4)
+        parameters = [make.constant(value) for value in (0.5, 0.0, 6, 0.125, out_bits)]
+        return make.node("Trunc", [x, *parameters], make.domain, rounding_mode="FLOOR", signed=1, narrow=0)
+
+    assert reference(read_qonnx(written(finer)), [[-9.0, 3.26]]).tolist() == [[-4.0, 3.5]]
+    message = r"Trunc to a finer scale, with numbers out of its range x1 .*, take more bits behind it, or no Trunc"
+    with pytest.raises(GraphError, match=message):
+        read_qonnx(written(lambda make: finer(make, out_bits=5)))

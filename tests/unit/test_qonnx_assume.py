@@ -1,5 +1,7 @@
 """Models of real numbers whose bits are assumed: where codes come to be, and which weights keep their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx_models import Maker
@@ -8,8 +10,13 @@ from imcsim.arch.load import load_chip
 from imcsim.errors import ConfigError, DataError, GraphError
 from imcsim.functional.execute import execute
 from imcsim.functional.reference import reference
+from imcsim.graph.assumption import parse_assumption
 from imcsim.graph.qonnx import read_qonnx
+from imcsim.graph.qonnx.assume import NOTE, with_assumed_bits
+from imcsim.graph.qonnx.model import Input, Model, Node
+from imcsim.graph.qonnx.walk import as_stored
 from imcsim.mapping.place import place
+from imcsim.sweep.keys import digest
 from imcsim.workloads import find_workload, load_workload
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install imcsim[onnx]")
@@ -104,6 +111,22 @@ def test_each_place_has_its_bits(tmp_path):
     alone = Net()
     graph = read(tmp_path, alone, alone.conv("x", 4, 3), "W=binary,A=2,first=7,last=9")
     assert told(graph)[1][:2] == ("u7", 6)
+
+
+def test_both_sides_of_a_product_of_two_tensors_are_codes():
+    nodes = [
+        ("MatMul", ("x", "w"), "q"), ("MatMul", ("x", "w"), "k"), ("Transpose", ("k",), "t"),
+        ("Mul", ("q", "half"), "h"), ("MatMul", ("h", "t"), "y"), ("MatMul", ("y", "w"), "z"),
+    ]  # fmt: skip
+    made = tuple(Node(kind, "", output, inputs, (output,), {}) for kind, inputs, output in nodes)
+    constants = {"w": drawn(4, 4), "half": np.array(0.5)}
+    model = Model("two", 13, (Input("x", (1, 4, 4)),), constants, made, ("z",))
+    found = with_assumed_bits(model, parse_assumption("W=2,A=3,last=5"))
+    assert [(node.outputs[0], node.attributes["codes"]) for node in found.nodes if node.kind == "Codes"] == [
+        ("x~", "8"), ("k", "3"), ("h", "3"), ("y", "5"),
+    ]  # fmt: skip
+    places = {node.outputs[0]: node.attributes[NOTE].place for node in found.nodes if NOTE in node.attributes}
+    assert places == {"q": "first", "k~": "first", "z": "last"}
 
 
 def test_codes_that_were_scaled_on_their_way_are_made_anew(tmp_path):
@@ -204,6 +227,51 @@ def test_values_of_assumed_bits_are_refused_in_one_line(tmp_path):
     assert find_workload(path).assumption is None
 
 
+# --- recurrent layers -----------------------------------------------------------------------------------------------
+
+
+def recurrent(make, x, kind, n_inputs, n_hidden):
+    """The hidden states (b t c) of a layer that takes (t b c)."""
+    n_gates = {"LSTM": 4, "GRU": 3}[kind]
+    weights = [make.constant(drawn(1, n_gates * n_hidden, n)) for n in (n_inputs, n_hidden)]
+    options = {"linear_before_reset": 1} if kind == "GRU" else {}
+    x = make.node(kind, [x, *weights], hidden_size=n_hidden, **options)
+    return make.node("Squeeze", [x, make.constant([1], np.int64)])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_hidden_states_have_the_codes_of_the_sequence(tmp_path, kind):
+    make = Net()
+    x = make.node("Transpose", ["x"], perm=[1, 0, 2])
+    x = recurrent(make, recurrent(make, x, kind, 6, 8), kind, 8, 5)
+    graph = read(tmp_path, make, make.node("Transpose", [x], perm=[1, 0, 2]), "W=3,A=4,first=8", (1, 7, 6))
+    first, second = graph.products
+    assert [str(graph.tensors[op.input].format) for op in (first, second)] == ["s4", "s4"]
+    assert [str(op.output.format) for op in (first, second)] == ["s4", "s4"]
+    assert [op.product.n_planes for op in (first, second)] == [7, 2]
+    assert [op.product.weights.shape for op in (first, second)] == [(32, 14), (20, 13)]
+    assert first.product.weights.zero_fraction == (0.5 if kind == "LSTM" else 0.625)
+    assert len(graph.ops) == 3 + (graph.ops[-1].product is None)
+    assert graph.assumed.weights == graph.assumed.inputs == (first.name, second.name)
+
+
+def test_words_of_a_table_are_codes(tmp_path):
+    make = Net()
+    x = make.node("Gather", [make.constant(drawn(20, 6)), make.node("Cast", ["x"], to=7)])
+    x = recurrent(make, make.node("Transpose", [x], perm=[1, 0, 2]), "LSTM", 6, 8)
+    graph = read(tmp_path, make, make.node("Transpose", [x], perm=[1, 0, 2]), "W=ternary,A=binary", (1, 7))
+    assert [str(op.output.format) for op in graph.ops[:2]] == ["binary", "binary"]
+    assert graph.assumed.inputs == graph.assumed.weights == (graph.products[0].name,)
+
+
+def test_a_real_hidden_state_without_an_assumption_stays_refused(tmp_path):
+    make = Net()
+    x = recurrent(make, make.node("Transpose", [make.quant("x")], perm=[1, 0, 2]), "LSTM", 6, 8)
+    path = make.write(tmp_path, (1, 7, 6), make.node("Transpose", [x], perm=[1, 0, 2]))
+    with pytest.raises(GraphError, match=r"LSTM whose hidden state is real numbers from one time step to the next"):
+        read_qonnx(path)
+
+
 # --- external data --------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +327,20 @@ def test_missing_weights_that_a_quantizer_reads_are_said(tmp_path):
     (tmp_path / "model.data").unlink()
     with pytest.raises(GraphError, match=r"Quant quant1 must read weights that are there, got 'transpose0', whose ext"):
         read_qonnx(path, assume="W=ternary,A=2")
+
+
+def test_shapes_alone_are_no_model_without_an_assumption():
+    made = (Node("MatMul", "", "y", ("x", "w"), ("y",), {}),)
+    model = Model("net", 13, (Input("x", (1, 4)),), {"w": np.ones((4, 2))}, made, ("y",), frozenset({"w"}))
+    with pytest.raises(GraphError, match=r"^net: weights must be there, got shapes alone of w; for time and energy"):
+        as_stored(model, "net")
+
+
+def test_what_was_assumed_has_no_part_in_the_keys_of_a_store(tmp_path):
+    make = Net()
+    graph = read(tmp_path, make, make.conv("x", 4, 3))
+    assert digest(graph) == digest(replace(graph, assumed=None))
+    assert digest(graph) != digest(read(tmp_path, make, "conv0", "W=3,A=2"))
 
 
 def test_missing_whole_numbers_cannot_be_guessed(tmp_path):

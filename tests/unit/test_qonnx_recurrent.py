@@ -304,3 +304,28 @@ def test_real_numbers_and_the_layout_of_sequences_are_said(tmp_path):
         GraphError, match=r"Reshape from \(1, 7, 1, 5\) to \(1, 35\) x1 .*, take the last time step, or axes"
     ):
         read_qonnx(write(make, (1, N_STEPS, N_INPUTS), y, tmp_path))
+
+
+# --- assumed bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_a_layer_of_real_numbers_has_assumed_bits_where_they_are_asked_for(kind, tmp_path):
+    rng, n, make = np.random.default_rng(0), GATES[kind] * N_HIDDEN, Maker(opset=14)
+    shapes = (1, n, N_INPUTS), (1, n, N_HIDDEN), (1, 2 * n)
+    weights = [make.constant(rng.normal(size=shape)) for shape in shapes]
+    reset = {"linear_before_reset": 1} if kind == "GRU" else {}
+    y = make.node(kind, ["x", *weights], hidden_size=N_HIDDEN, layout=1, **reset)
+    squeezed = make.node("Squeeze", [y, make.constant([2], np.int64)])
+    output = make.node("MatMul", [squeezed, make.constant(rng.normal(size=(N_HIDDEN, 3)))])
+    path = write(make, (1, N_STEPS, N_INPUTS), output, tmp_path)
+    graph = read_qonnx(path, assume="W=ternary,A=2")
+    layer, matrix = graph.products
+    assert (layer.product.kind, layer.product.weights.shape) == (kind.lower(), (4 * N_HIDDEN, N_INPUTS + N_HIDDEN))
+    assert not graph.has_values
+    assert graph.assumed.weights == (layer.name, matrix.name)
+    assert layer.output.format == graph.tensors[layer.input].format
+    assert layer.output.format.kind == "ternary"  # 2 bits with a sign, as hidden numbers have one
+    assert (matrix.product.kernel, matrix.output.shape) == ((1, 1), (3, 1, N_STEPS))
+    theirs = read_qonnx(path, assume="W=ternary,A=2,zeros=0.5").products[0].product.weights.zero_fraction
+    assert theirs == (1 / 4 + 3 / 4 * 0.5 if kind == "GRU" else 0.5)  # a quarter of a GRU's meets nothing

@@ -9,33 +9,39 @@ import pytest
 import torch
 from torch import nn
 
-from imcsim.analytic import estimate
+from imcsim.analytic import bounds_ps, estimate
 from imcsim.analytic.counts import count_actions
 from imcsim.arch.load import load_chip
+from imcsim.costs.price import price
 from imcsim.errors import ConfigError, DataError, GraphError
 from imcsim.functional.execute import execute, run
 from imcsim.functional.reference import reference, tensors_of
 from imcsim.graph import (
+    BINARY,
     REAL,
     TERNARY,
     Add,
     Affine,
     Embedding,
+    Format,
     Graph,
     GruCell,
     LogSoftmax,
     LstmCell,
+    LstmQuantizers,
     Op,
     Product,
     Quantize,
     Tensor,
     Threshold,
+    integer,
     signed,
     unsigned,
 )
 from imcsim.graph.capture import capture
 from imcsim.graph.passes import simplify
-from imcsim.mapping.digital import digital_work
+from imcsim.mapping.digital import digital_work, state_bits
+from imcsim.mapping.lower import lower
 from imcsim.mapping.place import place
 from imcsim.quant import (
     BernoulliActivation,
@@ -386,3 +392,103 @@ def test_an_unsigned_format_works_as_well(ideal_chip):
     found = execute(place(graph, ideal_chip), x)
     assert np.array_equal(found, reference(graph, x))
     assert found.max() > 0
+
+
+# --- codes inside the cell ------------------------------------------------------------------------------------------
+
+
+def even(form):
+    """A quantizer to the nearest code."""
+    codes = np.arange(form.low, form.high + 1)
+    return Threshold([(codes[1:] + codes[:-1]) / 2 * form.scale], codes, form)
+
+
+HALF, QUARTER = integer(3, 0.5), integer(4, 0.25)
+INSIDE = LstmQuantizers(
+    sums=(even(HALF),) * 4,
+    gates=(even(unsigned(2, 0.25)),) * 2 + (even(integer(3, 0.25)), even(unsigned(2, 0.25))),
+    state=Quantize(QUARTER),
+    tanh_of_state=even(integer(3, 0.25)),
+)
+
+
+def test_a_cell_of_codes_steps_as_written_by_hand(ideal_chip):
+    graph = one_lstm(n_steps=4, scale=0.75)
+    graph = graph.replace_ops((graph.ops[0], replace(graph.ops[1], steps=(LstmCell(0.75, 0.0, HALVES, INSIDE),))))
+    x = np.array([[[[1.0, 1.0, 1.0, 1.0]]]])
+    # Sums of 0.75 become 1, since halves go up here; the sigmoid of 1, 0.731, becomes 0.75, its tanh, 0.762, as well.
+    # With h = 1 the sum of g is 1.5, whose tanh, 0.905, becomes 0.75, the greatest. i g = 0.5625 becomes 0.5.
+    # c: 0.5; 0.375 goes to 0.5, the even code, and + 0.5 makes 1; 0.75 + 0.5 = 1.25; 0.9375 goes to 1, + 0.5 = 1.5.
+    # tanh(c): 0.462, 0.762, 0.848, 0.905 become 0.5 and then 0.75; times 0.75 that is 0.375, then 0.5625.
+    for found in (reference(graph, x), execute(place(graph, ideal_chip), x)):
+        assert found.tolist() == [[[[0, 1, 1, 1]]]]
+
+
+def test_a_gru_whose_state_is_codes_goes_on_from_them(ideal_chip):
+    rows = [[0, 0], [0, 0], [1, 0], [0, 1]]  # h = (n + h) / 2 with n = tanh(2 x + h)
+    x = np.array([[[[1.0, 0.0, 0.0]]]])
+    kept = graph_of(rows, GruCell([1, 1, 2, 2], 0.0, even(HALF), state_is_codes=True), 1, 3, HALF)
+    scaled = replace(kept.ops[1].steps[0], scale=np.array([1, 1, 2, 2]) * 0.5)
+    kept = kept.replace_ops((kept.ops[0], replace(kept.ops[1], steps=(scaled,))))
+    h1 = math.tanh(2.0) / 2  # 0.482 becomes 0.5
+    assert round(2 * h1) == 1
+    h2 = (math.tanh(0.5) + 0.5) / 2  # 0.481 becomes 0.5 again
+    assert round(2 * h2) == 1
+    for found in (reference(kept, x), execute(place(kept, ideal_chip), x)):
+        assert found.tolist() == [[[[1, 1, 1]]]]
+
+
+def test_codes_inside_cost_quantizers_and_make_a_smaller_state():
+    graph = big_lstm(n_steps=4, n_hidden=5)
+    (quantizer, layer) = graph.ops
+    cell = replace(layer.steps[0], inside=INSIDE)
+    coded = graph.replace_ops((quantizer, replace(layer, steps=(cell,))))
+    assert digital_work(coded.ops[1], coded) == {"vpe": 8 * 20, "spe": 5 * 20, "qu": 13 * 20}
+    assert (state_bits(layer), state_bits(coded.ops[1])) == (5 * 16, 5 * 4)
+    gru = graph_of(np.zeros((20, 11), int), GruCell(1.0, 0.0, HALVES, state_is_codes=True), 6, 4)
+    assert state_bits(gru.ops[1]) == 5 * 2
+
+
+@pytest.mark.parametrize("style", ["spatial", "temporal"])
+@pytest.mark.parametrize(
+    "cell", [LstmCell(0.5, 0.0, HALVES, INSIDE), GruCell(0.5, 0.0, HALVES, state_is_codes=True)], ids=["lstm", "gru"]
+)
+def test_both_engines_of_time_agree_about_cells_of_codes(cell, style, tiny_chip):
+    rows = np.random.default_rng(0).integers(-1, 2, size=(20, 11))
+    if cell.kind == "gru":
+        rows[10:15, 6:] = rows[15:, :6] = 0
+    plan = place(graph_of(rows, cell, 6, 5), tiny_chip, style=style, n_samples=2)
+    program = lower(plan, price(tiny_chip))
+    counts = {layer: {name: n for name, n in each.items() if n} for layer, each in count_actions(plan).items()}
+    assert counts == {layer: {name: n for name, n in each.items() if n} for layer, each in program.actions.items()}
+    least, greatest = bounds_ps(program)
+    assert least <= 1000 * simulate(plan).latency_ns <= greatest
+    assert estimate(plan).latency_ns == pytest.approx(simulate(plan).latency_ns, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: replace(INSIDE, gates=INSIDE.gates[:3]),
+            "cell: must have 4 quantizers of sums and of gates, got 4 and 3",
+        ),
+        (
+            lambda: replace(INSIDE, state=Threshold([[0.0], [1.0]], [-1, 1], BINARY)),
+            "cell: quantizers inside must be the same for all hidden units, got thresholds for 2",
+        ),
+        (
+            lambda: replace(INSIDE, state=Threshold([[0.0, 1.0]], [-1, 0, 1], Format("ternary", 2, minus=2.0))),
+            "cell: codes inside must be whole numbers times a scale, got ternary",
+        ),
+        (
+            lambda: GruCell(
+                1.0, 0.0, Threshold([[0.0, 1.0]], [-1, 0, 1], Format("ternary", 2, minus=2.0)), state_is_codes=True
+            ),
+            "cell: codes that are the state must be whole numbers times a scale, got ternary",
+        ),
+    ],
+)
+def test_quantizers_inside_say_what_must_hold(make, message):
+    with pytest.raises(GraphError, match=message):
+        make()

@@ -15,24 +15,56 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from imcsim.errors import GraphError
 from imcsim.graph.exported.call import Call, NoWordError, Writer, Written, shape_of, whole_number
 from imcsim.graph.exported.operators import OPERATORS
-from imcsim.graph.exported.quantized import QUANTIZED
+from imcsim.graph.exported.quantized import DEQUANTIZERS, QUANTIZED
 from imcsim.graph.qonnx.model import Input, Model, Node
 
 OPSET = 23
 """The version of ONNX's operators that is written."""
 
+PACKED = (torch.quantize_per_tensor, torch.quantize_per_channel, torch.quantize_per_tensor_dynamic)
+"""What makes tensors of torch's quantized types, which no program has."""
 
-def export(module: nn.Module, example_inputs: tuple[Any, ...], name: str) -> ExportedProgram:
+
+def is_program(module: Any) -> bool:
+    """Whether *module* is a program, or a module that torch quantized in one (PT2E, or FX graph mode)."""
+    if isinstance(module, ExportedProgram):
+        return True
+    parts = module.modules() if isinstance(module, nn.Module) else ()
+    return any(isinstance(part, fx.GraphModule) and any(map(_is_quantizer, part.graph.nodes)) for part in parts)
+
+
+def program_of(module: nn.Module | ExportedProgram, example_input: Any, name: str) -> ExportedProgram:
+    """Return *module* as a program: as it is, or exported for *example_input*, a tensor, or a tuple or dict of them.
+
+    Raises GraphError for layers that FX graph mode has packed for one processor, and what `export` raises.
+    """
+    if isinstance(module, ExportedProgram):
+        return module
+    nodes = [node for part in module.modules() if isinstance(part, fx.GraphModule) for node in part.graph.nodes]
+    if packed := [str(node.name) for node in nodes if node.target in PACKED]:
+        raise GraphError(
+            f"{name}: codes must be made by operators of their own, got {len(packed)} quantized tensors of FX graph "
+            f"mode ({packed[0]}); convert with torchao's convert_pt2e, or with "
+            "torch.ao.quantization.quantize_fx._convert_to_reference_decomposed_fx"
+        )
+    return export(module, example_input, name)
+
+
+def export(module: nn.Module, example_inputs: Any, name: str) -> ExportedProgram:
     """Return *module* as torch.export reads it in evaluation mode, for inputs shaped like *example_inputs*.
 
-    The module is left in the mode it was in. Raises GraphError, one line, where torch.export cannot read it.
+    These are a tensor, a tuple of what forward() takes, or a dict by the names of its arguments. The module
+    is left in the mode it was in. Raises GraphError, one line, where torch.export cannot read it.
     """
     was_training = [part for part in module.modules() if part.training]
     try:
         for part in was_training:  # eval() is forbidden to modules that were exported
             part.training = False
         with _quietly():
-            return torch.export.export(module, example_inputs, strict=False)
+            if isinstance(example_inputs, Mapping):
+                return torch.export.export(module, (), dict(example_inputs), strict=False)
+            several = isinstance(example_inputs, tuple | list)
+            return torch.export.export(module, tuple(example_inputs) if several else (example_inputs,), strict=False)
     except Exception as error:  # whatever the user's forward() does while it is traced
         raise GraphError(
             f"{name}: forward() must be one that torch.export can read, got: {_reason(error)}; make it free of "
@@ -59,6 +91,10 @@ def model_of(program: ExportedProgram, *, name: str) -> Model:
                 f"{name}: the program must be one that torch can make free of operators in place, got: {_reason(error)}"
             ) from error
     return _Reading(program).model(name)
+
+
+def _is_quantizer(node: fx.Node) -> bool:
+    return _word(node) in QUANTIZED or node.target in PACKED
 
 
 class _Reading:
@@ -141,7 +177,7 @@ class _Reading:
         is_fixed = all(self.is_fixed.get(source, False) for source in node.all_input_nodes)
         is_known = node.op in ("placeholder", "get_attr") or (is_operator and not is_random)
         self.is_fixed[node] = is_fixed and is_known
-        if _word(node) in QUANTIZED or any(source in self.is_kept for source in node.all_input_nodes):
+        if _word(node) in DEQUANTIZERS or any(source in self.is_kept for source in node.all_input_nodes):
             self.is_kept.add(node)
 
     def _is_written(self, node: fx.Node) -> bool:

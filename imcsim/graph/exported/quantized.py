@@ -119,6 +119,13 @@ def _dequantize_affine(call: Call) -> str:
     return call.add("DequantizeLinear", call.tensor("input"), *parameters, **said)
 
 
+DEQUANTIZERS = (
+    "quantized_decomposed.dequantize_per_channel",
+    "quantized_decomposed.dequantize_per_tensor",
+    "torchao.dequantize_affine",
+)
+"""What makes numbers of codes: nodes even of constants, so that weights keep their codes."""
+
 QUANTIZED: dict[str, Callable[[Call], str]] = {
     "quantized_decomposed.dequantize_per_channel": _dequantize_per_channel,
     "quantized_decomposed.dequantize_per_tensor": _dequantize,

@@ -164,6 +164,8 @@ def _clip(call: Call) -> Value:
         if call.has(place):
             call.constant(place, "limits")
     low, high = clip_limits(call.attributes, call.constants())
+    if value.is_codes and low <= value.low and value.high <= high:
+        return value
     step = Clip(max(low, -GREATEST), min(high, GREATEST))
     return call.walk.apply(value, (*value.numbers(), step), bounds=(max(low, value.low), min(high, value.high)))
 

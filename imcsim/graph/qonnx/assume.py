@@ -13,23 +13,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imcsim.errors import GraphError
-from imcsim.graph.assumption import Assumption, Place, codes_of, n_bits_of
+from imcsim.graph.assumption import Assumption, Place, codes_of, n_bits_of, with_sign
 from imcsim.graph.outline import quantizer
 from imcsim.graph.qonnx.call import Call
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.model import Model, Node
+from imcsim.graph.qonnx.sequences import is_table
 from imcsim.graph.qonnx.values import Value
 from imcsim.graph.qonnx.weights import MOST_CODE, planes_of
 from imcsim.ternary import PlaneSum
 
 OF_ASSUMED = "imcsim.assume"
+QONNX = "qonnx.custom_op.general"
 CODES = "Codes"
 """The node that this pass puts in: codes of assumed bits, of whatever it reads."""
 
 NOTE = "imcsim.assume"
 """The attribute of a product that holds a `Note`."""
 
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN"})
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul"})
+RECURRENT = frozenset({"GRU", "LSTM"})
+"""What has one format for its input and its hidden state: codes with a sign, of the bits that most layers read."""
+
 MEANS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 LOOKED_THROUGH = frozenset({
     "Cast", "Concat", "DepthToSpace", "Dropout", "Flatten", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "Reshape",
@@ -68,10 +73,15 @@ def with_assumed_bits(model: Model, assumption: Assumption) -> Model:
     for node in model.nodes:
         if node.outputs[:1] and node.outputs[0] in places:
             told = assumption.activations[places[node.outputs[0]]]
-            for name in node.inputs[:1]:
-                _want(wanted, name, told, maker, reached)
+            if node.kind in RECURRENT:
+                told = with_sign(assumption.activations["middle"])
+            _want(wanted, node.inputs[0], told, maker, reached)
+        elif _is_of_two(node, reached):  # of activations, as in attention: both sides are codes that others read
+            for name in node.inputs:
+                _want(wanted, name, assumption.activations["middle"], maker, reached)
     nodes: list[Node] = []
     inputs = {source.name for source in model.inputs}
+    constants = dict(model.constants)
     for name in sorted(inputs & set(wanted)):
         nodes.append(_codes(name, _inside(name), wanted[name], is_positive=True))
     for node in model.nodes:
@@ -83,20 +93,30 @@ def with_assumed_bits(model: Model, assumption: Assumption) -> Model:
             attributes = {**attributes, NOTE: Note(assumption, places[node.outputs[0]], is_there)}
         nodes.append(replace(node, inputs=read, outputs=made, attributes=attributes))
         for name in node.outputs:
-            if name in wanted:
+            if name in wanted and is_table(node, reached) and node.inputs[0] in constants:
+                nodes.append(_table_quantizer(node, f"{name}~codes", wanted[name], constants))
+                nodes.append(_codes(f"{name}~codes", name, wanted[name], is_positive=False))
+            elif name in wanted:
                 nodes.append(_codes(_inside(name), name, wanted[name], is_positive=False))
-    return replace(model, nodes=tuple(nodes), assumption=assumption)
+    return replace(model, nodes=tuple(nodes), constants=constants, assumption=assumption)
 
 
 def take_codes(call: Call) -> Value:
     """Return the codes of assumed bits that a node of this pass makes."""
-    value = call.value()
-    if value.is_codes and not (value.is_assumed and value.numbers()):  # of a quantizer in the model, or these already
+    value = call.value(takes_order=True)
+    if call.node.inputs[0].endswith("~codes"):  # of the words of a table
+        return replace(value, is_assumed=True)
+    if value.is_codes and (not value.is_assumed or _is_as_made(value)):  # of a quantizer in the model, or these already
         return value
     is_positive = bool(call.attributes["is_positive"]) or value.low >= 0
     form = codes_of(str(call.attributes["codes"]), is_positive=is_positive)
     steps = (*value.numbers(), quantizer(form))
     return replace(call.walk.apply(value, steps, bounds=(float(form.low), float(form.high))), is_assumed=True)
+
+
+def _is_as_made(value: Value) -> bool:
+    """Whether nothing scaled or moved the codes since they were made."""
+    return not value.scale.ndim and not value.zero.ndim and value.as_format() == value.form
 
 
 def weights_of(call: Call, weights: Constant) -> PlaneSum:
@@ -152,12 +172,18 @@ def _missing(model: Model) -> set[str]:
     return missing
 
 
+def _is_of_two(node: Node, reached: set[str]) -> bool:
+    """Whether *node* multiplies two tensors that follow from the model's inputs, and no weights."""
+    return node.kind == "MatMul" and set(node.inputs) <= reached
+
+
 def _places(model: Model, reached: set[str]) -> dict[str, Place]:
     """Return where in the network each product is, by the name of what it makes."""
     products = [
         node
         for node in model.nodes
         if node.kind in PRODUCTS and len(node.inputs) > 1 and node.inputs[0] in reached and node.outputs[0]
+        if not _is_of_two(node, reached)
     ]
     made = {node.outputs[0] for node in products}
     behind: set[str] = set()  # tensors that follow from a product
@@ -203,6 +229,19 @@ def _sources(name: str, maker: Mapping[str, Node], reached: set[str], seen: set[
 def _inside(name: str) -> str:
     """Return what the numbers of a tensor are called whose name its codes take; of an input, the other way round."""
     return f"{name}~"
+
+
+def _table_quantizer(table: Node, made: str, told: str, constants: dict[str, np.ndarray]) -> Node:
+    """Return a quantizer of what *table* looks up, whose codes reach as far as its numbers; its constants are added."""
+    form = codes_of(told, is_positive=False)
+    greatest = float(np.abs(constants[table.inputs[0]]).max()) or 1.0
+    names = tuple(f"{made}.{what}" for what in ("scale", "zero", "bits"))
+    for name, number in zip(names, (greatest / form.high, 0.0, float(form.bits)), strict=True):
+        constants[name] = np.array(number, np.float32)
+    read = (_inside(table.outputs[0]), *(names[:1] if form.kind == "binary" else names))
+    attributes = {"signed": int(form.low < 0), "narrow": int(form.low < 0), "rounding_mode": "ROUND"}
+    kind = "BipolarQuant" if form.kind == "binary" else "Quant"
+    return Node(kind, QONNX, f"{table.name}.codes", read, (made,), attributes)
 
 
 def _codes(read: str, made: str, told: str, *, is_positive: bool) -> Node:

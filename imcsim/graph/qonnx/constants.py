@@ -284,6 +284,65 @@ def clip_limits(attributes: Attributes, given: Given) -> tuple[float, float]:
     return float(limits[0]), float(limits[1])
 
 
+def spread(values: Array, attributes: Attributes, shape: Sequence[int]) -> Array:
+    """Return scales or zero points of QuantizeLinear as float64 with as many axes as *shape*, each whole or 1.
+
+    One number counts for everything; several lie along the axis that the attributes say, or stand for blocks of it.
+    """
+    values = np.asarray(values, np.float64)
+    n_axes = len(shape)
+    if values.size == 1:
+        return values.reshape((1,) * n_axes)
+    axis = int(attributes.get("axis", 1))
+    axis = axis + n_axes if axis < 0 else axis
+    block = int(attributes.get("block_size", 0))
+    if block and values.ndim == n_axes and 0 <= axis < n_axes:
+        return np.take(np.repeat(values, block, axis), range(shape[axis]), axis)
+    if not 0 <= axis < n_axes or values.shape != (shape[axis],):
+        raise UnfitError(f"with a scale of shape {values.shape} for axis {axis} of {tuple(shape)}")
+    return values.reshape([-1 if i == axis else 1 for i in range(n_axes)])
+
+
+TYPES_OF_CODES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 21: "uint4", 22: "int4"}
+"""Of `TensorProto.DataType`: what QuantizeLinear gives."""
+
+
+def code_limits(attributes: Attributes, zero: Constant | None) -> tuple[int, int]:
+    """Return the least and the greatest code of the type of the zero point *zero*, or of the attribute output_dtype."""
+    said = TYPES_OF_CODES.get(attributes.get("output_dtype") or 2, "")
+    name = said if zero is None else zero.numbers.dtype.name
+    if name not in TYPES_OF_CODES.values():
+        raise UnfitError("to anything but whole numbers", "uint8, int8, uint16 or int16")
+    bits = int(name.lstrip("uint"))
+    return (0, (1 << bits) - 1) if name.startswith("u") else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def _quantized(attributes: Attributes, given: Given) -> Constant:
+    numbers, zero = _first(given).numbers, given[2] if len(given) > 2 else None
+    scale = spread(_second(given).numbers, attributes, numbers.shape).astype(numbers.dtype)
+    low, high = code_limits(attributes, zero)
+    steps = np.round(numbers / scale)
+    if zero is not None:
+        steps = steps + spread(zero.numbers, attributes, numbers.shape)
+    if not np.all(np.isfinite(steps)):
+        raise UnfitError("of numbers, or by a scale, that are not finite")
+    return Constant(np.clip(steps, low, high).astype(np.int64))
+
+
+def dequantized(attributes: Attributes, given: Given) -> Constant:
+    """Return codes as numbers ``scale * (code - zero)``, with the codes, less the zero, beside them."""
+    codes, zero = _first(given).numbers.astype(np.int64), given[2] if len(given) > 2 else None
+    if _first(given).numbers.dtype.kind == "f":
+        raise UnfitError("of numbers that are not whole")
+    scale = spread(_second(given).numbers, attributes, codes.shape)
+    if zero is not None:
+        codes = codes - spread(zero.numbers, attributes, codes.shape).astype(np.int64)
+    numbers = codes.astype(np.float32) * scale.astype(np.float32)
+    if not np.all(np.isfinite(numbers)):
+        raise UnfitError("with a scale that is not finite")
+    return Constant(numbers, codes, scale)
+
+
 def _at(given: Given, place: int) -> Constant:
     found = given[place] if len(given) > place else None
     if found is None:
@@ -308,6 +367,7 @@ FOLDED: dict[str, Callable[[Attributes, Given], Constant]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "DequantizeLinear": dequantized,
     "Div": _div,
     "Equal": _elementwise(np.equal),
     "Exp": _elementwise(np.exp),
@@ -324,6 +384,7 @@ FOLDED: dict[str, Callable[[Attributes, Given], Constant]] = {
     "Mul": _mul,
     "Neg": _elementwise(np.negative),
     "Pow": _elementwise(_pow),
+    "QuantizeLinear": _quantized,
     "Range": _range,
     "Reciprocal": _elementwise(np.reciprocal),
     "ReduceMax": _reduce(np.max),

@@ -1,6 +1,7 @@
 """An ONNX file to nodes in dependency order and constants as arrays; every size is checked before memory is taken."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
@@ -63,18 +64,19 @@ MOST_SHAPED = 1 << 36
 """Greatest number of external numbers, all constants together, of which the shapes alone are wanted."""
 
 
-def read_file(path: str | Path, *, needs_values: bool = True) -> Model:
-    """Return what the ONNX file *path* says.
+def read_file(path: str | Path, *, needs_values: bool = True, origin: str | None = None) -> Model:
+    """Return what the ONNX file *path* says; *origin* is what messages call it, by default its path.
 
     Where it *needs_values* not, real numbers of external data may be missing, and however many they are, they take no
     memory: ones stand in their place (`Model.missing`). Raises ConfigError where the package onnx is missing,
     GraphError for a file that cannot be taken: one line each.
     """
     path = Path(path)
+    origin = str(path) if origin is None else origin
     try:
-        return _read(path, needs_values=needs_values)
+        return replace(_read(path, needs_values=needs_values), origin=origin)
     except _FileError as error:
-        raise GraphError(f"{path}: {one_line(str(error))}") from None
+        raise GraphError(f"{origin}: {one_line(str(error))}") from None
 
 
 class _FileError(Exception):

@@ -6,12 +6,13 @@ what it does not take, with the nearest thing that it does.
 
 from imcsim.graph.qonnx.arithmetic import ARITHMETIC
 from imcsim.graph.qonnx.call import Take
+from imcsim.graph.qonnx.codes import CODES
 from imcsim.graph.qonnx.products import PRODUCTS
 from imcsim.graph.qonnx.recurrences import RECURRENCES
 from imcsim.graph.qonnx.shapes import SHAPES
 from imcsim.graph.qonnx.windows import WINDOWS
 
-OPERATORS: dict[str, Take] = {**ARITHMETIC, **PRODUCTS, **RECURRENCES, **SHAPES, **WINDOWS}
+OPERATORS: dict[str, Take] = {**ARITHMETIC, **CODES, **PRODUCTS, **RECURRENCES, **SHAPES, **WINDOWS}
 """ONNX's own operators that are taken where they read what follows from the input."""
 
 INSTEAD = {
@@ -29,10 +30,10 @@ INSTEAD = {
     "Loop": "a model without loops",
     "LayerNormalization": "BatchNormalization",
     "InstanceNormalization": "BatchNormalization",
-    "QuantizeLinear": "Quant of qonnx.custom_op.general (qonnx.transformation.qcdq_to_qonnx)",
-    "DequantizeLinear": "Quant of qonnx.custom_op.general (qonnx.transformation.qcdq_to_qonnx)",
-    "QLinearConv": "Quant and Conv (qonnx.transformation.qcdq_to_qonnx)",
-    "ConvInteger": "Quant and Conv (qonnx.transformation.qcdq_to_qonnx)",
-    "MatMulInteger": "Quant and MatMul (qonnx.transformation.qcdq_to_qonnx)",
+    "ConvInteger": "QuantizeLinear, DequantizeLinear and Conv (static quantization)",
+    "MatMulInteger": "QuantizeLinear, DequantizeLinear and MatMul (static quantization)",
+    "quantized_decomposed.choose_qparams": "static quantization, whose scales are constants",
+    "torchao.choose_qparams_affine": "static quantization, whose scales are constants",
+    "aten.adaptive_avg_pool2d": "a size that divides that of the image",
 }
 """The nearest thing to an operator that is not taken."""

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.graph.epilogue import SpatialAffine
 from imcsim.graph.ir import LayerAttrs, Product
+from imcsim.graph.offsets import sums_inside
 from imcsim.graph.qonnx.assume import weights_of
 from imcsim.graph.qonnx.call import NO_PADS, Call, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
+from imcsim.graph.qonnx.weights import coded
 from imcsim.graph.qonnx.windows import pads_of, per_axis, shape_around
 from imcsim.ternary import PlaneSum, UnknownPlanes
 
@@ -19,6 +22,9 @@ Array = np.ndarray
 
 MOST_WEIGHTS = 1 << 26
 """Greatest number of weights, all planes together, once zeros are put into a kernel."""
+
+MOST_TIMES = 16
+"""Greatest multiple of the least scale of a channel that goes into the codes of weights: 4 planes more."""
 
 
 def _source_of_product(value: Value) -> None:
@@ -50,8 +56,7 @@ def _conv(call: Call) -> Value:
     if n == 1:
         weights = weights.moved(lambda array: array[:, :, np.newaxis])
         stride, dilation = (1, *stride), (1, *dilation)
-    planes = weights_of(call, weights)
-    value, planes = _scale_into_weights(value, planes, groups)
+    value, planes = scale_into_weights(value, weights_of(call, weights), groups)
     planes, padding, dilation = _even_pads(planes, pads, dilation)
     product = Product(
         kind="conv2d",
@@ -63,17 +68,48 @@ def _conv(call: Call) -> Value:
         attrs=LayerAttrs(pad_value=pad_code),
     )
     bias = _bias(call, 2, weights.shape[0])
-    return call.walk.multiply(replace(value, pads=NO_PADS), product, bias)
+    return _multiplied(call, replace(value, pads=NO_PADS), product, bias)
 
 
-def _scale_into_weights(value: Value, planes: PlaneSum, groups: int) -> tuple[Value, PlaneSum]:
-    """Move scales per channel into the weights where each channel has outputs of its own: a depthwise convolution."""
-    if not value.scale.ndim or groups != value.shape[0]:
+def _multiplied(call: Call, value: Value, product: Product, bias: Array) -> Value:
+    """Return the product with a bias, and what zeros that differ between channels add to it."""
+    if not value.zero.ndim or not product.weights.has_values:
+        value = value if not value.zero.ndim else replace(value, zero=ZERO)
+        return call.walk.multiply(value, product, bias)
+    shape, n_outputs = value.placed, product.n_outputs
+    zeros = np.repeat(value.zero.reshape(product.groups, -1), n_outputs // product.groups, axis=0)  # c i
+    inside = -value.scale * sums_inside(product, shape if len(shape) == 3 else (*shape, 1, 1), zeros)  # c h w
+    value = replace(value, zero=ZERO)
+    if product.padding == (0, 0):
+        return call.walk.multiply(value, product, bias + inside[:, 0, 0])
+    made = call.walk.multiply(value, product, bias)
+    return call.walk.apply(made, (SpatialAffine(ONE, inside),), what="zero", shape=made.shape)
+
+
+def scale_into_weights(value: Value, planes: PlaneSum, groups: int) -> tuple[Value, PlaneSum]:
+    """Return codes of one scale, and weights that hold whatever the scales of the channels differ by.
+
+    Where all inputs of an output have one scale (a depthwise convolution), it goes to the scale of the output. Where
+    the scales are whole multiples of the least, the codes of the weights are multiplied, which makes more planes; else
+    neighbouring channels of equal scale become an input group, whose sums are scaled before they are added.
+    """
+    scale, zero = (each[0] if each.ndim and np.all(each == each[0]) else each for each in (value.scale, value.zero))
+    value = replace(value, scale=scale, zero=zero)
+    if not scale.ndim:
         return value, planes
-    if value.zero.ndim and np.all(value.zero == value.zero[0]):
-        value = replace(value, zero=value.zero[0])
-    each = np.repeat(value.scale, planes.shape[0] // groups).reshape(-1, *(1,) * (len(planes.shape) - 1))
-    return replace(value, scale=ONE), replace(planes, scale=planes.scale * each, offset=planes.offset * each)
+    each = np.repeat(scale.reshape(groups, -1), planes.shape[0] // groups, axis=0)  # c i
+    behind = (1,) * (len(planes.shape) - 2)
+    if np.all(each == each[:, :1]):
+        one = each[:, :1].reshape(-1, 1, *behind)
+        return replace(value, scale=ONE), replace(planes, scale=planes.scale * one, offset=planes.offset * one)
+    planes, least = _without_offset(planes), scale[np.argmin(np.abs(scale))]
+    times = np.rint(each / least)
+    if planes.has_values and planes.is_whole and np.all(least * times == each) and np.abs(times).max() <= MOST_TIMES:
+        codes = planes.to_codes() * times.astype(np.int64).reshape(*each.shape, *behind)
+        return replace(value, scale=least), coded(codes, planes.scale.reshape(-1))
+    changes = 1 + np.flatnonzero(np.any(each[:, 1:] != each[:, :-1], axis=0))
+    size = int(np.gcd.reduce(changes))
+    return replace(value, scale=ONE), replace(planes, group_size=size, group_scale=each[:, ::size])
 
 
 def _joined_pads(value: Value, own: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
@@ -104,7 +140,7 @@ def _even_pads(
         if planes.has_values:
             planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), *around)))
         else:
-            planes = _spread(planes, [n + sum(gap) for n, gap in zip(planes.shape, around, strict=True)])
+            planes = spread(planes, [n + sum(gap) for n, gap in zip(planes.shape, around, strict=True)])
     return planes, (max(sides[0]), max(sides[1])), dilation
 
 
@@ -120,16 +156,16 @@ def _without_gaps(planes: PlaneSum, dilation: Sequence[int]) -> PlaneSum:
     window = dy * (kh - 1) + 1, dx * (kw - 1) + 1
     _require_kernel(planes, window)
     if not planes.has_values:
-        return _spread(planes, (*planes.shape[:2], *window))
+        return spread(planes, (*planes.shape[:2], *window))
     wide = np.zeros((*planes.planes.shape[:3], *window), np.int8)
     wide[..., ::dy, ::dx] = planes.planes
     return replace(planes, planes=wide)
 
 
-def _spread(planes: PlaneSum, shape: Sequence[int]) -> PlaneSum:
-    """Return weights without entries in a larger *shape*, whose further entries are 0."""
+def spread(planes: PlaneSum, shape: Sequence[int], *, share: float | None = None) -> PlaneSum:
+    """Return weights without entries in a *shape* of which they take a *share*, and 0 the rest; else it is larger."""
     told: Any = planes.planes
-    share = prod(planes.shape) / prod(shape)
+    share = prod(planes.shape) / prod(shape) if share is None else share
     wider: Any = UnknownPlanes((len(told), *shape), 1 - share * (1 - told.zero_fraction), told.of)
     return replace(planes, planes=wider)
 
@@ -180,7 +216,8 @@ def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
         raise UnfitError(
             f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b c) and a matrix"
         )
-    return call.walk.multiply(value, Product(kind="linear", weights=weights_of(call, weights)), bias)
+    value, planes = scale_into_weights(value, weights_of(call, weights), 1)
+    return _multiplied(call, value, Product(kind="linear", weights=planes), bias)
 
 
 PRODUCTS: dict[str, Take] = {

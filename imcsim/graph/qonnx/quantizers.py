@@ -24,8 +24,10 @@ MOST_THRESHOLDS = 1 << 12
 """Rounding other than to the nearest is by thresholds; so many at the most."""
 
 MOST_BITS = 16
+"""Of an activation or a weight."""
+
 MOST_BITS_OF_CONSTANTS = 32
-"""Biases are often quantized so finely."""
+"""Of a bias, whose codes no tile holds."""
 
 Rounding = Callable[[Array], Array]
 
@@ -39,8 +41,12 @@ ROUNDINGS: dict[str, Rounding] = {
     "ROUND_TO_ZERO": np.trunc,
     "HALF_UP": lambda x: np.sign(x) * np.floor(np.abs(x) + 0.5),
     "HALF_DOWN": lambda x: np.sign(x) * np.ceil(np.abs(x) - 0.5),
+    "DPU": lambda x: np.where((x < 0) & (x - np.floor(x) == 0.5), np.ceil(x), np.round(x)),
 }
-"""By the names of QONNX, and of Brevitas where it has another; UP is away from zero, DOWN towards it."""
+"""By the names of QONNX, and of Brevitas where it has another; UP is away from zero, DOWN towards it.
+
+DPU, which Brevitas alone has, gives halves below 0 the greater code, the others the even one.
+"""
 
 NEAREST = ("ROUND", "HALF_EVEN")
 
@@ -173,6 +179,8 @@ def reached_from(rounding: str, code: int) -> tuple[float, bool]:
             return (code - 1.0, True) if code > 0 else (float(code), False)
         case "HALF_UP":
             return code - 0.5, code <= 0
+        case "DPU":
+            return code - 0.5, code > 0 and code % 2 != 0
     return code - 0.5, code > 0  # HALF_DOWN
 
 
@@ -239,12 +247,39 @@ def truncation(attributes: Mapping[str, Any], given: list[Constant], bounds: tup
         raise UnfitError("with an output scale per channel")
     shift = int(np.round(np.log2(out_scale.reshape(()) / scale)))
     if shift < 0:
-        raise UnfitError("to a finer scale")
+        return _finer(attributes, given[-1], scale, zero, -shift, bounds, rounding)
     fresh = {"signed": attributes.get("signed", 1), "narrow": attributes.get("narrow", 0)}
     grid = quant_grid(fresh, Constant(out_scale.reshape(())), Constant(zero / (1 << shift)), given[-1])
     if grid.rounding == "SIGN":
         raise UnfitError("to 1 signed bit", "a BipolarQuant")
     return Truncation(Grid(grid.form, grid.low, grid.high, grid.scale, grid.zero, rounding), scale, zero, shift)
+
+
+def _finer(
+    attributes: Mapping[str, Any],
+    bits: Constant,
+    scale: Array,
+    zero: Array,
+    shift: int,
+    bounds: tuple[float, float],
+    rounding: str,
+) -> Truncation:
+    """Return a Trunc whose codes are those that go in times 2^*shift*, and are the same numbers: nothing is rounded.
+
+    Raises UnfitError where numbers within *bounds* would leave its range: then some lie between two codes.
+    """
+    most = 1 << shift
+    fine = quant_grid(
+        {"signed": attributes.get("signed", 1), "narrow": attributes.get("narrow", 0)},
+        Constant(scale / most),
+        Constant(zero * most),
+        bits,
+    )
+    least, greatest = (bound / float(scale) + float(zero) for bound in bounds)
+    low, high = ceil(fine.low / most), floor(fine.high / most)
+    if not low <= round(least, 6) <= round(greatest, 6) <= high:
+        raise UnfitError("to a finer scale, with numbers out of its range", "more bits behind it, or no Trunc")
+    return Truncation(Grid(_form_of(low, high), low, high, scale, zero, rounding), scale, zero, 0)
 
 
 def truncating_steps(trunc: Truncation) -> tuple[Step, ...]:

@@ -11,22 +11,23 @@ of the inputs of a QuantLSTMCell and whose layer says what they mean.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 import numpy as np
 
 from imcsim.graph.epilogue import Slice
 from imcsim.graph.formats import Format
 from imcsim.graph.ir import Product
+from imcsim.graph.outline import quantizer as quantizer_of
+from imcsim.graph.qonnx.assume import NOTE, Note, weights_of
 from imcsim.graph.qonnx.call import Call, Known, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.quantizers import Grid, quant_grid, quantizing_steps
 from imcsim.graph.qonnx.sequences import is_time_first
 from imcsim.graph.qonnx.shapes import vector_of
 from imcsim.graph.qonnx.values import Value
-from imcsim.graph.qonnx.weights import planes_of
-from imcsim.graph.recurrent import Cell, GruCell, LstmCell, LstmQuantizers
+from imcsim.graph.recurrent import PARTS, Cell, GruCell, LstmCell, LstmQuantizers
 from imcsim.graph.steps import Quantize, Threshold
+from imcsim.ternary import PlaneSum
 
 Array = np.ndarray
 
@@ -69,7 +70,7 @@ class Gates:
 def _lstm(call: Call) -> tuple[Known, ...]:
     gates = _gates(call)
     weights = _joined([gates.of_input, gates.of_hidden], axis=1)
-    return _layer(call, "lstm", weights, gates.bias_of_input + gates.bias_of_hidden, _hidden_grid(call), LstmCell)
+    return _layer(call, "lstm", weights, gates.bias_of_input + gates.bias_of_hidden, _hidden(call), LstmCell)
 
 
 def _gru(call: Call) -> tuple[Known, ...]:
@@ -87,15 +88,22 @@ def _gru(call: Call) -> tuple[Known, ...]:
     def cell(scale: Array, offset: Array, quantizer: Threshold | Quantize) -> GruCell:
         return GruCell(scale, offset, quantizer, state_is_codes=True)
 
-    return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden_grid(call), cell)
+    return _layer(call, "gru", _joined([rz, a, b], axis=0), bias, _hidden(call), cell)
 
 
-def _real_state(call: Call) -> NoReturn:
-    raise UnfitError(
-        "whose hidden state is real numbers from one time step to the next",
-        f"QuantLSTM of Brevitas, {call.node.kind} of domain {DOMAIN!r} (a quantizer of the hidden state behind ONNX's "
-        "own inputs), or imcsim.quant's recurrent layers (imcsim.capture)",
-    )
+def _of_assumed_bits(take: Take) -> Take:
+    """Return what takes ONNX's own operator where bits are assumed, as *take* takes that of `DOMAIN`."""
+
+    def taken(call: Call) -> tuple[Known, ...]:
+        if not isinstance(call.attributes.get(NOTE), Note):
+            raise UnfitError(
+                "whose hidden state is real numbers from one time step to the next",
+                f"QuantLSTM of Brevitas, {call.node.kind} of domain {DOMAIN!r} (a quantizer of the hidden state behind "
+                "ONNX's own inputs), or imcsim.quant's recurrent layers (imcsim.capture)",
+            )
+        return take(call)  # type: ignore[return-value]
+
+    return taken
 
 
 def _gates(call: Call) -> Gates:
@@ -144,10 +152,13 @@ def _require_zero(call: Call, place: int, what: str) -> None:
             raise UnfitError(f"with {what} other than 0", "zeros, or none")
 
 
-def _hidden_grid(call: Call) -> Grid:
+def _hidden(call: Call) -> Threshold | Quantize:
+    """Return what makes codes of the hidden state; where bits are assumed, codes like those of the input."""
+    if isinstance(call.attributes.get(NOTE), Note):
+        return quantizer_of(_sequence(call).as_format())
     first = INPUTS[call.node.kind]
     said = {name: call.attributes[f"hidden_{name}"] for name in ATTRIBUTES if f"hidden_{name}" in call.attributes}
-    return _grid(call, first, said, "the hidden state")
+    return _quantizer(_grid(call, first, said, "the hidden state"), "the hidden state")
 
 
 # --- Brevitas -------------------------------------------------------------------------------------------------------
@@ -197,7 +208,9 @@ def _quant_lstm_cell(call: Call) -> tuple[Known, ...]:
     def cell(scale: Array, offset: Array, quantizer: Threshold | Quantize) -> LstmCell:
         return LstmCell(scale, offset, quantizer, inside)
 
-    return _layer(call, "lstm", _joined([of_input, of_hidden], axis=1), bias, grids["output"], cell)
+    return _layer(
+        call, "lstm", _joined([of_input, of_hidden], axis=1), bias, _quantizer(grids["output"], "output"), cell
+    )
 
 
 # --- what they share ------------------------------------------------------------------------------------------------
@@ -208,24 +221,27 @@ def _layer(
     kind: str,
     weights: Constant,
     bias: Array,
-    hidden: Grid,
+    quantizer: Threshold | Quantize,
     make: Callable[[Array, Array, Threshold | Quantize], Cell],
 ) -> tuple[Known, ...]:
     """Return the codes of all time steps, and of the last one where somebody reads it."""
-    value = _sequence(call)
-    quantizer = _quantizer(hidden, "the hidden state")
+    value, form = _sequence(call), quantizer.format
     if quantizer.format != value.as_format() or quantizer.format != value.form:
         raise UnfitError(
             f"whose hidden state is {_said(quantizer.format)} and whose input is {_said(value.as_format())}",
             "one quantizer for both, since their codes meet in one sum",
         )
-    planes = planes_of(weights)
+    planes = weights_of(call, weights)
+    if kind == "gru" and not planes.has_values and call.attributes[NOTE].assumption.zeros != "weights":
+        fixed = 1 / PARTS  # rows that meet nothing
+        zeros = fixed + (1 - fixed) * planes.zero_fraction
+        planes = PlaneSum.of_shape(planes.shape, zero_fraction=zeros, of=call.node.name, n_planes=planes.n_planes)
     if np.any(planes.offset != 0) or planes.is_asymmetric:
         raise UnfitError("with weights of levels that are not about 0", "-a, 0 and +a")
     product = Product(kind=kind, weights=planes)  # type: ignore[arg-type]
     cell = make(planes.scale.reshape(-1) * float(value.scale) if planes.scale.size > 1 else
                 planes.scale.reshape(()) * float(value.scale), bias, quantizer)  # fmt: skip
-    bounds = float(hidden.scale.reshape(()) * hidden.low), float(hidden.scale.reshape(()) * hidden.high)
+    bounds = form.scale * (form.low - form.zero), form.scale * (form.high - form.zero)
     made = call.walk.recur(value, product, cell, bounds)
     return (_with_direction(call, made), _last(call, made) if call.is_read(1) else None)
 
@@ -308,5 +324,5 @@ CELLS: dict[str, Take] = {"QuantLSTMCell": _quant_lstm_cell}
 OWN: dict[str, Take] = {"LSTM": _lstm, "GRU": _gru}
 """In the domain `DOMAIN`."""
 
-RECURRENCES: dict[str, Take] = {"LSTM": _real_state, "GRU": _real_state}
-"""ONNX's own."""
+RECURRENCES: dict[str, Take] = {"LSTM": _of_assumed_bits(_lstm), "GRU": _of_assumed_bits(_gru)}
+"""ONNX's own, where bits are assumed."""

@@ -222,19 +222,11 @@ def _slice(call: Call) -> Value:
     axes = [axis % n_axes for axis in (axes if axes is not None else range(len(starts or ())))]
     if starts and ends and len(axes) == 1 and (steps or [1]) == [1] and is_time(value, axes[0]):
         return times(call, value, axes[0], *slice(starts[0], ends[0]).indices(value.full(1)[axes[0]])[:2])
-    if (
-        not value.is_plain
-        or starts is None
-        or ends is None
-        or axes != [1]
-        or (steps or [1]) != [1]
-        or value.scale.ndim
-        or value.zero.ndim
-    ):
+    if not value.is_plain or starts is None or ends is None or axes != [1] or (steps or [1]) != [1]:
         raise UnfitError("of anything but a range of channels", "axes=[1] with steps of 1")
     first, last, _ = slice(starts[0], ends[0]).indices(value.shape[0])
-    bounds = (value.low, value.high)
-    return call.walk.apply(value, (Slice(first, last),), scale=value.scale, zero=value.zero, bounds=bounds)
+    scale, zero = (each[first:last] if each.ndim else each for each in (value.scale, value.zero))
+    return call.walk.apply(value, (Slice(first, last),), scale=scale, zero=zero, bounds=(value.low, value.high))
 
 
 def is_time(value: Value, axis: int) -> bool:

@@ -1,6 +1,6 @@
 """From node to node of a model file: each becomes a constant, a step, a product, or a line of what does not fit."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
@@ -93,6 +93,10 @@ class Walk:
         self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
+        self.readers: dict[str, list[Node]] = defaultdict(list)
+        for node in model.nodes:
+            for read in dict.fromkeys(node.inputs):
+                self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.refused = Refusals()
@@ -161,11 +165,12 @@ class Walk:
         zero: Array = ZERO,
         bounds: tuple[float, float] = (-inf, inf),
         what: str = "",
+        label: str = "",
     ) -> Value:
         """Return what *steps* make of the tensor of *value*, as an op named after the node at hand.
 
         *shape* is that of the file, where it is not told by the steps; *scale* and *zero* are those of codes that come
-        out; *what* tells several ops of one node apart.
+        out; *what* tells several ops of one node apart, and their tensors, *label* the ops alone.
         """
         assert self.node is not None
         now, form, is_assumed = value.placed, value.form, value.is_assumed
@@ -179,7 +184,7 @@ class Walk:
         if not steps:
             return replace(value, shape=shape)
         self.require_size(shape)
-        name = f"{self.node.name}.{what}" if what else self.node.name
+        name = f"{self.node.name}.{label or what}" if label or what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
         return Value(
@@ -210,13 +215,13 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
-        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
-            self.assumed[what] += [name] * is_assumed
+        self._note_assumed(name, value, product)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
         for number, step in enumerate(steps):
-            made = self.apply(made, (step,), what="" if step is steps[-1] else f"scale{number}")
+            label = f"scale{number}"
+            made = self.apply(made, (step,), what="" if step is steps[-1] else label, label=label)
         return made
 
     def recur(self, value: Value, product: Product, cell: Cell, bounds: tuple[float, float]) -> Value:
@@ -227,7 +232,12 @@ class Walk:
         self.require_size(made)
         output, name = self._tensor("", made, cell.format), self._op_name(self.node.name)
         self.ops.append(Op(name=name, input=value.tensor, output=output, product=product, steps=(cell,)))
+        self._note_assumed(name, value, product)
         return replace(value, tensor=output.name, shape=value.taken_back(made), low=bounds[0], high=bounds[1])
+
+    def _note_assumed(self, name: str, value: Value, product: Product) -> None:
+        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
+            self.assumed[what] += [name] * is_assumed
 
     def made_at(self, value: Value) -> int:
         """Return which op makes the tensor of *value*; -1 for an input of the network."""

@@ -33,7 +33,7 @@ def planes_of(weights: Constant) -> PlaneSum:
         if np.any(scale != scale[:, :1]):
             raise UnfitError("with weights whose scale differs within an output", "one scale, or one per output")
         each = scale[:1, 0] if np.all(scale[:, 0] == scale[0, 0]) else scale[:, 0]
-        return _coded(weights.codes.astype(np.int64), each)
+        return coded(weights.codes.astype(np.int64), each)
     return _levelled(numbers)
 
 
@@ -61,8 +61,8 @@ def _least_format(codes: Array) -> Format:
     return signed(max(-low, high).bit_length() + 1)
 
 
-def _coded(codes: Array, scale: Array) -> PlaneSum:
-    """*scale*: (1) or (c)."""
+def coded(codes: Array, scale: Array) -> PlaneSum:
+    """Return whole-number *codes* (c ...) times *scale*, (1) or (c), as planes; raises UnfitError for too many bits."""
     divisor = int(np.gcd.reduce(np.abs(codes).ravel())) or 1
     codes, scale = codes // divisor, scale * divisor
     top = int(np.abs(codes).max())
@@ -82,7 +82,7 @@ def _levelled(numbers: Array) -> PlaneSum:
         found = _grid(rows)
     if found is not None:
         codes, scale = found
-        return _coded(codes.reshape(numbers.shape), scale)
+        return coded(codes.reshape(numbers.shape), scale)
     wide = (-1, *(1,) * (numbers.ndim - 1))
     levels = [np.unique(row) for row in rows]
     if all(_is_uneven_ternary(level) for level in levels):
