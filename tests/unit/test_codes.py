@@ -171,3 +171,14 @@ def test_codes_that_a_graph_does_not_have_are_refused(scale, zero, dtype, messag
     output = coded(make, "x", scale, list(zero) if isinstance(zero, range) else zero, dtype)
     with pytest.raises(GraphError, match=message):
         read_qonnx(make.write(tmp_path, (1, 7), output))
+
+
+@pytest.mark.parametrize(("kind", "attribute"), [("QuantizeLinear", "precision"), ("DequantizeLinear", "output_dtype")])
+def test_arithmetic_in_less_than_float32_is_refused(kind, attribute, tmp_path):
+    make = Maker(opset=23)
+    parameters = [make.constant(0.5), make.constant(0, np.uint8)]
+    said = {name: {attribute: 10} if name == kind else {} for name in ("QuantizeLinear", "DequantizeLinear")}
+    codes = make.node("QuantizeLinear", ["x", *parameters], **said["QuantizeLinear"])
+    output = make.node("DequantizeLinear", [codes, *parameters], **said["DequantizeLinear"])
+    with pytest.raises(GraphError, match=f"{kind} whose {attribute} is data type 10 x1 .*, take float32, data type 1"):
+        read_qonnx(make.write(tmp_path, (1, 7), output))

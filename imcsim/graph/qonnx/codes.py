@@ -20,6 +20,9 @@ from imcsim.graph.steps import Affine, Quantize, Step, Threshold
 
 Array = np.ndarray
 
+FLOATS = (0, 1, 11)
+"""Data types in which a quantizer may reckon: that of its scale, float32 and float64."""
+
 
 @dataclass(frozen=True, eq=False)
 class Coding:
@@ -48,8 +51,15 @@ class Coding:
         return Format("signed" if -low <= high else "integer", bits) if low < 0 else Format("unsigned", bits - 1)
 
 
+def _require_float(call: Call, attribute: str) -> None:
+    """Raise UnfitError for arithmetic in less than float32, which gives other numbers."""
+    if call.attributes.get(attribute, 0) not in FLOATS:
+        raise UnfitError(f"whose {attribute} is data type {call.attributes[attribute]}", "float32, data type 1")
+
+
 def _quantize_linear(call: Call) -> Value:
     value = call.value()
+    _require_float(call, "precision")
     scale, zero = _parameters(call, value)
     low, high = code_limits(call.attributes, call.constant(2, "a zero point") if call.has(2) else None)
     return _coded(call, value, Coding(scale, zero, *_clipped(call, low, high)))
@@ -121,6 +131,7 @@ def _steps(coding: Coding, form: Format) -> tuple[Step, ...]:
 
 def _dequantize_linear(call: Call) -> Value:
     value = call.value()
+    _require_float(call, "output_dtype")
     return _numbered(call, value, *_parameters(call, value))
 
 
