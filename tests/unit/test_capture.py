@@ -193,7 +193,7 @@ def test_operators_that_a_graph_does_not_have_come_as_one_list_with_counts_and_p
     net = nn.Sequential(nn.SELU(), inner, nn.ReLU())
     message = (
         r"^net: every operator must be one that a graph has, got 3 that are not: "
-        r"torch\.nn\.SELU x2 \(0, 1\.0\), take ReLU, PReLU, GELU or Hardswish; torch\.nn\.Softplus x1 \(1\.1\), take R.*$"
+        r"torch\.nn\.SELU x2 \(0, 1\.0\), take ReLU, PReLU, GELU or Hardswish; torch\.nn\.Softplus x1 \(1\.1\), take R"
     )
     with pytest.raises(GraphError, match=message):
         capture(net, image(), name="net")
