@@ -7,6 +7,7 @@ is a failed point, and the sweep goes on. Evaluation changes nothing but its cac
 twice does no harm: it is yielded once.
 """
 
+import gc
 import logging
 import multiprocessing.resource_tracker
 import os
@@ -282,13 +283,15 @@ def join(address: str, evaluate: Evaluate, *, wait_s: float = WAIT_S) -> Iterato
     answers, no worker is there for *wait_s*, or one has another version of imcsim or none.
     """
     with dask.config.set(QUIET), silence_logging_cmgr(logging.CRITICAL + 1):
-        try:
-            client = Client(address, timeout=CONNECT_S, set_as_default=False)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+        client, why = _connected(address)
+        if client is None:
+            # What is left of the client closes itself when it is collected, which takes a lock of Dask's: now, and not
+            # while the next client holds it, which would wait for itself.
+            gc.collect()
             raise ClusterError(
                 f"--scheduler {address}: must be the address of a Dask scheduler that answers within {CONNECT_S:.0f} "
-                f"s, such as tcp://host:8786, got {_why(error)!r}"
-            ) from error
+                f"s, such as tcp://host:8786, got {why!r}"
+            )
         with client:
             deadline = time.monotonic() + wait_s
             while not client.nthreads():
@@ -297,6 +300,14 @@ def join(address: str, evaluate: Evaluate, *, wait_s: float = WAIT_S) -> Iterato
                 time.sleep(LOOK_S / 4)
             check_workers(client)
             yield Cluster(client, evaluate, wait_s)
+
+
+def _connected(address: str) -> tuple[Client | None, str]:
+    """Return a client of the scheduler at *address*, or None and why there is none."""
+    try:
+        return Client(address, timeout=CONNECT_S, set_as_default=False), ""
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        return None, _why(error)
 
 
 def check_workers(client: Client) -> None:

@@ -1,6 +1,7 @@
 """Many processes give what one gives, whatever happens to them on the way."""
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -276,6 +277,15 @@ def test_a_scheduler_that_does_not_answer_is_one_line(address, monkeypatch):
     )
     with pytest.raises(ClusterError, match=expected), join(address, evaluate):
         pass
+
+
+def test_a_client_that_found_no_scheduler_is_gone_at_once(monkeypatch):
+    """Collected later, inside of the next client, it would wait for a lock that this one holds."""
+    monkeypatch.setattr("imcsim.sweep.cluster.CONNECT_S", 0.2)
+    with pytest.raises(ClusterError) as caught, join(f"tcp://127.0.0.1:{free_port()}", evaluate):
+        pass
+    assert caught.value.__context__ is None
+    assert not [found for found in gc.get_objects() if isinstance(found, Client) and found.status == "connecting"]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
