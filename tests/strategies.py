@@ -24,25 +24,33 @@ from imcsim.graph import (
     ChannelMix,
     Clip,
     Concat,
+    Erf,
     ExtremePool,
     Flatten,
+    Gelu,
     Graph,
     GruCell,
     HardSwish,
     LayerAttrs,
+    LayerNorm,
     LogSoftmax,
     LstmCell,
+    MatMul,
     MaxPool,
     Mean,
     Mul,
     Op,
+    Permute,
     PRelu,
     Product,
     Quantize,
     RealProduct,
     Relu,
+    Reshape,
     Sigmoid,
+    Silu,
     Slice,
+    Softmax,
     SpatialAffine,
     Tanh,
     Tensor,
@@ -354,6 +362,7 @@ class _Network:
         if not self.dyadic:
             steps["sigmoid"], steps["swish"] = Sigmoid, HardSwish
             steps["mean"] = lambda: Mean("channels")
+            steps |= self.attention()
         kinds = sorted(steps)
         for kind, fits in (
             ("add channels", lambda t: t.shape[1:] == self.at.shape[1:] and t.shape[0] <= c),
@@ -383,6 +392,21 @@ class _Network:
             fits = [t for t in earlier if len(t.shape) == len(self.at.shape) and t.shape[1:] == self.at.shape[1:]]
             other = self.draw(st.sampled_from([t for t in fits if t.shape[0] in (1, c)]))
             self.step("mul", Mul(other.name))
+
+    def attention(self):
+        """Steps of networks that attend; a matrix is multiplied by itself, rows by rows."""
+        shape, steps = self.at.shape, {"erf": Erf, "silu": Silu, "gelu": lambda: Gelu(self.draw(form))}
+        form, axis = st.sampled_from(["erf", "tanh"]), st.integers(0, len(shape) - 1)
+        axes = st.lists(axis, min_size=1, unique=True).map(sorted).map(tuple)
+        steps["soft maxima"] = lambda: Softmax(self.draw(axis))
+        steps["layer norm"] = lambda: LayerNorm(
+            self.draw(axes), 0.1, self.factors((shape[0], *(1,) * (len(shape) - 1))), is_centred=self.flip()
+        )
+        steps["turn"] = lambda: Permute(tuple(self.draw(st.permutations(range(len(shape))))))
+        if len(shape) > 1:
+            steps["reshape"] = lambda: Reshape((*shape[1:], shape[0]))
+            steps["gram"] = lambda: MatMul(self.at.name, shape[-2], is_transposed=True)
+        return steps
 
     def real_product(self):
         c, *image = self.at.shape

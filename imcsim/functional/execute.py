@@ -15,6 +15,7 @@ import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
 from imcsim.errors import ConfigError, DataError
+from imcsim.functional.axes import channels_first, channels_last
 from imcsim.functional.device import COMPILED, Counting, Device, counting_on, keeping_sums
 from imcsim.functional.groups import grouped_product_of
 from imcsim.functional.instance import ChipInstance
@@ -335,13 +336,3 @@ def _run_batch(
             if last_reader[name] == op.name and name != plan.graph.output:
                 tensors.pop(name, None)  # nobody reads it again
     return Execution(channels_first(tensors[plan.graph.output]), clipping, occupancy)
-
-
-def channels_last(numbers: Array) -> Array:
-    """(b c h w) to (b h w c); what is no image stays."""
-    return np.moveaxis(numbers, 1, -1) if numbers.ndim == 4 else numbers
-
-
-def channels_first(numbers: Array) -> Array:
-    """(b h w c) to (b c h w); what is no image stays."""
-    return np.moveaxis(numbers, -1, 1) if numbers.ndim == 4 else numbers

@@ -12,15 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from imcsim.functional.execute import (
-    Observer,
-    Stage,
-    channels_first,
-    channels_last,
-    checked_input,
-    run,
-    samples_at_once,
-)
+from imcsim.functional.axes import channels_first, channels_last
+from imcsim.functional.execute import Observer, Stage, checked_input, run, samples_at_once
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.reference import tensors_of
 from imcsim.graph import Graph, Op

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from imcsim.functional.reference_attention import attention_step
 from imcsim.graph import (
     Abs,
     AddChannels,
@@ -66,7 +67,7 @@ def epilogue_step(step: Step, x: Array, tensors: dict[str, Array]) -> Array:
             return _ones_column(step, x, groups)
         case ExtremePool():
             return _extreme_pool(step, x)
-    raise AssertionError(f"no reference for {type(step).__name__}")
+    return attention_step(step, x, tensors)
 
 
 def _sum_of(terms) -> Array:  # type: ignore[no-untyped-def]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from imcsim.errors import DataError
+from imcsim.functional.attention import ATTENTION
+from imcsim.functional.axes import channels_first
 from imcsim.functional.epilogue import EPILOGUE
 from imcsim.functional.kernels import compiled, share
 from imcsim.graph import (
@@ -221,7 +223,7 @@ def _add_numbers(x, scale, other, out):
 
 
 def _flatten(step: Flatten, x: Array, tensors: dict[str, Array]) -> Array:
-    return np.moveaxis(x, -1, 1).reshape(len(x), -1) if x.ndim == 4 else x
+    return channels_first(x).reshape(len(x), -1)
 
 
 def _log_softmax(step: LogSoftmax, x: Array, tensors: dict[str, Array]) -> Array:
@@ -253,5 +255,6 @@ STEPS: dict[type[Step], Callable[[Any, Array, dict[str, Array]], Array]] = {
     Flatten: _flatten,
     LogSoftmax: _log_softmax,
     **EPILOGUE,
+    **ATTENTION,
     Embedding: _embedding,
 }

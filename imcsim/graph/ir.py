@@ -330,6 +330,11 @@ class Graph(Record):
                             f"{type(step).__name__.lower()}: must get numbers of one format, got {now} and {other}; "
                             "make real numbers of codes first"
                         )
+                    if not step.keeps_codes and not (other.is_real or other.is_affine):
+                        raise GraphError(
+                            f"{type(step).__name__.lower()}: must get numbers or symmetric codes beside, got {other} "
+                            f"in {step.other!r}; such codes go to products alone"
+                        )
                 shape = step.shape(shape)
                 if not is_affine and not step.keeps_codes:
                     kind = "levels of bases" if source.format.kind == "bases" else "asymmetric codes"

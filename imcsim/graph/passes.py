@@ -11,6 +11,7 @@ from math import ceil
 
 import numpy as np
 
+from imcsim.graph.attention import MatMul, Permute, Reshape
 from imcsim.graph.epilogue import ExtremePool, OnesColumn, SpatialAffine
 from imcsim.graph.ir import Graph, Op
 from imcsim.graph.recurrent import Cell, Embedding
@@ -23,7 +24,10 @@ def simplify(graph: Graph) -> Graph:
 
 
 def join_steps(graph: Graph) -> Graph:
-    """Join each op without a product to the op that makes its input, where nobody else reads that tensor."""
+    """Join each op without a product to the op that makes its input, where nobody else reads that tensor.
+
+    A product of two tensors begins an op of its own, which a chip may do elsewhere than what was before.
+    """
     readers = Counter(name for op in graph.ops for name in op.inputs)
     readers[graph.output] += 1
     ops: list[Op] = []
@@ -37,6 +41,7 @@ def join_steps(graph: Graph) -> Graph:
             and readers[op.input] == 1
             and not any(isinstance(step, Cell | Embedding) for step in (*ops[maker].steps, *op.steps))
             and (ops[maker] is before or len(op.inputs) == 1)
+            and not (op.steps and isinstance(op.steps[0], MatMul))
         )
         if can_join and maker is not None:
             ops[maker] = replace(ops[maker], steps=ops[maker].steps + op.steps, output=op.output)
@@ -98,7 +103,7 @@ def _fold_pair(first: Step, second: Step, *, is_whole: bool) -> list[Step] | Non
             return [SpatialAffine(scale * first.scale, scale * first.offset + offset)]
         case Affine(), SpatialAffine(scale=scale, offset=offset):
             return [SpatialAffine(scale * _over_image(first.scale), scale * _over_image(first.offset) + offset)]
-        case Flatten(), Threshold() if len(second.thresholds) == 1 and len(second.direction) == 1:
+        case Flatten() | Permute() | Reshape(), Threshold() if len(second.thresholds) == 1 == len(second.direction):
             return [second, first]
     return None
 

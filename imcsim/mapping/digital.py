@@ -16,25 +16,34 @@ from imcsim.graph import (
     Clip,
     Concat,
     Embedding,
+    Erf,
+    Exp,
     ExtremePool,
     Flatten,
+    Gelu,
     Graph,
     GruCell,
     HardSwish,
     Joining,
+    LayerNorm,
     LogSoftmax,
     LstmCell,
+    MatMul,
     MaxPool,
     Mean,
     Mul,
     OnesColumn,
     Op,
+    Permute,
     PRelu,
     Quantize,
     RealProduct,
     Relu,
+    Reshape,
     Sigmoid,
+    Silu,
     Slice,
+    Softmax,
     SpatialAffine,
     Step,
     Tanh,
@@ -50,7 +59,8 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
 
     A window of k numbers takes k - 1 comparisons, or k - 1 additions and one scaling. One threshold step or one
     multiply-add is one operation of a lane, as its energy in the chip file says; so is a multiply with the choice
-    whether it is taken.
+    whether it is taken. Exponentials, error functions, tanh, divisions by what is computed and inverse roots are
+    operations of an SPE; axes in another order are where numbers are written to, and none.
     """
     n_before, n_after = prod(before), prod(step.shape(before))
     match step:
@@ -72,6 +82,22 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
             return {"vpe": n_after * prod(weights.shape[1:])}
         case Tanh() | Sigmoid():
             return {"spe": n_after}
+        case Exp() | Erf():
+            return {"spe": n_after}
+        case Silu():  # a sigmoid and a product
+            return {"spe": n_after, "vpe": n_after}
+        case Gelu(form=form):  # two scalings, a sum and a product; with a tanh two products and a multiply-add more
+            return {"spe": n_after, "vpe": (4 if form == "erf" else 7) * n_after}
+        case MatMul():  # multiply-adds
+            return {"vpe": n_after * before[-1]}
+        case Softmax():  # an exponential and a division a number; a comparison, a difference and an addition
+            return {"spe": 2 * n_before, "vpe": 3 * n_before}
+        case LayerNorm(axes=axes):
+            # a number: addition and difference of the mean, square, scaling, one multiply-add unless that is none; a
+            # place: the scalings of mean and variance, an inverse root
+            n_places = n_before // prod(before[axis] for axis in axes)
+            of_number = 2 + 2 * step.is_centred + (not step.is_plain)
+            return {"vpe": n_before * of_number + n_places * (1 + step.is_centred), "spe": n_places}
         case Relu() | Abs():
             return {"relu": n_after}
         case Threshold() | Quantize():
@@ -88,8 +114,8 @@ def lane_work(step: Step, before: Shape, other: Shape = ()) -> dict[str, int]:
             for lane, n in cell_work(step, n_after):
                 work[lane] += n
             return dict(work)
-        case Flatten() | Concat() | Slice() | Embedding():  # numbers are written where they belong, tokens looked up
-            return {}
+        case Flatten() | Permute() | Reshape() | Concat() | Slice() | Embedding():
+            return {}  # numbers are written where they belong, tokens looked up
     raise AssertionError(f"no lane for {type(step).__name__}")
 
 
@@ -98,8 +124,8 @@ def is_elementwise(op: Op) -> bool:
     return all(isinstance(step, _ELEMENTWISE) for step in op.steps)
 
 
-_ELEMENTWISE = (Abs, Add, Affine, Clip, Flatten, HardSwish, Mul, PRelu, Quantize, Relu, Sigmoid, SpatialAffine, Tanh,
-                Threshold)  # fmt: skip
+_ELEMENTWISE = (Abs, Add, Affine, Clip, Erf, Exp, Flatten, Gelu, HardSwish, Mul, Permute, PRelu, Quantize, Relu,
+                Reshape, Sigmoid, Silu, SpatialAffine, Tanh, Threshold)  # fmt: skip
 
 
 def cell_work(cell: LstmCell | GruCell, n_hidden: int) -> list[tuple[str, int]]:
@@ -165,9 +191,9 @@ def digital_work(op: Op, graph: Graph) -> dict[str, int]:
 def is_on_host(op: Op, graph: Graph) -> bool:
     """Whether the host does *op* before it hands the input over: a quantizer or a table right behind the input.
 
-    Flattening beside it moves no number and costs nothing.
+    Flattening beside it moves no number and costs nothing; nor does another order of axes.
     """
     if op.input != graph.input.name or op.product is not None:
         return False
-    work = [step for step in op.steps if not isinstance(step, Flatten)]
+    work = [step for step in op.steps if not isinstance(step, Flatten | Permute | Reshape)]
     return len(work) == 1 and isinstance(work[0], Threshold | Quantize | Embedding)
