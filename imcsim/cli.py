@@ -244,15 +244,12 @@ def compare(
 @app.command(epilog="Example: imcsim report out/demo")
 def report(folder: Annotated[Path, typer.Argument(help="Folder that imcsim run or imcsim sweep wrote.")]) -> None:
     """Draw the page and the figures of a run's or a sweep's folder anew."""
-    if (folder / "sweep.yaml").is_file():
-        from imcsim.report.sweep_page import build_sweep_report
+    from imcsim.report.page import build_report
+
+    if (folder / "sweep.yaml").is_file():  # the store may know more than the tables
         from imcsim.sweep.run import rebuild
 
         rebuild(folder)
-        print(f"report: {build_sweep_report(folder)}")
-        return
-    from imcsim.report.page import build_report
-
     print(f"report: {build_report(folder)}")
 
 

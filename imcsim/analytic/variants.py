@@ -18,6 +18,7 @@ from imcsim.analytic.recurrent import layer_time
 from imcsim.analytic.timing import Clock
 from imcsim.arch.load import checked_values, load_chip, vary, wrong_values
 from imcsim.arch.spec import Chip
+from imcsim.arrays import numbered, refined
 from imcsim.costs.operating import AS_STATED, access_interval_ns, access_latency_ns, relative
 from imcsim.costs.price import price
 from imcsim.costs.rows import dynamic_energy_pJ
@@ -324,13 +325,8 @@ def _alike(columns: Sequence[NDArray[Any]], among: Indices) -> list[Indices]:
         return []
     group = np.zeros(len(among), dtype=np.int64)
     for values in columns:
-        group = _refined(group, np.unique(values[among], return_inverse=True)[1])
+        group = refined(group, numbered(values[among])[1])
     return [among[at] for at in parts_of(group, int(group.max()) + 1)]
-
-
-def _refined(group: Indices, by: Indices) -> Indices:
-    """Return numbers for the groups that *group* falls into where each is parted by *by*."""
-    return np.unique(group * (int(by.max()) + 1) + by, return_inverse=True)[1]
 
 
 def with_arrays(chip: Chip, arrays: Arrays) -> Chip:
@@ -507,7 +503,7 @@ class _Group:
                 self._add(self._dealt_out(layer), everywhere, Clock)
                 continue
             choice = choice_of[layer.name]
-            plans = _refined(plans, choice.of_variant)
+            plans = refined(plans, choice.of_variant)
             for split, at in zip(choice.splits, parts_of(choice.of_variant, len(choice.splits)), strict=True):
                 at = self._with_room(layer, split, at)
                 if len(at):

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from imcsim.arrays import numbered, refined
 from imcsim.sweep.points import Points
 
 
@@ -27,10 +28,9 @@ def firsts(found: Points) -> NDArray[np.int64]:
     for name in sorted(found.columns, key=lambda name: found.columns[name].dtype != np.float64):
         if n_groups == n:
             return np.arange(n)
-        values = found.columns[name]
-        place = np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)[1] + 1
+        place = numbered(found.columns[name])[1] + 1
         if name in found.has:
             place = np.where(found.has[name], place, 0)
-        groups, group = np.unique(group * (int(place.max()) + 1) + place, return_inverse=True)
-        n_groups = len(groups)
+        group = refined(group, place)
+        n_groups = int(group.max()) + 1
     return np.sort(np.unique(group, return_index=True)[1])

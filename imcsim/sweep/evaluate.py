@@ -15,6 +15,7 @@ from imcsim.analytic import estimate
 from imcsim.analytic.variants import SHAPE, UNUSED, estimate_variants
 from imcsim.arch.load import vary
 from imcsim.arch.spec import Chip
+from imcsim.arrays import numbered, refined
 from imcsim.costs.activity import Activity
 from imcsim.costs.price import price
 from imcsim.errors import ConfigError, ImcsimError
@@ -93,17 +94,9 @@ def _groups(points: Points) -> Iterator[NDArray[np.int64]]:
     group = np.zeros(n, dtype=np.int64)
     parting = [values for name, values in points.columns.items() if name in MAPPING or _is_text(name, values)]
     for values in [*parting, *points.has.values()]:
-        of = _numbered(values)
-        group = np.unique(group * (int(of.max()) + 1) + of, return_inverse=True)[1]
+        group = refined(group, numbered(values)[1])
     order = np.argsort(group, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-
-
-def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
-    if values.dtype != object:
-        return np.unique(values, return_inverse=True)[1]
-    seen: dict[tuple[type, Any], int] = {}
-    return np.array([seen.setdefault((type(value), value), len(seen)) for value in values.tolist()], dtype=np.int64)
 
 
 def _is_text(name: str, values: NDArray[Any]) -> bool:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from imcsim.arch.spec import Chip
+from imcsim.arrays import numbered
 from imcsim.circuit.misreads import read_table
 from imcsim.sweep.points import Points
 from imcsim.sweep.stages import Stage
@@ -105,7 +105,7 @@ def keys_of(points: Points, chip: Chip, rest: Sequence[object]) -> tuple[bytes, 
     for name, column in points.columns.items():
         there = points.has.get(name)
         was = of_leaf.get(name, 0)
-        kinds, of_point = _distinct(column)
+        kinds, of_point = numbered(column)
         now = [_number(digest((name, _told(name, kind)))) for kind in _as_in(base.get(name), kinds)]
         change = [value - was for value in now]
         chosen = of_point.tolist() if there is None else np.where(there, of_point, -1).tolist()
@@ -138,16 +138,6 @@ def _told(key: str, value: object) -> object:
 
 def _number(digested: bytes) -> int:
     return int.from_bytes(digested, "big")
-
-
-def _distinct(column: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column, and which each point has."""
-    if column.dtype == object:
-        kinds: dict[tuple[type, Any], int] = {}
-        places = [kinds.setdefault((type(value), value), len(kinds)) for value in column.tolist()]
-        return [value for _, value in kinds], np.array(places, dtype=np.int64)
-    found, of_point = np.unique(column, return_inverse=True)
-    return found.tolist(), of_point.astype(np.int64)
 
 
 def _as_in(base: object, kinds: list[Any]) -> list[Any]:

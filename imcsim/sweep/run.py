@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imcsim.analytic.variants import SHAPE
 from imcsim.arch.spec import Chip
+from imcsim.arrays import numbered, refined
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.results import write_whole
 from imcsim.run import require_writable
@@ -27,10 +28,10 @@ from imcsim.sweep.pareto import front, select
 from imcsim.sweep.points import Points, Value, points_of
 from imcsim.sweep.progress import SweepProgress
 from imcsim.sweep.records import Search
-from imcsim.sweep.rooflines import write_rooflines
 from imcsim.sweep.spec import Sweep, load_sweep
 from imcsim.sweep.stages import Batch, Floats, Outcomes, Runner, Stage
 from imcsim.sweep.store import Store
+from imcsim.version import __version__
 
 if TYPE_CHECKING:
     from imcsim.sweep.search import Study
@@ -250,7 +251,7 @@ class Exploration:
                 if key in left and key not in begun:
                     begun.add(key)
                     todo.append(i)
-            for at in self._cut(part.points.take(np.array(todo, dtype=np.int64)), stage):
+            for at in self._cut(part.points.take(np.array(todo, dtype=np.int64)), number, stage):
                 places = np.array(todo, dtype=np.int64)[at]
                 keys = [part.keys[i] for i in places.tolist()]
                 ours = np.array(self.store.claim(keys), dtype=bool)
@@ -270,7 +271,7 @@ class Exploration:
                     data=self.sweep.data,
                 )
 
-    def _cut(self, points: Points, stage: Stage) -> Iterator[NDArray[np.int64]]:
+    def _cut(self, points: Points, number: int, stage: Stage) -> Iterator[NDArray[np.int64]]:
         """Yield the places of the points of each batch: many by formula, of others what takes some tenths of a second.
 
         How long a point takes is known from the last ones; the first batch of a stage has one point.
@@ -278,7 +279,7 @@ class Exploration:
         if stage.engines == ("estimate",) and not _is_slow(points):
             yield from _by_shape(points)
             return
-        number, start = self.sweep.stages.index(stage), 0
+        start = 0
         while start < len(points):
             each_s = self.each_s.get(number, BATCH_S)
             n = min(MOST_SLOW, max(1, int(BATCH_S / each_s))) if each_s else MOST_SLOW
@@ -339,9 +340,7 @@ def _by_shape(points: Points) -> Iterator[NDArray[np.int64]]:
     shape = np.zeros(n, dtype=np.int64)
     for name in points.columns:
         if name in SHAPE or name in MAPPING:
-            values = points.columns[name]
-            texts = values.astype(str) if values.dtype == object else values
-            shape = np.unique(shape * (n + 1) + np.unique(texts, return_inverse=True)[1], return_inverse=True)[1]
+            shape = refined(shape, numbered(points.columns[name])[1])
     order = np.argsort(shape, kind="stable")
     ordered = shape[order]
     start = 0
@@ -379,8 +378,9 @@ def run_sweep(sweep: Sweep, out: Path, *, runner: Runner, progress: SweepProgres
             with suppress(ImcsimError):  # what went wrong first is what is said
                 exploration.write()
             raise
-        write_rooflines(sweep, out, exploration.chip)
-        return exploration.write()
+        written = exploration.write()
+    written.touch()  # the store, closed now, is no younger than its tables: `rebuild` takes them as they are
+    return written
 
 
 def open_study(sweep: Sweep, out: Path) -> "Study":
@@ -410,13 +410,15 @@ def found_of(study: "Study", search: Search) -> Found:
 def rebuild(folder: Path) -> Path:
     """Write the tables of a sweep's *folder* anew from its store, as far as the sweep is; returns ``points.csv``.
 
-    Nothing is written where the tables are younger than the store.
+    Nothing is written where the tables are younger than the store. What a search found may lie elsewhere: its tables
+    are always written anew.
     """
     sweep, path = load_sweep(folder / FILE), find_store(folder)
     points = folder / POINTS
     log = path.with_name(f"{path.name}-wal")
     changed = max(part.stat().st_mtime_ns for part in (path, log) if part.is_file() and part.stat().st_size)
-    if all((folder / name).is_file() for name in (POINTS, PARQUET, SUMMARY)) and points.stat().st_mtime_ns >= changed:
+    is_whole = all((folder / name).is_file() for name in (POINTS, PARQUET, SUMMARY))
+    if sweep.search is None and is_whole and points.stat().st_mtime_ns >= changed:
         return points
     with Store(path, read_only=True) as store:
         number = number_of(store, sweep)
@@ -428,9 +430,13 @@ def rebuild(folder: Path) -> Path:
 
 
 def number_of(store: Store, sweep: Sweep) -> int:
-    """Return the number of *sweep* in a store; raises DataError where it was never begun there."""
+    """Return the number of *sweep* in a store: that of this imcsim, or else the one that was begun last.
+
+    Raises DataError where it was never begun there.
+    """
     text = sweep.normalised()
-    found = next((kept.number for kept in store.sweeps() if kept.text == text), None)
+    begun = [kept for kept in store.sweeps() if kept.text == text]
+    found = next((kept.number for kept in begun if kept.version == __version__), begun[-1].number if begun else None)
     if found is None:
         raise DataError(f"{store.path}: must hold the sweep {sweep.name}, got others; run imcsim sweep again")
     return found

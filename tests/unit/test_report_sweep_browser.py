@@ -2,21 +2,17 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html import unescape
 
 import pandas as pd
 import pytest
+from browser import needs_browser, opened
 from sweep_folders import many, write_sweep
 
 from imcsim.report.sweep_chips import chip_text
 from imcsim.report.sweep_page import build_sweep_report
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs a browser: none of {', '.join(BROWSERS)} is installed")
+pytestmark = needs_browser
 
 ASKED = """
 <script>
@@ -51,18 +47,6 @@ Plotly.restyle("chart-parallel", {"dimensions[0].constraintrange": [[7, 9]]}).th
 </body>
 """
 """What a reader would do, done by a script behind that of the page."""
-
-
-def opened(page, profile, *more):
-    """Return the document as it stands after its scripts ran, and what the browser logged."""
-    assert BROWSER is not None
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-        f"--user-data-dir={profile}", "--virtual-time-budget=20000", *more, "--dump-dom", page.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

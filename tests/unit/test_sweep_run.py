@@ -11,9 +11,10 @@ from imcsim.sweep import run as sweep_run
 from imcsim.sweep.evaluate import evaluate
 from imcsim.sweep.local import InProcess
 from imcsim.sweep.progress import SweepProgress
-from imcsim.sweep.run import find_store, rebuild, run_sweep
+from imcsim.sweep.run import find_store, number_of, rebuild, run_sweep
 from imcsim.sweep.spec import sweep_from
 from imcsim.sweep.store import Store
+from imcsim.version import __version__
 
 GRID = {
     "name": "grid",
@@ -271,6 +272,30 @@ def test_the_tables_of_a_killed_sweep_come_from_its_store(tmp_path):
         (tmp_path / "out" / name).unlink()
     rebuild(tmp_path / "out")
     assert (tmp_path / "out" / "points.csv").read_bytes() == before
+
+
+def test_the_tables_of_a_finished_sweep_are_taken_as_they_are(tmp_path, monkeypatch):
+    explored(FUNNEL, tmp_path / "out")
+    points = tmp_path / "out" / "points.csv"
+    before = points.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_run, "write_tables", None)  # whoever writes them fails
+        assert rebuild(tmp_path / "out") == points
+    with Store(tmp_path / "out" / "store.sqlite") as store:
+        store.begin("another", "name: another", b"another")
+    rebuild(tmp_path / "out")
+    assert points.stat().st_mtime_ns > before
+
+
+def test_a_sweep_of_an_older_imcsim_is_not_the_one_that_is_meant(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("imcsim.sweep.store.__version__", "0.0.1")
+        explored(GRID, tmp_path / "out")
+    explored(GRID, tmp_path / "out")
+    with Store(tmp_path / "out" / "store.sqlite", read_only=True) as store:
+        text = (tmp_path / "out" / "sweep.yaml").read_text()
+        assert [kept.version for kept in store.sweeps()] == ["0.0.1", __version__]
+        assert number_of(store, sweep_from(yaml.safe_load(text), "sweep.yaml", tmp_path)) == store.sweeps()[1].number
 
 
 def test_a_folder_without_a_store_is_told_so(tmp_path):
