@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from imcsim.errors import GraphError
+from imcsim.graph.attention import Gelu, LayerNorm, MatMul, Permute, Reshape, Softmax
 from imcsim.graph.epilogue import AddChannels, Concat
 from imcsim.graph.formats import REAL, Format, unsigned
 from imcsim.graph.ir import Graph, Op, Product, Tensor
@@ -104,6 +105,65 @@ class Outline:
         planes = self._planes((n_outputs, *self._tensor(name, x).shape), weights)
         product = Product(kind="linear", weights=planes)
         return self._add(name, x, product, self._behind(name, n_outputs, None, codes=codes))
+
+    def transformer(
+        self,
+        name: str,
+        x: str,
+        n_heads: int,
+        n_inner: int,
+        *,
+        norm: Literal["before", "behind"] = "behind",
+        weights: Weights | None = None,
+    ) -> str:
+        """Return a block of attention of *n_heads* and of two maps with *n_inner* channels between, over (c 1 t).
+
+        Each half adds to what it reads, whose numbers stay real between blocks, and has a layer norm behind the sum
+        (BERT) or *before* the half (GPT-2, ViT). Chances of attention are codes of 8 bits.
+        """
+        step = LayerNorm((0,), scale=np.array(2.0))  # a scale, so that its multiply-adds are counted
+        before, behind = ((step,), ()) if norm == "before" else ((), (step,))
+        codes = self._codes_of(f"{name}.attention.codes", x, before)
+        context = self.attention(f"{name}.attention", codes, n_heads, weights=weights)
+        middle = self._half(f"{name}.attention.output", context, x, behind, weights)
+        codes = self._codes_of(f"{name}.inner.codes", middle, before)
+        steps = (Affine(np.array(1.0), np.array(0.0)), Gelu(), _quantizer(self.activations))
+        inner = self._add(f"{name}.inner", codes, self._map(codes, n_inner, weights), steps)
+        return self._half(f"{name}.output", inner, middle, behind, weights)
+
+    def attention(self, name: str, x: str, n_heads: int, *, weights: Weights | None = None) -> str:
+        """Return what *n_heads* gather of the codes *x* (c 1 t), each head by its chances, as codes (c 1 t)."""
+        n_channels, _, n_tokens = self._tensor(name, x).shape
+        if n_channels % n_heads:
+            raise GraphError(f"{name}: n_heads must divide the {n_channels} channels, got {n_heads}")
+        codes, chances = _quantizer(self.activations), _quantizer(unsigned(8))
+        heads, turn = Reshape((n_heads, n_channels // n_heads, n_tokens)), Permute((0, 2, 1))
+        scale = Affine(np.array(1.0), np.array(0.0))
+        key, value, query = (
+            self._add(f"{name}.{part}", x, self._map(x, n_channels, weights), (codes, heads, *behind))
+            for part, behind in (("key", ()), ("value", ()), ("query", (turn,)))
+        )
+        steps = (MatMul(key, n_tokens), scale, Softmax(2), chances)
+        scores = self._add(f"{name}.chances", query, None, steps)
+        steps = (MatMul(value, heads.sizes[1], is_transposed=True), scale, turn, Reshape((n_channels, 1, n_tokens)))
+        return self._add(f"{name}.context", scores, None, (*steps, codes))
+
+    def _map(self, x: str, n_outputs: int, weights: Weights | None) -> Product:
+        """Return a linear map of each token."""
+        shape = (n_outputs, self._tensor("map", x).shape[0], 1, 1)
+        return Product(kind="conv2d", weights=self._planes(shape, weights))
+
+    def _codes_of(self, name: str, x: str, steps: tuple[Step, ...]) -> str:
+        """Return the codes of what *steps* make of *x*; *x* itself where it holds codes already."""
+        if not steps and not self._tensor(name, x).format.is_real:
+            return x
+        return self._add(name, x, None, (*steps, _quantizer(self.activations)))
+
+    def _half(self, name: str, x: str, add: str, steps: tuple[Step, ...], weights: Weights | None = None) -> str:
+        """Return the map of *x* to the channels of *add*, with *add* and *steps* behind it, as real numbers."""
+        other = self._tensor(name, add)
+        behind = (Affine(np.array(1.0), np.array(0.0)), Add(add, other.format.scale), *steps)
+        return self._add(name, x, self._map(x, other.shape[0], weights), behind)
 
     def recurrent(
         self, name: str, kind: Literal["lstm", "gru"], x: str, n_hidden: int, *, weights: Weights | None = None

@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
+from imcsim.analytic import estimate
+from imcsim.analytic.counts import count_actions
 from imcsim.arch.load import load_chip
+from imcsim.costs.price import price
 from imcsim.errors import ConfigError, DataError, GraphError
 from imcsim.functional.execute import execute
 from imcsim.graph import TERNARY, AddChannels
 from imcsim.graph.outline import Outline, Weights
 from imcsim.graph.passes import simplify
+from imcsim.mapping.lower import lower
 from imcsim.mapping.place import place
 from imcsim.run import run
+from imcsim.sim import simulate
 from imcsim.ternary import PlaneSum
 from imcsim.workloads import find_workload, load_workload
 
@@ -133,7 +138,6 @@ def test_executing_shapes_is_refused_in_one_line_and_all_engines_leave_values_ou
 def test_an_outline_counts_what_a_captured_network_counts():
     """The layers of the first stages of the captured ResNet-18, told by their shapes."""
     pytest.importorskip("torch")
-    from imcsim.analytic.counts import count_actions
     from imcsim.graph.capture import capture
 
     module = find_workload("resnet18-cifar-ternary").module
@@ -160,3 +164,25 @@ def test_an_outline_counts_what_a_captured_network_counts():
 
 def test_loading_a_network_of_shapes_gives_the_same_graph_again():
     assert load_workload("resnet20-cifar") == load_workload("resnet20-cifar")
+
+
+@pytest.mark.parametrize("norm", ["before", "behind"])
+def test_a_block_that_attends_has_the_products_of_its_paper_and_engines_agree_on_it(norm):
+    net = outline((8, 1, 5))
+    graph = simplify(net.graph(net.transformer("block", net.input, 2, 16, norm=norm)))
+    assert sum(map(graph.n_macs, graph.products)) == 5 * (4 * 8 * 8 + 2 * 8 * 16)
+    names = [op.name.removeprefix("block.") for op in graph.ops if op.product is None]
+    assert {"attention.chances", "attention.context"} < set(names)
+    plan = place(graph, load_chip("tim-dnn"))
+    counted = count_actions(plan)
+    for part in ("chances", "context"):
+        assert counted[f"block.attention.{part}"]["sfu.vpe"] >= 2 * 5 * 5 * 4
+    assert counted == lower(plan, price(plan.chip)).actions
+    bounds = estimate(plan).bounds
+    assert bounds.least_ns <= simulate(plan).latency_ns <= bounds.greatest_ns
+
+
+def test_heads_must_divide_the_channels():
+    net = outline((8, 1, 5))
+    with pytest.raises(GraphError, match=r"^block\.attention: n_heads must divide the 8 channels, got 3$"):
+        net.transformer("block", net.input, 3, 16)
