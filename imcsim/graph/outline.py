@@ -143,10 +143,10 @@ class Outline:
             self._add(f"{name}.{part}", x, self._map(x, n_channels, weights), (codes, heads, *behind))
             for part, behind in (("key", ()), ("value", ()), ("query", (turn,)))
         )
-        steps = (MatMul(key, n_tokens), scale, Softmax(2), chances)
-        scores = self._add(f"{name}.chances", query, None, steps)
-        steps = (MatMul(value, heads.sizes[1], is_transposed=True), scale, turn, Reshape((n_channels, 1, n_tokens)))
-        return self._add(f"{name}.context", scores, None, (*steps, codes))
+        found = self._add(f"{name}.chances", query, None, (MatMul(key, n_tokens), scale, Softmax(2), chances))
+        gather = MatMul(value, heads.sizes[1], is_transposed=True)
+        back = Reshape((n_channels, 1, n_tokens))
+        return self._add(f"{name}.context", found, None, (gather, scale, turn, back, codes))
 
     def _map(self, x: str, n_outputs: int, weights: Weights | None) -> Product:
         """Return a linear map of each token."""

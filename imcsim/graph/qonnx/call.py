@@ -33,14 +33,23 @@ class Call:
         """Of the node."""
         return self.node.attributes
 
-    def value(self, place: int = 0, *, takes_pads: bool = False) -> Value:
-        """Return the input at *place*, which follows from the network's input."""
+    def value(
+        self, place: int = 0, *, takes_pads: bool = False, any_order: bool = False, any_batch: bool = False
+    ) -> Value:
+        """Return the input at *place*, which follows from the network's input.
+
+        Its axes lie in the graph as the file has them, or in *any_order* that is at hand. The file has the batch in
+        front, or with *any_batch* anywhere.
+        """
         found = self.given[place] if len(self.given) > place else None
         if not isinstance(found, Value):
             raise UnfitError(f"whose input {place + 1} is a constant", "a constant on the other side")
         if found.pads != NO_PADS and not takes_pads:
             raise UnfitError("behind a Pad", "a Pad right before Conv, MaxPool or AveragePool")
-        return found
+        if found.batch_axis != 0 and not any_batch:
+            where = "part of another axis" if found.batch_axis is None else f"axis {found.batch_axis}"
+            raise UnfitError(f"whose batch is {where}", "the batch in front")
+        return found if any_order else self.walk.turned(found, range(len(found.shape)))
 
     def constant(self, place: int, what: str) -> Constant:
         """Return the input at *place*, which the file holds."""
@@ -58,12 +67,12 @@ class Call:
         return [found if isinstance(found, Constant) else None for found in self.given]
 
 
-Take = Callable[[Call], Value | Constant]
+Take = Callable[[Call], Value | Constant | tuple[Value, ...]]
 
 
 def per_channel(values: Array, value: Value, what: str) -> Array:
     """Return *values*, which meet the axes of *value*, as one number () or one per channel (c)."""
-    wide = meeting(values, value.shape, what)
+    wide = value.arranged(meeting(values, value.shape, what))
     if wide.size == 1:
         return wide.reshape(())
     if prod(wide.shape[1:]) != 1:

@@ -7,8 +7,10 @@ from math import prod
 import numpy as np
 
 from imcsim.graph.ir import LayerAttrs, Product
+from imcsim.graph.qonnx.attention import multiplied
 from imcsim.graph.qonnx.call import NO_PADS, Call, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
+from imcsim.graph.qonnx.shapes import reshaped
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
 from imcsim.graph.qonnx.weights import planes_of
 from imcsim.graph.qonnx.windows import pads_of, per_axis, shape_around
@@ -134,7 +136,9 @@ def _bias(call: Call, place: int, n_outputs: int) -> Array:
 
 
 def _matmul(call: Call) -> Value:
-    value = call.value()
+    value = call.value(any_order=True)
+    if isinstance(call.given[1], Value):
+        return multiplied(call, value, call.value(1, any_order=True))
     weights = call.constant(1, "a second factor")
     return _linear(call, value, weights.moved(np.transpose), ZERO)
 
@@ -153,11 +157,23 @@ def _gemm(call: Call) -> Value:
 
 def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
     _source_of_product(value)
-    if len(value.shape) != 1 or weights.numbers.ndim != 2:
+    if weights.numbers.ndim != 2 or value.shape[-1] != weights.shape[1]:
         raise UnfitError(
-            f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b c) and a matrix"
+            f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b ... c) and a matrix"
         )
-    return call.walk.multiply(value, Product(kind="linear", weights=planes_of(weights)), bias, 1)
+    if len(value.shape) == 1:
+        return call.walk.multiply(value, Product(kind="linear", weights=planes_of(weights)), bias, 1)
+    return _each_token(call, value, planes_of(weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])), bias)
+
+
+def _each_token(call: Call, value: Value, planes: PlaneSum, bias: Array) -> Value:
+    """Return the linear map of the last axis at each place of the others: a convolution of 1 x 1."""
+    *places, n_inputs = value.shape
+    tokens = reshaped(call, value, (call.walk.batch, prod(places), n_inputs))
+    tokens = call.walk.turned(tokens, (1, 0))
+    made = call.walk.multiply(tokens, Product(kind="conv2d", weights=planes), bias, 2)
+    made = replace(made, shape=(prod(places), planes.shape[0]), order=(1, 0))
+    return reshaped(call, made, (call.walk.batch, *places, planes.shape[0]))
 
 
 PRODUCTS: dict[str, Take] = {

@@ -36,10 +36,10 @@ def _on_grid(call: Call, grid: Grid) -> Value | Constant:
     source = call.given[0]
     if isinstance(source, Constant):
         return quantized(grid, source)
-    value = call.value(0)
+    value = call.value(0, any_order=True)
     scale, zero = per_channel(grid.scale, value, "a scale"), per_channel(grid.zero, value, "a zero point")
     if scale.ndim != zero.ndim:
-        shape = (value.shape[0],)
+        shape = value.placed[:1]
         scale, zero = np.broadcast_to(scale, shape), np.broadcast_to(zero, shape)
     if grid.rounding != "SIGN" and _is_on_grid(value, grid, scale, zero):
         return value
@@ -59,7 +59,7 @@ def _trunc(call: Call) -> Value | Constant:
     source = call.given[0]
     if isinstance(source, Constant):
         return truncated(truncation(call.attributes, given, (-inf, inf)), source)
-    value = call.value(0)
+    value = call.value(0, any_order=True)
     trunc = truncation(call.attributes, given, (value.low, value.high))
     grid = trunc.grid
     bounds = float(grid.scale * (grid.low - grid.zero)), float(grid.scale * (grid.high - grid.zero))

@@ -6,61 +6,105 @@ from math import prod
 
 import numpy as np
 
-from imcsim.graph.epilogue import (
-    Concat,
-    Slice,
-)
+from imcsim.graph.attention import Reshape
+from imcsim.graph.epilogue import Concat, Slice
 from imcsim.graph.qonnx.call import Call, Take
 from imcsim.graph.qonnx.constants import Constant, UnfitError, axes_of, target_shape, unsqueezed
-from imcsim.graph.qonnx.values import ONE, ZERO, Value, is_flat, placed
-from imcsim.graph.steps import (
-    Affine,
-    Flatten,
-)
+from imcsim.graph.qonnx.values import ONE, ZERO, Value, in_order
+from imcsim.graph.steps import Affine, Flatten, Shape
 
 Array = np.ndarray
 
 
 def _same(call: Call) -> Value:
-    return call.value(takes_pads=True)
+    return call.value(takes_pads=True, any_order=True)
 
 
 def _cast(call: Call) -> Value:
     if call.attributes.get("to") not in (1, 10, 11, 16):
         raise UnfitError("to whole numbers", "a Quant, which says how it rounds")
-    return call.value(takes_pads=True)
+    return call.value(takes_pads=True, any_order=True)
 
 
 def _dropout(call: Call) -> Value:
     if call.has(2) and np.any(call.constant(2, "training_mode").numbers):
         raise UnfitError("that is training", "an export in evaluation mode")
-    return call.value()
+    return call.value(any_order=True)
 
 
 def _shape(call: Call) -> Constant:
-    value = call.value()
+    value = call.value(any_order=True)
     shape = (call.walk.batch, *value.shape)
     first, last = call.attributes.get("start", 0), call.attributes.get("end", len(shape))
     return Constant(np.array(shape[first:last], np.int64))
 
 
-def _reshaped(call: Call, value: Value, shape: Sequence[int]) -> Value:
-    """Return *value* with *shape*, the batch included, where its numbers keep their places in the graph."""
+def reshaped(call: Call, value: Value, shape: Sequence[int]) -> Value:
+    """Return *value* with *shape*, the batch included; its numbers move only where they must."""
     shape, batch = tuple(shape), call.walk.batch
     if prod(shape) != batch * prod(value.shape) or not shape or shape[0] != batch or len(shape) < 2:
         raise UnfitError(f"from {(batch, *value.shape)} to {shape}", "a shape that keeps the batch")
     after = shape[1:]
     if after == value.shape:
         return value
-    if len(after) <= 3 and placed(after) == value.placed:
-        return replace(value, shape=after)
     if len(after) == 1:
         return flat(call, value)
-    raise UnfitError(f"from {value.shape} to {after}", "Flatten, or axes of size 1")
+    axes = _axes_after(value, after)
+    if axes is None:
+        value = call.walk.turned(value, range(len(value.shape)))
+        axes = tuple(range(len(after)))
+    made = replace(value, shape=after, order=in_order(axes))
+    if made.placed == value.placed:
+        return made
+    if value.scale.ndim or value.zero.ndim:  # which are for channels
+        value = call.walk.as_numbers(value, "numbers")
+    return call.walk.apply(
+        value, (Reshape(made.placed),), shape=after, order=made.order, scale=value.scale, zero=value.zero,
+        bounds=(value.low, value.high),
+    )  # fmt: skip
+
+
+def _axes_after(value: Value, after: Shape) -> tuple[int, ...] | None:
+    """Return the order of the axes *after* a reshape that moves no number of *value*, or None where some must move.
+
+    Axes are cut or joined in groups that hold as many numbers before and behind; each must lie together in the graph.
+    """
+    group_of, groups = _groups(value.shape, after)
+    axes: list[int] = []
+    for place, axis in enumerate(value.axes):
+        first, last, made = groups[group_of[axis]]
+        if axis == first:
+            if list(value.axes[place : place + last - first]) != list(range(first, last)):
+                return None
+            axes.extend(made)
+    return tuple(axes)
+
+
+def _groups(before: Shape, after: Shape) -> tuple[dict[int, int], list[tuple[int, int, range]]]:
+    """Return the group of each axis *before*, and of each group its axes before, first and behind the last, and after.
+
+    >>> _groups((5, 6), (5, 2, 3))[1]
+    [(0, 1, range(0, 1)), (1, 2, range(1, 3))]
+    """
+    groups: list[tuple[int, int, range]] = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        first, start, n, m = i, j, before[i], after[j]
+        i, j = i + 1, j + 1
+        while n != m:
+            if n < m:
+                n, i = n * before[i], i + 1
+            else:
+                m, j = m * after[j], j + 1
+        groups.append((first, i, range(start, j)))
+    first, _, made = groups[-1]  # axes of size 1 that are left over
+    groups[-1] = (first, len(before), range(made.start, len(after)))
+    return {axis: g for g, (start, stop, _) in enumerate(groups) for axis in range(start, stop)}, groups
 
 
 def flat(call: Call, value: Value) -> Value:
     """Return *value* with all axes behind the batch in one."""
+    value = call.walk.turned(value, range(len(value.shape)))
     n = prod(value.shape[1:])
     scale, zero = (np.repeat(each, n) if each.ndim else each for each in (value.scale, value.zero))
     if len(value.shape) == 1:
@@ -71,60 +115,84 @@ def flat(call: Call, value: Value) -> Value:
 
 
 def _flatten(call: Call) -> Value:
-    value = call.value()
+    value = call.value(any_order=True)
     if call.attributes.get("axis", 1) not in (1, -len(value.shape)):
         raise UnfitError(f"from axis {call.attributes.get('axis')} on", "axis=1")
     return flat(call, value)
 
 
 def _reshape(call: Call) -> Value:
-    value = call.value()
+    value = call.value(any_order=True, any_batch=True)
     wanted = call.attributes.get("shape")
     if wanted is None:
         wanted = [int(n) for n in call.constant(1, "a shape").numbers.reshape(-1)]
-    full = (call.walk.batch, *value.shape)
-    return _reshaped(call, value, target_shape(full, wanted, keeps_zeros=not call.attributes.get("allowzero", 0)))
+    full = value.whole(call.walk.batch)
+    return _to_whole(call, value, target_shape(full, wanted, keeps_zeros=not call.attributes.get("allowzero", 0)))
+
+
+def _to_whole(call: Call, value: Value, shape: Sequence[int]) -> Value:
+    """Return *value* with *shape*, in which a batch of 1 may be anywhere."""
+    shape, value = tuple(shape), replace(value, batch_axis=0)
+    if call.walk.batch == 1 and prod(shape) == prod(value.shape) and shape[:1] != (1,):
+        return replace(reshaped(call, value, (1, *shape)), batch_axis=None)
+    return reshaped(call, value, shape)
 
 
 def _squeeze(call: Call) -> Value:
-    value = call.value()
-    full = (call.walk.batch, *value.shape)
+    value = call.value(any_order=True, any_batch=True)
+    full = value.whole(call.walk.batch)
     axes = axes_of(call.attributes, call.constants(), len(full))
     if axes is None:
-        axes = tuple(axis for axis, n in enumerate(full) if n == 1 and axis)
+        axes = tuple(axis for axis, n in enumerate(full) if n == 1 and axis != value.batch_axis)
     if any(full[axis] != 1 for axis in axes):
         raise UnfitError(f"of axes {axes} of {full}, which are not 1")
-    return _reshaped(call, value, [n for axis, n in enumerate(full) if axis not in axes])
+    at = value.batch_axis
+    if at is None or at in axes:
+        return _to_whole(call, value, [n for axis, n in enumerate(full) if axis not in axes])
+    shape = [n for axis, n in enumerate(full) if axis not in (*axes, at)]
+    made = reshaped(call, replace(value, batch_axis=0), [call.walk.batch, *shape])
+    return replace(made, batch_axis=at - sum(axis < at for axis in axes))
 
 
 def _unsqueeze(call: Call) -> Value:
-    value = call.value()
-    full = (call.walk.batch, *value.shape)
+    value = call.value(any_order=True, any_batch=True)
+    full = value.whole(call.walk.batch)
     n = len(call.attributes["axes"]) if "axes" in call.attributes else call.constant(1, "axes").numbers.size
     axes = axes_of(call.attributes, call.constants(), len(full) + n)
     assert axes is not None
-    return _reshaped(call, value, unsqueezed(full, axes))
+    shape = unsqueezed(full, axes)
+    if value.batch_axis == 0 and 0 not in axes:
+        return reshaped(call, value, shape)
+    return _to_whole(call, value, shape)
 
 
 def _transpose(call: Call) -> Value:
-    value = call.value()
-    full = (call.walk.batch, *value.shape)
+    value = call.value(any_order=True, any_batch=True)
+    at, full = value.batch_axis, value.whole(call.walk.batch)
     perm = tuple(call.attributes.get("perm", reversed(range(len(full)))))
     if sorted(perm) != list(range(len(full))):
         raise UnfitError(f"by {perm}, which is no order of {len(full)} axes")
     moved = [axis for axis in perm if axis and full[axis] != 1]
-    if perm[0] == 0 and moved == sorted(moved) and (is_flat(value.shape) or not value.scale.ndim):
-        return _reshaped(call, value, [full[axis] for axis in perm])
-    raise UnfitError(f"by {perm} of {full}", "channels behind the batch throughout (NCHW)")
+    stays = perm[0] == at == 0 and moved == sorted(moved) and value.order is None
+    if stays and len(full) <= 4 and not value.scale.ndim:
+        return reshaped(call, value, [full[axis] for axis in perm])
+    others = [value.behind_batch(axis) for axis in perm if axis != at]
+    place_of = {axis: place for place, axis in enumerate(others)}
+    shape = tuple(value.shape[axis] for axis in others)
+    order = in_order([place_of[axis] for axis in value.axes])
+    return replace(value, shape=shape, order=order, batch_axis=None if at is None else perm.index(at))
 
 
 def _concat(call: Call) -> Value:
-    values = [call.value(place) for place in range(len(call.given))]
-    n_axes = len(values[0].shape) + 1
-    if call.attributes.get("axis") not in (1, 1 - n_axes):
-        raise UnfitError(f"along axis {call.attributes.get('axis')}", "channels, axis=1")
+    n_axes = len(call.value(any_order=True).shape) + 1
+    axis = int(call.attributes.get("axis", 1)) % n_axes
+    if axis == 0:
+        raise UnfitError("along the batch", "any other axis")
+    values = [call.value(place, any_order=True) for place in range(len(call.given))]
     if len(values) == 1:
         return values[0]
+    leading = call.walk.led_by(values[0], axis - 1)
+    values = [leading, *(call.walk.turned(value, leading.axes) for value in values[1:])]
     first = values[0]
     alike = all(
         value.form == first.form
@@ -143,13 +211,27 @@ def _concat(call: Call) -> Value:
             ]
         first = values[0]
     bounds = min(value.low for value in values), max(value.high for value in values)
-    steps = [Concat(value.tensor, value.shape[0]) for value in values[1:]]
+    steps = [Concat(value.tensor, value.shape[axis - 1]) for value in values[1:]]
     return call.walk.apply(first, steps, scale=first.scale, zero=first.zero, bounds=bounds)
 
 
+def cut(call: Call, value: Value, axis: int, first: int, last: int, what: str = "") -> Value:
+    """Return what lies from *first* up to *last*, without it, along the *axis* counted behind the batch."""
+    if (first, last) == (0, value.shape[axis]):
+        return value
+    if first >= last:
+        raise UnfitError("of nothing", "a range that holds something")
+    at = value.batch_axis
+    value = call.walk.led_by(value, axis)
+    if value.scale.ndim or value.zero.ndim:
+        raise UnfitError("of codes whose scale or zero differs between channels", "one scale for all channels")
+    bounds = (value.low, value.high)
+    made = call.walk.apply(value, (Slice(first, last),), scale=value.scale, zero=value.zero, bounds=bounds, what=what)
+    return replace(made, batch_axis=at)
+
+
 def _slice(call: Call) -> Value:
-    value = call.value()
-    n_axes = len(value.shape) + 1
+    value = call.value(any_order=True, any_batch=True)
     said = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         found = call.attributes.get(name)
@@ -157,12 +239,48 @@ def _slice(call: Call) -> Value:
             found = [int(n) for n in call.constant(place, name).numbers.reshape(-1)]
         said.append(found)
     starts, ends, axes, steps = said
-    axes = [axis % n_axes for axis in (axes if axes is not None else range(len(starts or ())))]
-    if starts is None or ends is None or axes != [1] or (steps or [1]) != [1] or value.scale.ndim or value.zero.ndim:
-        raise UnfitError("of anything but a range of channels", "axes=[1] with steps of 1")
-    first, last, _ = slice(starts[0], ends[0]).indices(value.shape[0])
-    bounds = (value.low, value.high)
-    return call.walk.apply(value, (Slice(first, last),), scale=value.scale, zero=value.zero, bounds=bounds)
+    if starts is None or ends is None or any(step != 1 for step in steps or ()):
+        raise UnfitError("with gaps", "steps of 1")
+    inner = [value.behind_batch(axis) for axis in (axes if axes is not None else range(len(starts)))]
+    for axis, start, end in zip(inner, starts, ends, strict=True):
+        first, last, _ = slice(start, end).indices(value.shape[axis])
+        value = cut(call, value, axis, first, last, what=f"axis{axis}" if len(inner) > 1 else "")
+    return value
+
+
+def _split(call: Call) -> tuple[Value, ...]:
+    value = call.value(any_order=True, any_batch=True)
+    axis, n = value.behind_batch(int(call.attributes.get("axis", 0))), len(call.node.outputs)
+    size, sizes = value.shape[axis], call.attributes.get("split")
+    if sizes is None and call.has(1):
+        sizes = [int(m) for m in call.constant(1, "sizes").numbers.reshape(-1)]
+    if sizes is None:
+        each = -(-size // n)
+        sizes = [each] * (n - 1) + [size - each * (n - 1)]
+    if len(sizes) != n or sum(sizes) != size or min(sizes) < 1:
+        raise UnfitError(f"of {size} into {tuple(sizes)}")
+    ends = np.cumsum(sizes)
+    return tuple(
+        cut(call, value, axis, int(end - m), int(end), what=f"part{number}")
+        for number, (m, end) in enumerate(zip(sizes, ends, strict=True))
+    )
+
+
+def _gather(call: Call) -> Value:
+    value = call.value(any_order=True, any_batch=True)
+    axis, found = int(call.attributes.get("axis", 0)), call.constant(1, "places").numbers
+    inner, places = value.behind_batch(axis), [int(n) for n in found.reshape(-1)]
+    size = value.shape[inner]
+    places = [place + size if place < 0 else place for place in places]
+    first, n = min(places, default=0), len(places)
+    if found.ndim > 1 or not n or places != list(range(first, first + n)) or first < 0 or first + n > size:
+        raise UnfitError(f"of places {tuple(places)} of {size}", "one place, or places one behind the other")
+    made = cut(call, replace(value, batch_axis=0), inner, first, first + n)
+    at = value.batch_axis
+    if not found.ndim:
+        made = reshaped(call, made, (call.walk.batch, *(n for other, n in enumerate(made.shape) if other != inner)))
+        at = at - 1 if at and inner < at else at
+    return replace(made, batch_axis=at)
 
 
 SHAPES: dict[str, Take] = {
@@ -171,10 +289,12 @@ SHAPES: dict[str, Take] = {
     "Constant": _same,
     "Dropout": _dropout,
     "Flatten": _flatten,
+    "Gather": _gather,
     "Identity": _same,
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,
+    "Split": _split,
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

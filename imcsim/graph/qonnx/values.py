@@ -1,5 +1,6 @@
 """A tensor of the file as the walk knows it: which tensor of the graph holds it, and what its codes count for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, prod
 
@@ -24,13 +25,13 @@ class Value:
     """Of the graph."""
 
     shape: Shape
-    """As the file has it, without the batch: (c), (c l) or (c h w)."""
+    """As the file has it, without the batch: (c), (c l), (c h w), or other axes in any number."""
 
     form: Format = REAL
     """Of the tensor."""
 
     scale: Array = field(default_factory=lambda: ONE)
-    """float64, () or (c); so is the zero. 1 and 0 for real numbers."""
+    """float64, () or (c), for the first axis of the tensor; so is the zero. 1 and 0 for real numbers."""
 
     zero: Array = field(default_factory=lambda: ZERO)
 
@@ -43,6 +44,48 @@ class Value:
 
     high: float = inf
 
+    order: tuple[int, ...] | None = None
+    """Which of the file's axes each axis of the tensor is, where they lie in another order than the file has them."""
+
+    batch_axis: int | None = 0
+    """Where the file has the batch, None where a batch of 1 is part of another axis.
+
+    Elsewhere than in front it is only between operators that move axes.
+    """
+
+    def behind_batch(self, axis: int) -> int:
+        """Return which of the axes of `shape` the *axis* of the file is; raises UnfitError for the batch."""
+        at = self.batch_axis
+        axis %= len(self.shape) + (at is not None)
+        if axis == at:
+            raise UnfitError("of the batch", "any other axis")
+        return axis - (at is not None and axis > at)
+
+    def whole(self, batch: int) -> Shape:
+        """Return the shape as the file has it, with a *batch*."""
+        at = self.batch_axis
+        return self.shape if at is None else (*self.shape[:at], batch, *self.shape[at:])
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Which of the file's axes each axis of the tensor is."""
+        return tuple(range(len(self.shape))) if self.order is None else self.order
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the file has the axes, or the batch, elsewhere than the tensor."""
+        return self.order is not None or self.batch_axis != 0
+
+    def place_of(self, axis: int) -> int:
+        """Return where the *axis* of the file, counted behind the batch, lies in the tensor of the graph."""
+        place = self.axes.index(axis)
+        return 2 * place if len(self.shape) == 2 else place
+
+    def arranged(self, values: Array) -> Array:
+        """Return *values*, which have the axes of the file, with those of the tensor in the graph."""
+        moved = values.transpose(self.axes)
+        return moved.reshape(placed(moved.shape))
+
     @property
     def is_codes(self) -> bool:
         """Whether the tensor holds codes."""
@@ -51,7 +94,7 @@ class Value:
     @property
     def placed(self) -> Shape:
         """The shape of the tensor in the graph, without padding: a sequence (c l) is an image (c 1 l)."""
-        return placed(self.shape)
+        return placed(tuple(self.shape[axis] for axis in self.axes))
 
     @property
     def padded(self) -> Shape:
@@ -91,6 +134,11 @@ def placed(shape: Shape) -> Shape:
 def taken_back(shape: Shape, n_axes: int) -> Shape:
     """Return the shape of the file, of *n_axes* axes, for one of the graph."""
     return (shape[0], shape[2]) if n_axes == 2 else shape
+
+
+def in_order(axes: Sequence[int]) -> tuple[int, ...] | None:
+    """Return *axes* as the order of a `Value`: None where they are as the file has them."""
+    return None if list(axes) == list(range(len(axes))) else tuple(axes)
 
 
 def bounds_after(step: Step, low: float, high: float) -> tuple[float, float]:

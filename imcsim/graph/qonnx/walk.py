@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.attention import Permute
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
@@ -18,8 +19,9 @@ from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
+from imcsim.graph.qonnx.patterns import recognized
 from imcsim.graph.qonnx.quantized import QUANTIZERS
-from imcsim.graph.qonnx.values import ONE, ZERO, Value, placed, taken_back
+from imcsim.graph.qonnx.values import ONE, ZERO, Value, in_order, placed, taken_back
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
 
 Array = np.ndarray
@@ -42,6 +44,7 @@ def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
 
 def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
+    model = recognized(model)
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
@@ -59,13 +62,15 @@ class Walk:
         self.known[source.name] = Value(source.name, source.shape[1:])
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
+        self.tensors: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
         self.node: Node | None = None
+        self.turns: dict[tuple[str, Shape, tuple[int, ...]], Value] = {}
 
     def take(self, node: Node) -> None:
         """Note what *node* makes, or why it does not fit."""
         self.node = node
-        made: Known = None
+        made: Known | tuple[Known, ...] = None
         try:
             made = self._made(node)
         except UnfitError as problem:
@@ -75,11 +80,12 @@ class Walk:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
             reason = next(iter(str(error).splitlines()), "")  # a node that is not what ONNX says it is
             self._refuse(node, f" that is not as ONNX has it ({type(error).__name__}: {reason})")
+        several = made if isinstance(made, tuple) else (made,)
         for number, output in enumerate(node.outputs):
             if output:
-                self.known[output] = made if number == 0 else None
+                self.known[output] = several[number] if number < len(several) else None
 
-    def _made(self, node: Node) -> Known:
+    def _made(self, node: Node) -> "Known | tuple[Known, ...]":
         given = [self.known[name] if name else None for name in node.inputs]
         is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
         is_constant = all(not isinstance(value, Value) for value in given)
@@ -109,6 +115,7 @@ class Walk:
         steps: Sequence[Step],
         *,
         shape: Shape | None = None,
+        order: tuple[int, ...] | None = None,
         scale: Array = ONE,
         zero: Array = ZERO,
         bounds: tuple[float, float] = (-inf, inf),
@@ -116,8 +123,8 @@ class Walk:
     ) -> Value:
         """Return what *steps* make of the tensor of *value*, as an op named after the node at hand.
 
-        *shape* is that of the file, where it is not told by the steps; *scale* and *zero* are those of codes that come
-        out; *what* tells several ops of one node apart.
+        *shape* is that of the file, where it is not told by the steps, and *order* that of its axes; else the axes stay
+        where they are. *scale* and *zero* are those of codes that come out; *what* tells several ops of one node apart.
         """
         assert self.node is not None
         now, form = value.placed, value.form
@@ -127,14 +134,33 @@ class Walk:
                 form = step.format
             elif not step.keeps_codes:
                 form = REAL
-        shape = taken_back(now, len(value.shape)) if shape is None else shape
+        if shape is None:
+            sizes = dict(zip(value.axes, taken_back(now, len(value.shape)), strict=True))
+            shape, order = tuple(sizes[axis] for axis in range(len(sizes))), value.order
         if not steps:
-            return replace(value, shape=shape)
+            return replace(value, shape=shape, order=order)
         self.require_size(shape)
         name = f"{self.node.name}.{what}" if what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
-        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1])
+        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1], order=order)
+
+    def turned(self, value: Value, axes: Sequence[int]) -> Value:
+        """Return *value* with the file's *axes* in that order in its tensor; made once for all who ask for it."""
+        order = in_order(axes)
+        if value.order == order or len(value.shape) < 2:
+            return replace(value, order=order)
+        if value.scale.ndim or value.zero.ndim:  # which are for the first axis
+            value = self.as_numbers(value, f"numbers{len(self.turns)}")
+        steps = Permute((2, 1, 0) if len(axes) == 2 else tuple(value.axes.index(axis) for axis in axes))
+        key = value.tensor, value.placed, steps.axes
+        if key not in self.turns:
+            self.turns[key] = self.apply(value, (steps,), shape=value.shape, what=f"turned{len(self.turns)}")
+        return replace(value, tensor=self.turns[key].tensor, order=order)
+
+    def led_by(self, value: Value, axis: int) -> Value:
+        """Return *value* with the *axis* of the file, counted behind the batch, in the place of the channels."""
+        return self.turned(value, (axis, *(other for other in value.axes if other != axis)))
 
     def as_numbers(self, value: Value, what: str) -> Value:
         """Return *value* as a real tensor, by an op of its own where it is codes."""
@@ -166,7 +192,8 @@ class Walk:
     def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
         assert self.node is not None
         name = f"{self.node.outputs[0]}.{what}" if what else self.node.outputs[0]
-        return Tensor(name, shape, form)
+        self.tensors[name] += 1
+        return Tensor(name if self.tensors[name] == 1 else f"{name}#{self.tensors[name]}", shape, form)
 
     def _op_name(self, name: str) -> str:
         self.names[name] += 1
@@ -192,13 +219,16 @@ class Walk:
             said = one_line("; ".join(parts))
             raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
         output = self.known[self.output]
-        if not isinstance(output, Value) or output.tensor == self.input.name:
+        if not isinstance(output, Value) or (output.tensor == self.input.name and not output.is_moved):
             raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
         try:
             if output.pads != (0, 0, 0, 0):
                 raise GraphError("output must not be padding, got a Pad behind everything")
+            if output.batch_axis != 0:
+                raise GraphError("output must have the batch in front, got it elsewhere")
             self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
             output = self.as_numbers(output, "")
+            output = self.turned(output, range(len(output.shape)))
             return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
