@@ -160,7 +160,7 @@ class _Across:
         written: list[Stage] = []
         if self.plan.style == "temporal":
             written = self._write(held, r)
-            begin_ns = greatest(begin_ns, clock._written_ns(layer.rounds[r], written))
+            begin_ns = greatest(begin_ns, clock._written_ns(layer, layer.rounds[r], written))
         waited = begin_ns - start - alone_ns(self.issue)
         self.passages.append(
             _passage(

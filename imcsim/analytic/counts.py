@@ -90,7 +90,7 @@ def derive_setup(plan: Plan) -> dict[str, Derivation]:
     found: dict[str, Derivation] = {}
     if plan.style != "temporal":
         for layer in plan.layers:
-            if layer.is_on_tiles:
+            if layer.is_on_tiles and not layer.is_written:
                 spent = found.setdefault(layer.name, Derivation())
                 if plan.chip.all_banks > 1:
                     _by_place(plan, weights_of_banks(plan, layer), spent, ONCE)
@@ -133,7 +133,7 @@ def _derive(plan: Plan, layer: LayerPlan) -> Derivation:
         spent.add("scheduler.issue", ("rounds", len(layer.rounds)))
         if layer.psums_per_output > 1:
             spent.add("scheduler.issue", ("instructions of the reduce unit", 1))
-        if plan.style == "temporal":
+        if plan.writes_cells(layer):
             _weights(plan, layer, spent)
     return spent
 
@@ -246,7 +246,11 @@ def _weights(plan: Plan, layer: LayerPlan, spent: Derivation, *times: Factor) ->
     rows = (*times, ("groups", layer.n_groups), *kernels, ("rows of a group", layer.n_rows))
     bits = (*rows, ("columns of a group", layer.n_columns), ("bits a weight", BITS_PER_CELL))
     replicas = ("replicas", layer.n_replicas)
-    spent.add("main_memory.read", *bits)
+    if layer.is_written:
+        codes = (*rows, ("outputs of a group", layer.n_outputs), ("bits a code", layer.written_bits))
+        spent.add(plan.source_of_cells(layer), *codes)
+    else:
+        spent.add("main_memory.read", *bits)
     spent.add("network.transfer", *bits, replicas)
     spent.add("tile.write_row", *rows, ("column segments", n_segments(plan, layer)), replicas)
     spent.add("scheduler.issue", *times, ("rounds of writing", len(layer.rounds)))
@@ -275,7 +279,7 @@ def _digital(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
     spent.add("scheduler.issue", ("lanes in use", len(plan.lane_work(layer))))
     if not layer.is_on_tiles:
         spent.add("scheduler.issue", ("instructions without a product", 1))
-    for i, tensor in enumerate(plan.graph.tensors[name] for name in op.inputs):
+    for i, tensor in enumerate(plan.graph.tensors[name] for name in op.streamed):
         if i > 0 or not layer.is_on_tiles:
             bits = (f"bits of {tensor.name}", tensor.n_bits)
             spent.add("activation_buffer.read", bits, ("samples", layer.n_samples))
@@ -290,7 +294,7 @@ def _lanes(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
 def _to_and_from_memory(plan: Plan, layer: LayerPlan, spent: Derivation) -> None:
     """What brings inputs from main memory, stores the output, and takes it to main memory."""
     op, samples = plan.op_of[layer.name], ("samples", layer.n_samples)
-    for tensor in dict.fromkeys(plan.graph.tensors[name] for name in op.inputs):
+    for tensor in dict.fromkeys(plan.graph.tensors[name] for name in op.streamed):
         if tensor.name in plan.off_chip:
             bits = (f"bits of {tensor.name}", tensor.n_bits)
             spent.add("main_memory.read", bits, samples)

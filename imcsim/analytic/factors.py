@@ -96,7 +96,12 @@ def _of_a_product(plan: Plan, layer: LayerPlan) -> Iterator[tuple[str, How]]:
     source, tile = plan.graph.tensors[op.input].format, chip.tile
     places = plan.graph.n_vectors(op)
     what = "time steps" if layer.n_steps else "places of the product's output"
-    yield "input vectors", How(f"{what} x samples", f"{places} * {layer.n_samples}")
+    if layer.is_written:
+        yield "input vectors", How("rows of each matrix of the first operand")
+        yield "groups", How("matrices of a sample x samples: each is written into cells of its own")
+    else:
+        yield "input vectors", How(f"{what} x samples", f"{places} * {layer.n_samples}")
+        yield "groups", How("groups of the product, each with weights of its own")
     yield "input vectors of a time step", How("one a sample: the batch")
     yield "passes", How(f"planes of {source}, sent one after the other (tile.serial: {tile.serial})")
     two = layer.accesses_per_pass > 1
@@ -106,7 +111,7 @@ def _of_a_product(plan: Plan, layer: LayerPlan) -> Iterator[tuple[str, How]]:
             "positive inputs, then negative ones: the encoding is asymmetric" if two else "one access serves both signs"
         ),
     )
-    yield "groups", How("groups of the product, each with weights of its own")
+    yield "bits a code", How("bits of a code of the operand that is written into the tiles")
     yield "kernels to choose from", How("kernels that the tiles hold, of which a sample uses one")
     rows = Counter(layer.row_groups or (layer.n_rows,))
     parts = [f"{f'{n} * ' if n > 1 else ''}ceil({size} / {tile.rows_per_access})" for size, n in rows.items()]

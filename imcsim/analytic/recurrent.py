@@ -101,7 +101,7 @@ class _Steps:
             if r == 0:
                 begin = greatest(begin, arrived)
             if self.written and (t == 0 or len(self.rounds) > 1):
-                begin = greatest(begin, clock._written_ns(self.layer.rounds[r], self.written[r]))
+                begin = greatest(begin, clock._written_ns(self.layer, self.layer.rounds[r], self.written[r]))
             last = r == len(self.rounds) - 1
             full = [*chain, *self.sums[r], *(self._behind_tiles() if last else [])]
             end = begin + greatest(chain_ns(full), in_turn_ns(full))

@@ -306,8 +306,8 @@ class Clock:
         start = self.now_ns
         self.wait_for_gate(layer)
         op = plan.op_of[layer.name]
-        n_items = max(layer.n_vectors, layer.n_samples)
-        tensors = [plan.graph.tensors[name] for name in op.inputs]
+        n_items = layer.n_items
+        tensors = [plan.graph.tensors[name] for name in op.streamed]
         stages: list[list[Stage]] = []  # chains, one after the other
         passages: list[Passage] = []
         arrive: list[Stage] = []
@@ -326,7 +326,7 @@ class Clock:
         chains = [self._round(layer, round_) for round_ in layer.rounds]
         flows = plan.psum_flows(layer) if layer.psums_per_output > 1 else []
         written: list[list[Stage]] = []
-        if plan.style == "temporal":
+        if plan.writes_cells(layer):
             written = [self._write(layer, round_) for round_ in layer.rounds]
         tail = self._tail(layer, n_items, room)
         if arrive:  # the input comes while the weights do; they share main memory
@@ -337,7 +337,7 @@ class Clock:
             full = [*chain, *sums, *(tail if last else [])]
             begin = self.now_ns + alone_ns(issue)
             if written:
-                begin = greatest(begin, self._written_ns(layer.rounds[r], written[r]))
+                begin = greatest(begin, self._written_ns(layer, layer.rounds[r], written[r]))
             arrived = self.now_ns + chain_ns([*arrive, *full]) if arrive and r == 0 else 0.0
             waited = begin - self.now_ns - alone_ns(issue)
             in_turn = in_turn_ns(full)
@@ -442,7 +442,7 @@ class Clock:
         return tail
 
     def _write(self, layer: LayerPlan, round_: Round) -> list[Stage]:
-        """Weights of one round: main memory, network, rows."""
+        """Weights of one round: main memory or buffer, network, rows."""
         rows_of_tile = np.zeros(self.plan.chip.n_tiles, dtype=np.int64)
         rows = cells = copies = 0
         for shard in round_.shards:
@@ -452,19 +452,26 @@ class Clock:
                 rows += shard.n_rows
                 cells += shard.n_rows * shard.n_columns
         most = int(rows_of_tile.max())
+        bits, action = cells * BITS_PER_CELL, self.plan.source_of_cells(layer)
+        if layer.is_written:
+            bits = cells // layer.n_weight_planes * layer.written_bits
         return [
-            self.stage("main_memory", "main_memory.read", max(1, rows), cells * BITS_PER_CELL),
+            self.stage("main_memory" if action == "main_memory.read" else action, action, max(1, rows), bits),
             self.stage("network", "network.transfer", max(1, rows), copies * BITS_PER_CELL),
             self.stage("tile.write", "tile.write_row", most, most, n_units=len(round_.tiles),
                        total=int(rows_of_tile.sum())),
         ]  # fmt: skip
 
-    def _written_ns(self, round_: Round, stages: list[Stage]) -> float:
-        """Return when the weights of a round are in their tiles."""
+    def _written_ns(self, layer: LayerPlan, round_: Round, stages: list[Stage]) -> float:
+        """Return when the weights of a round are in their tiles; what layers before make is not there sooner."""
         free = self.free_ns(round_) if self.plan.chip.double_buffered else self.now_ns
-        issue = self.stage("scheduler", "scheduler.issue", 1, 1)
-        begin = greatest(free + alone_ns(issue), self.memory_free_ns)
-        self.memory_free_ns = begin + stages[0].occupied_ns
+        if layer.is_written:
+            free = greatest(free, self.now_ns)
+        issue, is_from_memory = self.stage("scheduler", "scheduler.issue", 1, 1), stages[0].component == "main_memory"
+        begin = free + alone_ns(issue)
+        if is_from_memory:
+            begin = greatest(begin, self.memory_free_ns)
+            self.memory_free_ns = begin + stages[0].occupied_ns
         return begin + chain_ns(stages)
 
 

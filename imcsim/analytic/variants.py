@@ -44,6 +44,7 @@ from imcsim.mapping.place import (
 )
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Style
 from imcsim.mapping.spread import dealt_out, parts_of_sums
+from imcsim.mapping.written import with_written_operands
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
@@ -385,6 +386,7 @@ class _Group:
         splits: Mapping[str, Split] | None,
     ) -> None:
         require_samples(n_samples)
+        graph = with_written_operands(graph, chip)
         self.graph, self.chip, self.arrays, self.n, self.n_samples = graph, chip, arrays, n, n_samples
         self.layers = [self._with_psums(layer_of(op, graph, chip, n_samples)) for op in graph.ops]
         self.on_tiles = [layer for layer in self.layers if layer.is_on_tiles]

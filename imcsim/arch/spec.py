@@ -411,6 +411,16 @@ class Entry(Sourced):
     width_bits: Count = 64
 
 
+class ActivationProducts(Sourced):
+    """Where the products of two activations are done, as attention has them."""
+
+    basis: Basis = "assumed"
+    source: Annotated[str, Field(min_length=1)] = "nothing is stated: the special function unit does what tiles do not"
+    done_by: Literal["digital", "tiles"] = "digital"
+    """digital: multiply-adds of the vPEs; tiles: the codes of the second one are written into rows of tiles for each
+    sample, as weights are, and read with the codes of the first one as inputs."""
+
+
 class Scheduler(Sourced):
     """Instruction memory and issue.
 
@@ -674,6 +684,7 @@ class Chip(Machine):
     """Whether weights of the next round are written into idle tiles while the current round computes."""
 
     tile: Tile
+    activation_products: ActivationProducts = ActivationProducts()
     activation_buffer: Buffer
     psum_buffer: Buffer
     reduce_unit: ReduceUnit

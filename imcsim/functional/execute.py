@@ -27,8 +27,10 @@ from imcsim.functional.reading import Keys, Reader
 from imcsim.functional.recurrence import recurrence
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
+from imcsim.functional.written import written_product_of
 from imcsim.graph import Cell, Op
 from imcsim.mapping.plan import Plan
+from imcsim.mapping.written import WITHOUT
 from imcsim.ternary.packing import PackedMatrix
 
 Array = np.ndarray
@@ -231,6 +233,12 @@ def _weights(
     plan: Plan, instance: ChipInstance, only: Collection[str] | None
 ) -> Mapping[str, Sequence[PackedMatrix | Copies]]:
     """Return the weights of each layer, as the chip's cells hold them or as they are meant to be."""
+    written = [layer.name for layer in plan.layers if layer.is_written and (only is None or layer.name in only)]
+    if written and (plan.chip.tile.has_faults or plan.chip.tile.draws_at_reads):
+        raise ConfigError(
+            f"{written[0]}: a product of two activations must be on tiles that clip and do nothing else wrong, got "
+            f"stuck cells, deviating ADCs, misreads, noise or resistive devices; leave the imperfection out, {WITHOUT}"
+        )
     if not plan.chip.tile.has_faults:
         return packed_weights(plan)
     for op in plan.graph.ops:
@@ -249,7 +257,7 @@ def _weights(
     return {
         layer.name: placed[layer.name] if only is None or layer.name in only else ideal[layer.name]
         for layer in plan.layers
-        if layer.is_on_tiles
+        if layer.is_on_tiles and not layer.is_written
     }
 
 
@@ -319,6 +327,11 @@ def _run_batch(
                 product = partial(product_of, plan, op, op.product, layer, weights=weights[op.name], tiles=reader)
                 values, done = recurrence(cell, values, op.product.n_hidden, partial(product, looks=looks))
                 steps = steps[1:]
+            elif op.written is not None:
+                done = written_product_of(
+                    plan, op, layer, values, tensors[op.written.other], reader, looks=looks
+                )  # fmt: skip
+                values = done.sums
             else:
                 done = compute(plan, op, op.product, layer, values, weights[op.name], reader, looks=looks)
                 values = done.sums

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from imcsim.arch.spec import Chip
 from imcsim.functional.device import COMPILED, Counting, add_pass, fetched
 from imcsim.functional.placed import Copies, matrices_of
 from imcsim.functional.reading import Counted, Reader
@@ -25,20 +26,24 @@ _WEIGHTS: "WeakKeyDictionary[Plan, dict[str, list[PackedMatrix]]]" = WeakKeyDict
 def packed_weights(plan: Plan) -> dict[str, list[PackedMatrix]]:
     """Return the packed weights of each layer, a matrix (r, c * j) a group; kept as long as the plan lives."""
     if plan not in _WEIGHTS:
-        rows = plan.chip.tile.rows_per_access
-        packed = {}
-        for layer in plan.layers:
-            if layer.is_on_tiles:
-                matrices, height = matrices_of(plan.op_of[layer.name]), rows
-                if layer.row_groups:
-                    height = block_height(layer.row_groups, rows)
-                    matrices = [spread(matrix, layer.row_groups, height, axis=0) for matrix in matrices]
-                if layer.sense == "n":
-                    packed[layer.name] = [pack_matrix(polarities(matrix, axis=0), 2 * height) for matrix in matrices]
-                else:
-                    packed[layer.name] = [pack_matrix(matrix, height) for matrix in matrices]
-        _WEIGHTS[plan] = packed
+        _WEIGHTS[plan] = {
+            layer.name: pack_weights(plan.op_of[layer.name], layer, plan.chip)
+            for layer in plan.layers
+            if layer.is_on_tiles and not layer.is_written
+        }
     return _WEIGHTS[plan]
+
+
+def pack_weights(op: Op, layer: LayerPlan, chip: Chip) -> list[PackedMatrix]:
+    """Return the packed weights of *op*, a matrix (r, c * j) a group, as *layer* holds them."""
+    rows = chip.tile.rows_per_access
+    matrices, height = matrices_of(op), rows
+    if layer.row_groups:
+        height = block_height(layer.row_groups, rows)
+        matrices = [spread(matrix, layer.row_groups, height, axis=0) for matrix in matrices]
+    if layer.sense == "n":
+        return [pack_matrix(polarities(matrix, axis=0), 2 * height) for matrix in matrices]
+    return [pack_matrix(matrix, height) for matrix in matrices]
 
 
 VECTORS_PER_SAMPLE = 128
@@ -70,6 +75,8 @@ def product_of(
 ) -> Multiplied:
     """Return the sums of one layer, pass after pass, plane by plane; of a recurrent one for one time step.
 
+    Of a product of two tensors *product* is that of one head.
+
     *looks* says whether to look at the occupancy of the bitlines too.
     """
     codec = plan.codec(op)
@@ -100,7 +107,8 @@ def product_of(
         total = weigh(counted, minus_of(product, group), plan.graph.tensors[op.input].format.minus)
         sums.append(join_planes(total, factors_of(product, group)))
     together = np.concatenate(sums, axis=-1) if len(sums) > 1 else sums[0]
-    out = product.weights.shape[:1] if product.is_recurrent else product.shape(plan.graph.tensors[op.input].shape)
+    is_vector = product.is_recurrent or op.written is not None
+    out = product.weights.shape[:1] if is_vector else product.shape(plan.graph.tensors[op.input].shape)
     n_blocks = -(-product.n_rows // plan.chip.tile.rows_per_access)
     blocks = len(codes) * prod(out[1:]) * codec.n_planes * layer.accesses_per_pass * product.groups * n_blocks
     clips += asked_of_adcs(layer, tiles, blocks, n_idle)

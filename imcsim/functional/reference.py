@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from imcsim.functional.reference_attention import attention_step
 from imcsim.functional.reference_epilogue import epilogue_step
 from imcsim.graph import (
     Add,
@@ -57,10 +58,12 @@ def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None]
             if observe is not None:
                 observe(op, "sums", sums)
             continue
-        if op.product is not None:
+        if op.written is not None:
+            y = attention_step(op.written, y, tensors)
+        elif op.product is not None:
             y = _product_of(op, y, graph.tensors[op.input].format, tensors)
-            if observe is not None:
-                observe(op, "sums", y)
+        if op.product is not None and observe is not None:
+            observe(op, "sums", y)
         for step in op.steps:
             y = _step(step, y, tensors)
         tensors[op.output.name] = y

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from imcsim.errors import GraphError
+from imcsim.graph.attention import MatMul
 from imcsim.graph.epilogue import ArgMax
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.recurrent import PARTS, Cell, Embedding
@@ -60,11 +61,13 @@ class LayerAttrs:
 class Product(Record):
     """A convolution, a linear map or the map of a recurrent layer, whose weights are planes: what tiles do."""
 
-    kind: Literal["conv2d", "linear", "lstm", "gru"]
-    """lstm, gru: one vector a time step of (i 1 t), its rows the input's codes and then the h of the hidden state."""
+    kind: Literal["conv2d", "linear", "lstm", "gru", "matmul"]
+    """lstm, gru: one vector a time step of (i 1 t), its rows the input's codes and then the h of the hidden state.
+    matmul: matrices (g ... m d) by others that are written into the tiles for each sample; `Op.written` says which."""
 
     weights: PlaneSum
-    """conv2d: (c_out, c_in / groups, kh, kw); linear: (c_out, c_in); lstm, gru: (4 h, i + h), `recurrent` says how."""
+    """conv2d: (c_out, c_in / groups, kh, kw); linear: (c_out, c_in); lstm, gru: (4 h, i + h), `recurrent` says how;
+    matmul: (g * n, d) without values, a group for each place of the axes before the matrices."""
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -205,6 +208,10 @@ class Product(Record):
             if shape != (self.weights.shape[1],):
                 raise GraphError(f"linear: must get {self.weights.shape[1]} inputs, got shape {shape}")
             return (self.n_outputs,)
+        if self.kind == "matmul":
+            if prod(shape[:-2]) != self.groups or shape[-1] != self.n_rows:
+                raise GraphError(f"matmul: must get {self.groups} matrices (m {self.n_rows}), got shape {shape}")
+            return (*shape[:-1], self.n_columns)
         if self.is_recurrent:
             n_inputs = self.n_rows - self.n_hidden
             if len(shape) != 3 or shape[:2] != (n_inputs, 1):
@@ -254,9 +261,19 @@ class Op(Record):
     gate: str | None = None
     """Name of the tensor (1) that says for each sample which of the product's kernels is meant; made by an `ArgMax`."""
 
+    written: MatMul | None = None
+    """Of a product of kind matmul: what it is, and which tensor's codes tiles are written with for each sample."""
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of all tensors that the op reads."""
+        written = () if self.written is None else (self.written.other,)
+        first, *others = self.streamed
+        return (first, *written, *others)
+
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """Names of the tensors that go by vector after vector: all but the one that is written into tiles."""
         gate = () if self.gate is None else (self.gate,)
         return (self.input, *gate, *(step.other for step in self.steps if isinstance(step, Joining)))
 
@@ -310,6 +327,11 @@ class Graph(Record):
                 source.format.codec()  # a tile takes codes
                 if source.format.kind == "bases" and op.product.weights.is_grouped:
                     raise GraphError(f"{op.product.kind}: inputs of several bases must meet weights of one group")
+                if (op.product.kind == "matmul") != (op.written is not None):
+                    raise GraphError(f"{op.product.kind}: a matmul, and it alone, must say what is written into tiles")
+                if op.written is not None:
+                    op.written.require_fit(shape, tensors[op.written.other].shape)
+                    tensors[op.written.other].format.codec()
                 shape = op.product.shape(shape)
                 if np.any(op.product.weights.offset != 0):
                     raise GraphError(
@@ -360,7 +382,7 @@ class Graph(Record):
     @property
     def has_values(self) -> bool:
         """Whether all weights are known, so that outputs can be computed, and not their shapes alone."""
-        return all(op.product is None or op.product.weights.has_values for op in self.ops)
+        return all(op.product is None or op.written is not None or op.product.weights.has_values for op in self.ops)
 
     def is_asymmetric(self, op: Op) -> bool:
         """Whether -1 counts for something else than +1 in the weights or the inputs of a product."""
@@ -374,9 +396,10 @@ class Graph(Record):
         return op.product.n_weights // op.product.n_experts * self.n_vectors(op)
 
     def n_vectors(self, op: Op) -> int:
-        """Input vectors that one sample sends through the tiles: output positions, time steps, 1 for linear."""
+        """Input vectors that one sample sends through each group: output positions, time steps, 1 for linear."""
         assert op.product is not None
-        return prod(op.product.shape(self.tensors[op.input].shape)[1:])
+        shape = self.tensors[op.input].shape
+        return shape[-2] if op.written is not None else prod(op.product.shape(shape)[1:])
 
     def replace_ops(self, ops: tuple[Op, ...]) -> "Graph":
         """Return the same graph with other ops."""

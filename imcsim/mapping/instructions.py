@@ -20,7 +20,7 @@ from imcsim.mapping.plan import LayerPlan, Plan
 
 def n_issues(plan: Plan, layer: LayerPlan) -> int:
     """Return how many instructions one inference issues for *layer*."""
-    writes = len(layer.rounds) if plan.style == "temporal" else 0
+    writes = len(layer.rounds) if plan.writes_cells(layer) else 0
     if layer.n_steps:
         n_writes = writes * (layer.n_steps if len(layer.rounds) > 1 else 1)
         return layer.n_steps * (_n_of_step(plan, layer) - writes) + n_writes

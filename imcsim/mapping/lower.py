@@ -133,6 +133,8 @@ class _Writer:
         if self.plan.chip.all_banks > 1:
             write_setup_across(self, layer)
             return
+        if layer.is_written:
+            return
         for r, round_ in enumerate(layer.stored.rounds):
             self.write_weights(layer.stored, r, round_)
 
@@ -149,8 +151,8 @@ class _Writer:
             write_across(self, layer)
             return
         lanes = plan.lane_work(layer)
-        tensors = [plan.graph.tensors[name] for name in op.inputs]
-        n_items = max(layer.n_vectors, layer.n_samples)
+        tensors = [plan.graph.tensors[name] for name in op.streamed]
+        n_items = layer.n_items
         room = room_of_streams(plan, layer)
         arrived = [
             self.fetch(layer, f"fetch.{tensor.name}", tensor.n_bits * layer.n_samples, n_items)
@@ -199,7 +201,7 @@ class _Writer:
         source: list[str] = []
         reduce_issued: list[str] = []
         for r, round_ in enumerate(layer.rounds):
-            is_written = not (self.plan.is_resident or is_resident)
+            is_written = self.plan.writes_cells(layer) and not is_resident
             written = self.write_weights(layer, r, round_) if is_written else []
             gate = [*self.frontier, *source]
             issue = self.issue(layer, f"issue.{r}", 1, after=gate)
@@ -312,19 +314,26 @@ class _Writer:
         return converted
 
     def write_weights(self, layer: LayerPlan, r: int, round_: Round) -> list[str]:
-        """Write one round's weights from main memory through the network into the tiles; return the row writes."""
+        """Write one round's weights through the network into the tiles; return the row writes.
+
+        They come from main memory, or, made by a layer before, from the activation buffer.
+        """
         tiles = round_.tiles
         free = [self.readers_of_tile[tile] for tile in tiles if tile in self.readers_of_tile]
         if not self.plan.chip.double_buffered:
             free += [*self.frontier, *self.readers_of_tile.values()]
-        elif self.plan.op_of[layer.name].gate is not None:  # until the layers before are done nobody knows which
-            free += self.frontier
+        elif self.plan.op_of[layer.name].gate is not None or layer.is_written:
+            free += self.frontier  # until the layers before are done nobody knows which, or what
         free = list(dict.fromkeys(free))
         rows = sum(s.n_rows for s in round_.shards if layer.is_first(s))
         bits = sum(s.n_rows * s.n_columns for s in round_.shards if layer.is_first(s)) * BITS_PER_CELL
         copies = sum(s.n_rows * s.n_columns for s in round_.shards) * BITS_PER_CELL
         issue = self.issue(layer, f"issue.weights{r}", 1, after=free)
-        loaded = self.task(layer, f"weights.round{r}", "main_memory", max(1, rows), "main_memory.read",
+        if layer.is_written:
+            bits = bits // BITS_PER_CELL // layer.n_weight_planes * layer.written_bits
+        action = self.plan.source_of_cells(layer)
+        unit = "main_memory" if action == "main_memory.read" else action
+        loaded = self.task(layer, f"weights.round{r}", unit, max(1, rows), action,
                            count=bits, after=[issue, *free])  # fmt: skip
         sent = self.task(layer, f"send.round{r}", "network", max(1, rows), "network.transfer",
                          count=copies, streams=[loaded])  # fmt: skip

@@ -37,6 +37,7 @@ from imcsim.mapping.packing import (
 from imcsim.mapping.plan import LayerPlan, Plan, Round, Shard, Style, places_of
 from imcsim.mapping.spread import homes_of, readers_of, with_way
 from imcsim.mapping.streams import live_tensors
+from imcsim.mapping.written import WITHOUT, with_written_operands
 
 Begin = TypeVar("Begin", int, "np.ndarray")
 """A tile, or an array of one for each variant of the chip."""
@@ -55,6 +56,7 @@ def place(
     what does not fit.
     """
     require_samples(n_samples)
+    graph = with_written_operands(graph, chip)
     layers = [layer_of(op, graph, chip, n_samples) for op in graph.ops]
     on_tiles = [layer for layer in layers if layer.is_on_tiles]
     style = style_of(graph, on_tiles, chip, style)
@@ -106,6 +108,12 @@ def require_samples(n_samples: int) -> None:
 
 def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style | None) -> Style:
     """Return *style*, or without one spatial where all weights fit at once; raises MappingError where it cannot be."""
+    written = [layer.name for layer in on_tiles if layer.is_written]
+    if style == "pipelined" and written:
+        raise MappingError(
+            f"{written[0]}: a product of two activations on tiles must be done before the next inference writes its "
+            f"tiles, got pipelined; use spatial or temporal, {WITHOUT}"
+        )
     fits = pack_resident(on_tiles, [least_split(layer, chip.tile) for layer in on_tiles], chip) is not None
     if style not in (None, "temporal") and not fits:
         needed = "; ".join(f"{layer.name} {layer.n_cells} cells" for layer in on_tiles)
@@ -166,6 +174,7 @@ def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         return LayerPlan(op.name, n_samples)
     product, source, tile = op.product, graph.tensors[op.input].format, chip.tile
     codec = source.codec(tile.serial)
+    n_written = n_samples if op.written is not None else 1  # each sample has matrices of its own
     if product.n_planes > tile.n_columns:
         raise MappingError(
             f"{op.name}: the {product.n_planes} weight planes of one output must fit side by side, got a tile of "
@@ -174,9 +183,9 @@ def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
     return LayerPlan(
         op.name,
         n_samples,
-        n_vectors=graph.n_vectors(op) * n_samples,
+        n_vectors=graph.n_vectors(op) * n_samples // n_written,
         n_steps=graph.n_vectors(op) if product.is_recurrent else 0,
-        n_groups=product.groups,
+        n_groups=product.groups * n_written,
         n_experts=product.n_experts,
         n_rows=product.n_rows,
         row_groups=product.row_groups if product.weights.is_grouped else (),
@@ -187,6 +196,7 @@ def layer_of(op: Op, graph: Graph, chip: Chip, n_samples: int) -> LayerPlan:
         accesses_per_pass=2 if graph.is_asymmetric(op) and codec.is_signed and not chip.is_near_memory else 1,
         sense=_sense(product, source, chip),
         bits_per_digit=source.bits_per_digit(tile.serial),
+        written_bits=graph.tensors[op.written.other].format.bits if op.written is not None else 0,
         psum_bits=_psum_bits(product, codec.factors, tile),
         digital=tuple((lane, n * n_samples) for lane, n in digital_work(op, graph).items()),
         is_gathered=not is_elementwise(op),
@@ -387,7 +397,7 @@ def splits_of(layer: LayerPlan, chip: Chip) -> Iterator[Split]:
     heights = {-(-n_blocks // n) for n in range(least, n_blocks + 1)}  # blocks of the tallest chunk
     for n_chunks in sorted({-(-n_blocks // height) for height in heights}):
         pieces = layer.n_groups * layer.n_experts * n_chunks * len(segments(layer, tile))
-        n_replicas, most = 1, layer.n_vectors // max(1, layer.n_steps)
+        n_replicas, most = 1, 1 if layer.is_written else layer.n_vectors // max(1, layer.n_steps)
         while n_replicas <= most and (n_replicas == 1 or pieces * n_replicas <= n_tiles):
             yield Split(n_chunks, n_replicas)
             n_replicas *= 2

@@ -170,6 +170,9 @@ class LayerPlan:
     bits_per_digit: int = 0
     """Bits of one activation digit on its way to a row driver."""
 
+    written_bits: int = 0
+    """Bits of a code of the operand that is written into tiles for each sample; 0: the weights are the model's."""
+
     n_row_chunks: int = 0
     """Into how many chunks of rows a group is cut; each gives a psum of its own."""
 
@@ -203,6 +206,16 @@ class LayerPlan:
     def is_on_tiles(self) -> bool:
         """Whether the op has a product."""
         return self.n_vectors > 0
+
+    @property
+    def n_items(self) -> int:
+        """Items that streams through the layer are cut into: its input vectors, or without a product its samples."""
+        return self.n_vectors or self.n_samples
+
+    @property
+    def is_written(self) -> bool:
+        """Whether its cells are written anew in every inference, with what a layer before has made."""
+        return self.written_bits > 0
 
     @property
     def n_cells(self) -> int:
@@ -345,6 +358,15 @@ class Plan:
     def is_on_host(self, layer: LayerPlan) -> bool:
         """Whether the host does the whole layer."""
         return is_on_host(self.op_of[layer.name], self.graph)
+
+    def source_of_cells(self, layer: LayerPlan) -> str:
+        """Return the action that brings what the cells of *layer* are written with."""
+        written = self.op_of[layer.name].written
+        return "main_memory.read" if written is None or written.other in self.off_chip else "activation_buffer.read"
+
+    def writes_cells(self, layer: LayerPlan) -> bool:
+        """Whether every inference writes the cells of *layer*."""
+        return layer.is_written or self.style == "temporal"
 
     def codec(self, op: Op) -> Codec:
         """Return how the inputs of *op* are sent to the tiles of the chip, pass by pass."""

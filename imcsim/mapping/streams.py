@@ -39,11 +39,11 @@ def room_of_streams(plan: Plan, layer: LayerPlan) -> int | None:
         held = sum(tensor.n_bits for tensor in live_tensors(graph, at, plan.off_chip)) + state_bits(op)
         n_at_work = 1
     left = (plan.chip.activation_buffer.capacity_bits - held * layer.n_samples) // n_at_work
-    n_items = max(layer.n_vectors, layer.n_samples)
+    n_items = layer.n_items
     room = max(1, left * n_items // bits)
     return room if room < n_items else None
 
 
 def _streamed(op: Op, plan: Plan) -> list[Tensor]:
-    tensors = [plan.graph.tensors[name] for name in dict.fromkeys(op.inputs)] + [op.output]
+    tensors = [plan.graph.tensors[name] for name in dict.fromkeys(op.streamed)] + [op.output]
     return [tensor for tensor in tensors if tensor.name in plan.off_chip]
