@@ -18,6 +18,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
+from imcsim.graph.attention import Erf, Exp, Gelu, LayerNorm, MatMul, Permute, Reshape, Silu, Softmax
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
@@ -250,6 +251,8 @@ class _Walk:
             raise _UnsupportedError
         if take is _cat:
             return self._cat(node, call, sources)
+        if take is _matmul:
+            return self._matmul(node, call, sources)
         if take in _ARITHMETIC:
             if len(sources) == 1:
                 return _with_constant(take, call)
@@ -286,6 +289,17 @@ class _Walk:
         if form.zero:
             steps = (*steps, Affine(np.array(1.0), np.array(sign * form.offset)))
         return steps if len(steps) > 1 else steps[0]
+
+    def _matmul(self, node: fx.Node, call: _Call, sources: list[fx.Node]) -> Piece:
+        shapes = [_shape(source)[1:] for source in sources]
+        if len(sources) != 2 or len(shapes[0]) != len(shapes[1]) or len(shapes[0]) < 2:
+            raise _UnsupportedError(" of anything but matrices of two tensors with as many axes")
+        left, right = (self.tensors[self.tensor_of[source]] for source in sources)
+        if right.format.zero:
+            right = self._as_numbers(right, f"{node.name}.other")
+        scale = right.format.scale * (1.0 if left.format.zero else left.format.scale)
+        step = MatMul(right.name, right.shape[-1])
+        return step if scale == 1 else (step, Affine(np.array(scale), np.array(0.0)))
 
     def _cat(self, node: fx.Node, call: _Call, sources: list[fx.Node]) -> Piece:
         ndim = len(call.shapes[-1])
@@ -349,7 +363,8 @@ class _Walk:
             raise GraphError(
                 f"{path}: a max pool must read numbers that ascend with their codes, got {form}; pool before"
             )
-        if not all(step.keeps_codes for step in steps) and (form.scale != 1 or form.zero):
+        takes_codes = isinstance(steps[0], MatMul) and not form.zero  # and has their scale behind it
+        if not all(step.keeps_codes for step in steps) and (form.scale != 1 or form.zero) and not takes_codes:
             steps = (Affine(np.array(form.scale), np.array(form.offset)), *steps)
         shape: Shape = source.shape
         fmt: Format = form
@@ -459,6 +474,47 @@ def _log_softmax(module: nn.LogSoftmax, call: _Call) -> LogSoftmax:
     return _softmax_over(call, module.dim)
 
 
+def _chances(call: _Call, dim: int | None) -> Softmax:
+    n_axes = len(call.shapes[-1])
+    if dim is None or dim % n_axes == 0:
+        raise _UnsupportedError(" over the batch, or over an axis that is not told")
+    return Softmax(dim % n_axes - 1)
+
+
+def _layer_norm(module: nn.LayerNorm, call: _Call) -> LayerNorm:
+    n_axes, n = len(call.shapes[-1]) - 1, len(module.normalized_shape)
+    if n > n_axes:
+        raise _UnsupportedError(" over the batch")
+    scale, offset = (
+        missing if values is None else values.detach().double().numpy().reshape((1,) * (n_axes - n) + values.shape)
+        for values, missing in ((module.weight, np.array(1.0)), (module.bias, np.array(0.0)))
+    )
+    return LayerNorm(tuple(range(n_axes - n, n_axes)), module.eps, scale, offset)
+
+
+def _gelu(approximate: str) -> Gelu:
+    return Gelu("tanh" if approximate == "tanh" else "erf")
+
+
+def _permute(call: _Call) -> Permute:
+    n_axes, dims = len(_shape(call.args[0])), call.args[1:] or (call.kwargs["dims"],)
+    dims = tuple(dims[0]) if isinstance(dims[0], list | tuple) else tuple(dims)
+    order = [dim % n_axes for dim in dims]
+    if order[0] != 0:
+        raise _UnsupportedError(" that moves the batch")
+    return Permute(tuple(axis - 1 for axis in order[1:]))
+
+
+def _transpose(call: _Call) -> Permute:
+    n_axes = len(_shape(call.args[0]))
+    a, b = (call.get(index, key) % n_axes for index, key in ((1, "dim0"), (2, "dim1")))
+    if 0 in (a, b):
+        raise _UnsupportedError(" that moves the batch")
+    order = list(range(n_axes - 1))
+    order[a - 1], order[b - 1] = b - 1, a - 1
+    return Permute(tuple(order))
+
+
 def _softmax_over(call: _Call, dim: int | None) -> LogSoftmax:
     n_axes = len(call.shapes[-1])
     if dim is None or n_axes not in (2, 4) or dim % n_axes != 1:
@@ -487,6 +543,10 @@ MODULES: dict[type[nn.Module], Callable[[Any, _Call], Piece]] = {
     nn.Hardtanh: lambda module, call: Clip(float(module.min_val), float(module.max_val)),
     nn.Hardsigmoid: lambda module, call: HARD_SIGMOID,
     nn.Hardswish: lambda module, call: HardSwish(),
+    nn.GELU: lambda module, call: _gelu(module.approximate),
+    nn.SiLU: lambda module, call: Silu(),
+    nn.LayerNorm: _layer_norm,
+    nn.Softmax: lambda module, call: _chances(call, module.dim),
     nn.Sigmoid: lambda module, call: Sigmoid(),
     nn.Tanh: lambda module, call: Tanh(),
     nn.MaxPool2d: _max_pool,
@@ -519,6 +579,10 @@ def _div(call: _Call) -> Piece:
 
 def _cat(call: _Call) -> Piece:
     raise AssertionError("handled where all tensors are known")
+
+
+def _matmul(call: _Call) -> Piece:
+    raise AssertionError("handled where both tensors are known")
 
 
 _ARITHMETIC = (_add, _sub, _mul, _div)
@@ -634,7 +698,9 @@ def _reshape(call: _Call) -> Piece:
         return None
     if after == (before[0], prod(before[1:])):
         return Flatten()
-    raise _UnsupportedError(f" from {before[1:]} to {after[1:]}")
+    if after[0] == before[0] and len(after) > 1:
+        return Reshape(after[1:])
+    raise _UnsupportedError(f" from {before} to {after}")
 
 
 def _function_dropout(call: _Call) -> None:
@@ -694,6 +760,22 @@ FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
     "view": _reshape,
     "reshape": _reshape,
     torch.reshape: _reshape,
+    "permute": _permute,
+    torch.permute: _permute,
+    "transpose": _transpose,
+    torch.transpose: _transpose,
+    operator.matmul: _matmul,
+    torch.matmul: _matmul,
+    "matmul": _matmul,
+    functional.softmax: lambda call: _chances(call, call.get(1, "dim")),
+    torch.softmax: lambda call: _chances(call, call.get(1, "dim")),
+    "softmax": lambda call: _chances(call, call.get(1, "dim")),
+    functional.gelu: lambda call: _gelu(call.kwargs.get("approximate", "none")),
+    functional.silu: lambda call: Silu(),
+    torch.exp: lambda call: Exp(),
+    "exp": lambda call: Exp(),
+    torch.erf: lambda call: Erf(),
+    "erf": lambda call: Erf(),
     "contiguous": lambda call: None,
     functional.log_softmax: lambda call: _softmax_over(call, call.get(1, "dim")),
     torch.log_softmax: lambda call: _softmax_over(call, call.get(1, "dim")),

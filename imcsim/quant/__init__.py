@@ -11,7 +11,7 @@ from imcsim.quant.activation import (
     TernaryActivation,
     UnsignedActivation,
 )
-from imcsim.quant.digital import DigitalConv2d, DigitalLinear
+from imcsim.quant.digital import ChannelNorm, DigitalConv2d, DigitalLinear
 from imcsim.quant.integer import IntConv2d, IntLinear
 from imcsim.quant.layers import QuantizedConv2d, QuantizedLinear
 from imcsim.quant.method import Method, MethodRecord
@@ -23,6 +23,7 @@ from imcsim.quant.weights import Coded, WeightQuantizer
 
 __all__ = [
     "BernoulliActivation",
+    "ChannelNorm",
     "Coded",
     "DigitalConv2d",
     "DigitalLinear",

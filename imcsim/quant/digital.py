@@ -1,4 +1,4 @@
-"""Layers with real weights, which stay on the digital side of a chip: shortcuts and transitions of binary networks.
+"""Layers with real weights, which stay on the digital side of a chip: shortcuts of binary networks, norms of tokens.
 
 `imcsim.capture` refuses a plain `torch.nn.Conv2d`, since it may be one that somebody forgot to quantize. These are the
 same layers, meant so: each becomes a `RealProduct`.
@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from imcsim.errors import ConfigError
-from imcsim.graph import RealProduct
+from imcsim.graph import LayerNorm, RealProduct
 from imcsim.quant.layers import padding_numbers
 from imcsim.quant.weights import as_float64, require_finite
 
@@ -51,6 +51,22 @@ class DigitalLinear(nn.Linear):
                 0.0 if self.bias is None else _checked(self.bias),
             ),
         )
+
+
+class ChannelNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm` over the channels of each place of (b c h w), such as each token of (b c 1 t)."""
+
+    def __init__(self, n_channels: int, eps: float = 1e-5) -> None:
+        super().__init__(n_channels, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normed numbers, channels still in front."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+    def imc_steps(self) -> tuple[LayerNorm]:
+        """Return the layer as a digital step."""
+        scale, offset = (_checked(values).reshape(-1, 1, 1) for values in (self.weight, self.bias))
+        return (LayerNorm((0,), self.eps, scale, offset),)
 
 
 def _checked(values: Tensor) -> Any:
