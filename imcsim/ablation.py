@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from imcsim.accuracy import Paired, verdicts
+from imcsim.graph.samples import Samples
 from imcsim.mapping.plan import Plan
 
 
@@ -52,7 +53,7 @@ class Ablation:
 
 def ablate(
     plan: Plan,
-    x: np.ndarray,
+    x: np.ndarray | Samples,
     labels: np.ndarray,
     *,
     reference: np.ndarray,

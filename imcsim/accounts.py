@@ -9,6 +9,7 @@ import numpy as np
 from imcsim.ablation import Ablation, ablate
 from imcsim.accuracy import Verdicts
 from imcsim.functional.layer_errors import Explanation, explain, summary_of
+from imcsim.graph.samples import Samples
 from imcsim.mapping.plan import Plan
 from imcsim.trials import Trials, run_trials
 
@@ -46,7 +47,7 @@ class Asked:
 
 def account(
     plan: Plan,
-    x: np.ndarray,
+    x: np.ndarray | Samples,
     labels: np.ndarray,
     asked: Asked,
     *,

@@ -12,6 +12,7 @@ import numpy as np
 from imcsim.functional.execute import run
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.statistics import Clipping
+from imcsim.graph.samples import Samples
 from imcsim.intervals import TANGO, WILSON, Interval, paired_interval, wilson_interval
 from imcsim.mapping.plan import Plan
 from imcsim.metrics import METRICS, classes_of
@@ -118,7 +119,7 @@ class Verdicts:
 
 def verdicts(
     plan: Plan,
-    x: Array,
+    x: Array | Samples,
     labels: Array,
     *,
     seed: int,
@@ -128,7 +129,7 @@ def verdicts(
     """Execute the samples *x* (b ...) on the chip that *seed* gives; *only*: the layers that are not ideal."""
     rng = np.random.default_rng(seed)
     done = run(plan, x, rng=rng, instance=ChipInstance(seed), looks=False, only=only, progress=progress)
-    return Verdicts(is_right(done.outputs, labels, plan.graph.name), done.total, is_random(plan))
+    return Verdicts(is_right(done.judged, labels, plan.graph.name), done.total, is_random(plan))
 
 
 def is_random(plan: Plan) -> bool:

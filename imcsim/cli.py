@@ -56,6 +56,15 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the chip: tile.count_max=10. Repeatable."),
 ]
 
+Assume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W=BITS,A=BITS,...",
+        help="Bits of layers of real numbers, for time, energy and area without values: W=ternary,A=2. Also first=8, "
+        "last=8, W.first, A.last ..., zeros=0.5.",
+    ),
+]
+
 
 def main() -> None:
     """Run the command line: the console script ``imcsim``."""
@@ -97,6 +106,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")],
     chip: Annotated[str, typer.Option(help="Shipped name, or path of a chip file.")] = "tim-dnn",
     changes: Set = None,
+    assume: Assume = None,
     engine: Annotated[
         Literal["all", "simulate", "estimate", "execute"],
         typer.Option(help="Time by events, time by formula, values, or all of them."),
@@ -169,7 +179,7 @@ def run(
 
     overrides = dict(parse_override(text) for text in changes or [])
     described = load_chip(chip, overrides)
-    found = find_workload(workload)
+    found = find_workload(workload, assume=assume)
     require_writable(out)
     with _progress() as progress:
         result = walk(
@@ -214,6 +224,7 @@ def compare(
             help="Change a number of every chip that has the key, or of one: v100:memory.batch=16. Repeatable.",
         ),
     ] = None,
+    assume: Assume = None,
     technology: Annotated[
         str | None,
         typer.Option(help="Bring all figures to one process: 32nm, 22nm-LP, 22nm@0.8V."),
@@ -232,7 +243,7 @@ def compare(
     from imcsim.workloads import load_workload
 
     machines = load_changed(chip, changes or [])
-    graph = load_workload(workload)
+    graph = load_workload(workload, assume=assume)
     if out is not None:
         require_writable(out)
     found = put_side_by_side(graph, machines, engine=engine, technology=technology)
@@ -384,13 +395,14 @@ def workload_show(
     name: Annotated[
         str, typer.Argument(help="Shipped name, or path of a folder with a workload.py, or of an ONNX file.")
     ],
+    assume: Assume = None,
 ) -> None:
     """Show the layers of a workload: shapes, precisions, MACs, weights, planes, sparsity."""
     from imcsim.report.listing import print_workload
     from imcsim.run import layer_record
     from imcsim.workloads import find_workload
 
-    found = find_workload(name)
+    found = find_workload(name, assume=assume)
     graph = found.graph()
     print_workload(found.name, found.description, [layer_record(graph, op) for op in graph.ops], _console())
 

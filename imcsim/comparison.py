@@ -19,6 +19,7 @@ from imcsim.costs.price import price
 from imcsim.costs.technology import process
 from imcsim.errors import ConfigError, ImcsimError
 from imcsim.graph import Graph, Op
+from imcsim.graph.assumption import assumed_text
 from imcsim.results import energy_of, latency_of, write_whole
 from imcsim.run import require_writable, shares
 from imcsim.search import default_policy, place_by
@@ -69,7 +70,9 @@ def compare(
         why = "; ".join(f"{one.chip}: {one.why}" for one in refused)
         raise ConfigError(f"chips: must be able to run {graph.name}, got {why}")
     n_macs = sum(map(graph.n_macs, graph.products))
-    return Comparison(graph.name, n_macs, tuple(rows), tuple(refused), target)
+    found = graph.assumed
+    assumed = "" if found is None else assumed_text(found.bits, found.weights, found.inputs, len(graph.products))
+    return Comparison(graph.name, n_macs, tuple(rows), tuple(refused), target, assumed)
 
 
 def write(found: Comparison, folder: str | Path) -> Path:

@@ -86,21 +86,22 @@ def load_arrays(path: str | Path, shapes: Mapping[str, tuple[int | None, ...]]) 
     return found
 
 
-def load_samples(path: str | Path) -> tuple[Array, Array]:
-    """Return the test set in the npz file *path*: inputs x (n ...) and labels (n), as they are stored.
+def load_samples(path: str | Path, names: Sequence[str] = ("x",)) -> tuple[dict[str, Array], Array]:
+    """Return the test set in the npz file *path*: inputs (n ...), an array of each of *names*, and labels (n).
 
-    Raises DataError for a file that is none, or that holds something else.
+    As they are stored. Raises DataError for a file that is none, or that holds something else.
     """
-    arrays = _read_npz(Path(path), ("x", "labels"))
-    x, labels = arrays["x"], arrays["labels"]
-    if x.dtype.kind not in "iufb" or x.ndim < 2 or not np.all(np.isfinite(x)):
-        raise DataError(f"{path}: x must hold finite numbers (n ...), got {_odd(x)} of shape {x.shape}")
-    if labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]:
-        raise DataError(
-            f"{path}: labels must be whole numbers, one for each of {len(x)} inputs, got {labels.dtype} of shape "
-            f"{labels.shape}"
-        )
-    return x, labels
+    inputs = _read_npz(Path(path), (*names, "labels"))
+    labels = inputs.pop("labels")
+    for name, x in inputs.items():
+        if x.dtype.kind not in "iufb" or x.ndim < 2 or not np.all(np.isfinite(x)):
+            raise DataError(f"{path}: {name} must hold finite numbers (n ...), got {_odd(x)} of shape {x.shape}")
+        if labels.dtype.kind not in "iu" or labels.shape[:1] != x.shape[:1]:
+            raise DataError(
+                f"{path}: labels must be whole numbers, one for each of {len(x)} inputs, got {labels.dtype} of shape "
+                f"{labels.shape}"
+            )
+    return inputs, labels
 
 
 def require_codes(path: str | Path, arrays: Mapping[str, Array], names: Sequence[str]) -> None:

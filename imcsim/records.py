@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+NO_FIGURE = {"is_about": True}
+"""Metadata of a field of a record that no figure follows from, such as where its numbers are from."""
+
 
 def same(a: Any, b: Any) -> bool:
     """Whether two field values are equal; arrays are equal when dtype, shape and every element are."""

@@ -22,12 +22,12 @@ from imcsim.costs.table import CostTable
 from imcsim.costs.uncertainty import energy_interval_pJ
 from imcsim.errors import ConfigError, DataError, OutputError
 from imcsim.graph import Graph, Op
+from imcsim.graph.samples import Samples
 from imcsim.mapping.plan import LayerPlan, Plan, Style
 from imcsim.metrics import Metric, classes_of
 from imcsim.origins import origins
 from imcsim.results import Identity, Row, area_of, energy_of, latency_of, to_csv, write_whole
 from imcsim.search import default_policy, place_by
-from imcsim.ternary import no_values
 from imcsim.units import PS_PER_NS
 from imcsim.version import __version__
 from imcsim.workloads import Workload
@@ -100,8 +100,8 @@ def run(
     _require_values(workload, engine, "execute" in wants, trials, ablation=ablation)
     if explain and wants == {"estimate"}:
         raise ConfigError("explain: must go with a run that simulates or executes samples, got engine estimate")
-    if "execute" in wants and not workload.has_data and not workload.graph().has_values:
-        raise DataError(no_values(workload.name))
+    if "execute" in wants and not workload.has_data:
+        workload.graph().require_values()
     arrivals_ns = _arrivals(requests, arrivals, loads, wants, engine, seed)
     samples = samples_of(workload, n_samples, data) if "execute" in wants else None
     graph = workload.graph()
@@ -161,8 +161,10 @@ class Outcome:
 
     chip: "Verdicts"
     n_outputs: int
+    """Numbers of all outputs together."""
+
     n_different: int
-    """Outputs that are not the same bits as those of the reference."""
+    """Those that are not the same bits as those of the reference."""
 
     n_different_classes: int
     """Samples, or tokens, whose greatest output is another one than the reference's."""
@@ -270,6 +272,7 @@ class Result:
             "perplexity": self._perplexity(),
             "check": self._check(),
             "has_values": self.plan.graph.has_values,
+            "assumed": self._assumed(),
             "layers": [self._layer(layer) for layer in self.plan.layers],
         }
         if self.accounts is not None:
@@ -350,6 +353,19 @@ class Result:
             "n_clipped_conversions": clips.n_clipped_conversions,
             "n_conversions": clips.n_conversions,
             "n_misreads": clips.n_misreads,
+        }
+
+    def _assumed(self) -> dict[str, Any] | None:
+        """Return what was assumed of the network."""
+        found = self.plan.graph.assumed
+        if found is None:
+            return None
+        return {
+            "bits": found.bits,
+            "basis": "assumed",
+            "weights": list(found.weights),
+            "inputs": list(found.inputs),
+            "n_products": len(self.plan.graph.products),
         }
 
     def _perplexity(self) -> dict[str, Any] | None:
@@ -467,11 +483,18 @@ def _require_values(workload: Workload, engine: Engine, executes: bool, trials: 
         require_trials(trials)
     asked = [name for name, is_asked in {"trials": trials > 1, "ablation": ablation}.items() if is_asked]
     if asked and not executes:
-        got = f"engine {engine}" if engine != "all" else f"{workload.name}, which has no test set"
+        got = f"engine {engine}" if engine != "all" else _without_test_set(workload)
         raise ConfigError(f"{asked[0]}: must go with a run that executes samples, got {got}")
 
 
-def samples_of(workload: Workload, n_samples: int | None, data: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+def _without_test_set(workload: Workload) -> str:
+    why = "which has no test set" if workload.assumption is None else "whose bits are assumed"
+    return f"{workload.name}, {why}"
+
+
+def samples_of(
+    workload: Workload, n_samples: int | None, data: str | Path | None
+) -> tuple[np.ndarray | Samples, np.ndarray]:
     """Return the first *n_samples* inputs (n ...) and labels (n) of a test set; raises ConfigError or DataError."""
     if n_samples is not None and n_samples < 1:
         raise ConfigError(f"n_samples: must be at least 1, got {n_samples}")
@@ -545,23 +568,24 @@ def _serve(
 
 def execute_samples(
     plan: Plan,
-    x: np.ndarray,
+    x: np.ndarray | Samples,
     labels: np.ndarray,
     *,
     metric: Metric,
     seed: int,
     progress: Progress | None = None,
     device: str | None = None,
-    ideal: np.ndarray | None = None,
+    ideal: Samples | None = None,
 ) -> Outcome:
     """Execute the samples *x* (n ...) on the chip that *seed* gives and judge them beside what an ideal chip gives.
 
+    All outputs are compared; the first one is held against the labels.
     *ideal* are the reference's outputs for all of them, where they are known; otherwise they are computed.
     """
     from imcsim.accuracy import Verdicts, is_random, is_right
     from imcsim.functional.execute import run
     from imcsim.functional.instance import ChipInstance
-    from imcsim.functional.reference import reference
+    from imcsim.functional.reference import reference_outputs
     from imcsim.functional.statistics import Clipping, Occupancy
 
     clipping = {layer.name: Clipping() for layer in plan.layers if layer.is_on_tiles}
@@ -574,15 +598,17 @@ def execute_samples(
     for start in range(0, len(x), step):
         batch, truth = x[start : start + step], labels[start : start + step]
         done = run(plan, batch, rng=rng, instance=instance, device=device)
-        right_outputs = reference(plan.graph, batch) if ideal is None else ideal[start : start + len(batch)]
-        metric.require(done.outputs, truth, plan.graph.name)
-        for side, outputs in (("chip", done.outputs), ("reference", right_outputs)):
+        expected = reference_outputs(plan.graph, batch) if ideal is None else ideal[start : start + len(batch)]
+        found, wanted = done.judged, expected.arrays[plan.graph.outputs[0]]
+        metric.require(found, truth, plan.graph.name)
+        for side, outputs in (("chip", found), ("reference", wanted)):
             right[side].append(is_right(outputs, truth, plan.graph.name))
             if metric.loss is not None:
                 losses[side].extend(metric.loss(outputs, truth))
-        n_different_classes += int(np.sum(classes_of(done.outputs, truth) != classes_of(right_outputs, truth)))
-        n_outputs += done.outputs.size
-        n_different += int(np.sum(done.outputs != right_outputs))
+        n_different_classes += int(np.sum(classes_of(found, truth) != classes_of(wanted, truth)))
+        for name, numbers in done.named.items():
+            n_outputs += numbers.size
+            n_different += int(np.sum(numbers != expected.arrays[name]))
         for layer, clips in done.clipping.items():
             clipping[layer] += clips
         for layer, seen in done.occupancy.items():

@@ -15,6 +15,7 @@ import numpy as np
 
 from imcsim.accuracy import Verdicts, verdicts
 from imcsim.errors import ConfigError
+from imcsim.graph.samples import Samples
 from imcsim.mapping.plan import Plan
 
 MOST_TRIALS = 10_000
@@ -113,7 +114,7 @@ def require_trials(n: int) -> None:
 
 def run_trials(
     plan: Plan,
-    x: np.ndarray,
+    x: np.ndarray | Samples,
     labels: np.ndarray,
     *,
     n: int,

@@ -113,7 +113,7 @@ class _OnTiles:
         """Return the sums (b ... c) of the tiles for *codes* (b ... ch), by a graph of this layer alone."""
         shape = (codes.shape[-1], *codes.shape[1:-1])
         op = Op(name=self.path, input="codes", output=Shaped("sums", product.shape(shape), REAL), product=product)
-        graph = Graph(name=self.path, input=Shaped("codes", shape, self.form), ops=(op,), output="sums")
+        graph = Graph(name=self.path, inputs=(Shaped("codes", shape, self.form),), ops=(op,), outputs=("sums",))
         plan = place(graph, self.chip, policy=as_they_are)
         weights = packed_weights(plan)[self.path]
         return product_of(plan, op, product, plan.layers[0], codes, weights, self.reader, looks=False).sums

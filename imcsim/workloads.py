@@ -7,18 +7,22 @@ outputs that others published, by which the network is checked. It may name its 
 (`DESCRIPTION`), say which layers take 8 bits (`EIGHT_BIT_LAYERS`) and name what its outputs are judged by (`METRIC`:
 accuracy, or perplexity of log-probabilities (n v 1 t) against labels (n t)).
 
+Of a network of several inputs ``example_input()`` is a tuple or a dict of tensors, and the inputs of ``data(folder)``
+are a dict of arrays by name. Of several outputs the first is held against the labels, or the one that `OUTPUT` names,
+which is put first.
+
 A workload is an ONNX file, too, with the quantizers of QONNX in it (`imcsim.graph.qonnx`). Its test set, if it has one,
 lies beside it under its name: `model.npz` beside `model.onnx`, with inputs x (n ...), as the model takes them, and
-labels (n).
+labels (n); where the model has several inputs, with an array under the name of each.
 """
 
 import ast
 import difflib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +32,9 @@ import numpy as np
 from imcsim.data import load_samples
 from imcsim.errors import ConfigError, DataError, ImcsimError
 from imcsim.graph import Graph
+from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.passes import simplify
+from imcsim.graph.samples import Samples
 from imcsim.metrics import METRICS, Metric
 from imcsim.shipped import shipped_folder
 
@@ -44,6 +50,9 @@ class Workload:
     path: Path
     """The `workload.py`, or the model file."""
 
+    assumption: Assumption | None = None
+    """Bits of layers of real numbers; such a network has no values, and so no test set."""
+
     @cached_property
     def module(self) -> ModuleType:
         """The Python module behind the workload, or one that stands for a model file.
@@ -51,7 +60,7 @@ class Workload:
         Raises ConfigError when it cannot be read.
         """
         if self.path.suffix == MODEL:
-            return _module_of_model(self.name, self.path)
+            return _module_of_model(self.name, self.path, self.assumption)
         module = _read_module(f"imcsim_workload_{self.name.replace('-', '_')}", self.path)
         for needed in () if offers(module, "graph") else ("build", "example_input"):
             if not offers(module, needed):
@@ -107,20 +116,37 @@ class Workload:
     def graph(self) -> Graph:
         """Return the network as a graph, its steps joined and its batch norms folded."""
         if offers(self.module, "graph"):
+            if self.assumption is not None and self.path.suffix != MODEL:
+                raise ConfigError(
+                    f"{self.name}: assume: must go with a model file or a torch module, got a workload whose graph() "
+                    "says its bits; leave it out"
+                )
             made = self.call("graph")
             if not isinstance(made, Graph):
                 raise ConfigError(f"{self.path}: graph() must give an imcsim Graph, got {type(made).__name__}")
-            return simplify(replace(made, name=self.name))
+            return self._judged_first(simplify(replace(made, name=self.name)))
         from imcsim.graph.capture import capture
 
         built = self.call("build")
         try:
-            return capture(built, self.call("example_input"), name=self.name)
+            found = capture(built, self.call("example_input"), name=self.name, assume=self.assumption)
         except ImcsimError as error:
             raise type(error)(f"{self.name}: {error}") from None
+        return self._judged_first(found)
 
-    def data(self, folder: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none."""
+    def _judged_first(self, graph: Graph) -> Graph:
+        name = self.said("OUTPUT")
+        if not name or graph.outputs[0] == name:
+            return graph
+        if name not in graph.outputs:
+            raise ConfigError(f"{self.path}: OUTPUT: must be {' or '.join(graph.outputs)}, got {name!r}")
+        return replace(graph, outputs=(name, *(other for other in graph.outputs if other != name)))
+
+    def data(self, folder: str | Path | None = None) -> tuple[np.ndarray | Samples, np.ndarray]:
+        """Return the test set: inputs (n ...) float64 and labels (n); raises DataError where there is none.
+
+        Inputs that have names are `Samples`.
+        """
         if not self.has_data:
             missing = f"{self.path.with_suffix('.npz')}" if self.path.suffix == MODEL else "data()"
             raise DataError(
@@ -129,6 +155,10 @@ class Workload:
         found = self.call("data", folder)
         try:
             x, labels = found
+            if isinstance(x, Mapping):
+                return _samples(self.path, {name: np.asarray(x[name], dtype=np.float64) for name in x}), np.asarray(
+                    labels
+                )
             return np.asarray(x, dtype=np.float64), np.asarray(labels)
         except (TypeError, ValueError) as error:
             raise DataError(f"{self.path}: data() must give inputs and labels, got {_reason(error)}") from None
@@ -145,7 +175,7 @@ class Workload:
     @property
     def has_data(self) -> bool:
         """Whether the workload comes with a test set."""
-        return offers(self.module, "data")
+        return self.assumption is None and offers(self.module, "data")
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a function of the `workload.py`; raises ConfigError for what goes wrong in it, in one line."""
@@ -158,11 +188,14 @@ class Workload:
             raise ConfigError(f"{self.path}: {name}() must run, got {_reason(error)}") from error
 
 
-def find_workload(name_or_path: str | Path) -> Workload:
+def find_workload(name_or_path: str | Path, *, assume: str | Assumption | None = None) -> Workload:
     """Return the workload of a shipped name, a folder with a `workload.py`, such a file, or an ONNX file.
 
-    Raises ConfigError where there is none, with the nearest shipped name.
+    With *assume*, ``W=ternary,A=2``, its layers of real numbers have the bits that it says, and no values
+    (`imcsim.graph.assumption`). Raises ConfigError where there is none, with the nearest shipped name.
     """
+    if assume is not None:
+        return replace(find_workload(name_or_path), assumption=parse_assumption(assume))
     text = str(name_or_path)
     shipped = shipped_folder("workloads") / text / "workload.py"
     if text in shipped_workloads():
@@ -187,9 +220,13 @@ def shipped_workloads() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in shipped_folder("workloads").glob("*/workload.py")))
 
 
-def load_workload(name_or_path: str | Path) -> Graph:
-    """Return the graph of a shipped workload by its name, or of one's own by its path."""
-    return find_workload(name_or_path).graph()
+def load_workload(name_or_path: str | Path, *, assume: str | Assumption | None = None) -> Graph:
+    """Return the graph of a shipped workload by its name, or of one's own by its path.
+
+    With *assume*, ``W=ternary,A=2``, layers of real numbers have the bits that it says, for time, energy and area
+    (`imcsim.graph.assumption`).
+    """
+    return find_workload(name_or_path, assume=assume).graph()
 
 
 def module_beside(file: str | Path, path: str) -> ModuleType:
@@ -201,19 +238,27 @@ def module_beside(file: str | Path, path: str) -> ModuleType:
     return _read_module(f"imcsim_workload_shared_{found.stem}", found)
 
 
-def _module_of_model(name: str, path: Path) -> ModuleType:
+def _module_of_model(name: str, path: Path, assumption: Assumption | None) -> ModuleType:
     """Return a module that offers what a `workload.py` would, for the ONNX file *path*; its graph() reads it."""
 
+    @cache
     def graph() -> Graph:
         from imcsim.graph.qonnx import read_qonnx
 
-        return read_qonnx(path, name=name)
+        return read_qonnx(path, name=name, assume=assumption)
+
+    def data(folder: str | Path | None = None) -> tuple[Any, Any]:
+        names = [tensor.name for tensor in graph().inputs]
+        if len(names) > 1:
+            return load_samples(samples, names)
+        x, labels = load_samples(samples)
+        return x["x"], labels
 
     module = ModuleType(f"imcsim_model_{name}")
     samples = path.with_suffix(".npz")
     offered: dict[str, Any] = {"graph": graph, "DESCRIPTION": f"ONNX model {path.name}"}
     if samples.is_file():
-        offered["data"] = lambda folder=None: load_samples(samples)
+        offered["data"] = data
     vars(module).update(offered)
     return module
 
@@ -237,6 +282,14 @@ def _read_module(name: str, path: Path) -> ModuleType:
 def offers(module: ModuleType, function: str) -> bool:
     """Whether the module of a workload has a function of that name."""
     return callable(getattr(module, function, None))
+
+
+def _samples(path: Path, arrays: dict[str, np.ndarray]) -> Samples:
+    sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(sizes.values())) != 1:
+        got = ", ".join(f"{n} of {name}" for name, n in sizes.items())
+        raise DataError(f"{path}: data() must give as many samples of each input, got {got or 'no input'}")
+    return Samples(arrays)
 
 
 def _reason(error: BaseException) -> str:

@@ -121,7 +121,7 @@ def layer(kind: str) -> Graph:
         Op(name=kind, input="codes", output=Tensor("h", shape, TERNARY), steps=(cell,),
            product=Product(kind=kind, weights=ternary().plane_sum(rows))),  # type: ignore[arg-type]
     )  # fmt: skip
-    return Graph(name=kind, input=Tensor("x", shape, REAL), ops=ops, output="h")
+    return Graph(name=kind, inputs=(Tensor("x", shape, REAL),), ops=ops, outputs=("h",))
 
 
 def page(lines: list[Line], n_samples: int | None) -> str:

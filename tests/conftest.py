@@ -72,7 +72,7 @@ def tiny_graph():
     rows = (np.arange(3 * 8).reshape(3, 8) * 5 // 3) % 3 - 1
     return Graph(
         name="tiny",
-        input=Tensor("x", (1, 4, 4), REAL),
+        inputs=(Tensor("x", (1, 4, 4), REAL),),
         ops=(
             Op(name="quantize", input="x", output=Tensor("codes", (1, 4, 4), TERNARY), steps=(quantizer,)),
             Op(
@@ -90,5 +90,5 @@ def tiny_graph():
                 steps=(Affine(0.5, [0.0, 1.0, -1.0]),),
             ),
         ),
-        output="scores",
+        outputs=("scores",),
     )

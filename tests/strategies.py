@@ -216,6 +216,7 @@ class _Network:
     """Whether products may have scales for groups of inputs, and so sums that are not whole."""
 
     ops: list = field(default_factory=list)
+    inputs: list = field(default_factory=list)
     at: Tensor = None
     n_names: int = 0
 
@@ -299,6 +300,23 @@ class _Network:
         self.op(kind, product.shape(source.shape), REAL, product=product)
         for step in steps:
             self.step("scale", step)
+
+    def join_input(self, formats):
+        """Add a further input to what is there: as it is, as codes, or behind weights of its own."""
+        at = self.at
+        kind = self.draw(st.sampled_from(["raw", "codes", "product"]))
+        n = self.draw(st.integers(1, 6)) if kind == "product" else at.shape[0]
+        self.at = Tensor(f"x{len(self.inputs)}", (n, *at.shape[1:]), REAL)
+        self.inputs.append(self.at)
+        if kind != "raw":
+            self.codes(self.draw(formats))
+        if kind == "product":
+            shape = (at.shape[0], n, *(1,) * (len(at.shape) - 1))
+            product = Product(kind="linear" if len(at.shape) == 1 else "conv2d",
+                              weights=ternary().plane_sum(self.rng.integers(-1, 2, size=shape)))  # fmt: skip
+            self.op("branch", at.shape, REAL, product=product)
+        other, self.at = self.at, at
+        self.step("join", Add(other.name, other.format.scale))
 
     def recurrence(self):
         """An LSTM or a GRU whose hidden codes have the format of what goes in."""
@@ -439,11 +457,11 @@ class _Network:
 
 
 @st.composite
-def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
+def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True, ends=1):
     """Small networks as `capture` writes them, one product or one step an op; *dyadic*: float64 never rounds.
 
     *grouped*: products may have scales for groups of inputs. *recurrent*: some take sequences and may begin with an
-    LSTM or a GRU.
+    LSTM or a GRU. *ends*: how many inputs there are at most, and how many outputs.
     """
     is_sequence = recurrent and not dyadic and draw(st.integers(0, 3)) == 0
     if is_sequence:
@@ -455,9 +473,11 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
     start = Tensor("x", shape, REAL)
     net = _Network(draw, np.random.default_rng(draw(seeds())), dyadic, grouped)
     net.at = start
+    net.inputs.append(start)
     formats = code_formats((1.0, 0.5) if dyadic else (1.0, 0.5, 0.37))
     zeros = st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 2.0, *([] if dyadic else [0.3])])
     with_zeros = st.builds(lambda form, zero: replace(form, zero=zero), formats, zeros)
+    n_inputs = draw(st.integers(1, ends))
     net.codes(draw(formats if is_sequence else with_zeros))  # hidden states begin at code 0
     earlier = [net.at]
     if is_sequence:
@@ -470,6 +490,8 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
             net.step("flatten", Flatten())
             earlier.append(net.at)
         net.product()
+        if len(net.inputs) < n_inputs:
+            net.join_input(formats)
         net.digital(earlier)
         if layer < n_layers - 1 or draw(st.booleans()):
             if draw(st.booleans()):
@@ -481,13 +503,26 @@ def graphs(draw, *, dyadic=False, most_layers=3, grouped=True, recurrent=True):
                 net.step("pool", MaxPool((k, k), (k, k)))
                 earlier.append(net.at)
     net.end()
-    return Graph(name="random", input=start, ops=tuple(net.ops), output=net.at.name)
+    while len(net.inputs) < n_inputs:
+        net.join_input(formats)
+    others = [op.output.name for op in net.ops if op.output.name != net.at.name]
+    others = draw(st.lists(st.sampled_from(others), max_size=ends - 1, unique=True)) if ends > 1 else []
+    outputs = draw(st.permutations([net.at.name, *others])) if others else [net.at.name]
+    return Graph(name="random", inputs=tuple(net.inputs), ops=tuple(net.ops), outputs=tuple(outputs))
 
 
-def inputs_of(graph: Graph, n: int, seed: int = 0) -> np.ndarray:
-    """Return *n* samples for *graph*, whole multiples of 1/8."""
-    values = np.random.default_rng(seed).normal(size=(n, *graph.input.shape)) * 2
-    return np.round(values * 8) / 8
+def inputs_of(graph: Graph, n: int, seed: int = 0) -> np.ndarray | dict[str, np.ndarray]:
+    """Return *n* samples for *graph*, whole multiples of 1/8; of several inputs by their names."""
+    rng = np.random.default_rng(seed)
+    found = {t.name: np.round(rng.normal(size=(n, *t.shape)) * 2 * 8) / 8 for t in graph.inputs}
+    return found if len(found) > 1 else found[graph.input.name]
+
+
+def same_outputs(found, expected) -> bool:
+    """Whether outputs, alone or by their names, are the same bits."""
+    if not isinstance(expected, dict):
+        return np.array_equal(found, expected)
+    return list(found) == list(expected) and all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 # --- programs -------------------------------------------------------------------------------------------------------

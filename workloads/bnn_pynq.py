@@ -104,7 +104,7 @@ def _network(name: str, file: str, shapes: list[tuple[int, ...]], image: Tensor,
         ops.append(Op(name=layer, input=at.name, output=Tensor(f"{layer}.out", made, form), product=product,
                       steps=tuple(steps)))  # fmt: skip
         at = ops[-1].output
-    return Graph(name=name, input=image, ops=tuple(ops), output=at.name)
+    return Graph(name=name, inputs=(image,), ops=tuple(ops), outputs=(at.name,))
 
 
 def _format(thresholds: np.ndarray) -> Format:

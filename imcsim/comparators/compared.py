@@ -89,6 +89,9 @@ class Comparison:
     technology: Process | None = None
     """What the figures are brought to; None where they are the machines' own."""
 
+    assumed: str = ""
+    """Bits of the network that were assumed, in words."""
+
     @property
     def shown(self) -> tuple[Compared, ...]:
         """The rows, brought to one technology where that is asked for."""
@@ -117,6 +120,7 @@ class Comparison:
             {
                 "workload": self.workload,
                 "n_macs": self.n_macs,
+                "assumed": self.assumed or None,
                 "version": __version__,
                 "technology": None if self.technology is None else str(self.technology),
                 "rows": [record_of(row) | {"there": figures_of(there)}

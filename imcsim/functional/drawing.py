@@ -49,14 +49,22 @@ _WIDTHS, _DENSITIES = _layers()
 
 
 @compiled
-def exponential(key, place):
-    """Return an exponential number of mean 1, by the ziggurat, which takes no logarithm 99 times of 100.
+def exponentials(key, first, out, bits, rare):
+    """Fill *out* (n) with exponential numbers of mean 1, those of the places from *first* on.
 
+    By the ziggurat, which takes no logarithm 99 times of 100; those that need one come last, so that the loop over the
+    others does not branch. *bits* (n) uint64 and *rare* (n) int64 are room to work in.
     Source: Marsaglia and Tsang, "The Ziggurat Method for Generating Random Variables", J. Stat. Software 5(8), 2000.
     """
-    bits = _bits(key, place)
-    layer, x = _candidate(bits)
-    return x if x < _WIDTHS[layer + 1] else _rare_exponential(bits, layer, x)
+    for i in range(out.size):
+        bits[i] = _bits(key, first + i)
+    n_rare = 0
+    for i in range(out.size):
+        layer, out[i] = _candidate(bits[i])
+        rare[n_rare] = i
+        n_rare += out[i] >= _WIDTHS[layer + 1]
+    for i in rare[:n_rare]:
+        out[i] = _rare_exponential(bits[i], *_candidate(bits[i]))
 
 
 @compiled

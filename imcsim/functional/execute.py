@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from imcsim.circuit.misreads import ErrorTable
-from imcsim.errors import ConfigError, DataError
+from imcsim.errors import ConfigError
 from imcsim.functional.axes import channels_first, channels_last
 from imcsim.functional.device import COMPILED, Counting, Device, counting_on, keeping_sums
 from imcsim.functional.groups import grouped_product_of
@@ -28,7 +28,8 @@ from imcsim.functional.recurrence import recurrence
 from imcsim.functional.statistics import Clipping, Occupancy
 from imcsim.functional.steps import apply_steps
 from imcsim.functional.written import written_product_of
-from imcsim.graph import Cell, Op
+from imcsim.graph import Cell, Graph, Op
+from imcsim.graph.samples import Samples, as_told, checked_inputs
 from imcsim.mapping.plan import Plan
 from imcsim.mapping.written import WITHOUT
 from imcsim.ternary.packing import PackedMatrix
@@ -58,14 +59,26 @@ ONE_CHIP = ChipInstance()
 class Execution:
     """What came out, and what the ADCs met on the way."""
 
-    outputs: Array
-    """(b ...), shaped as the model's outputs; float64, or whole-number codes where the network ends in codes."""
+    graph: Graph
+
+    named: Mapping[str, Array]
+    """By output, (b ...), shaped as the model's; float64, or whole-number codes where the network ends in codes."""
 
     clipping: dict[str, Clipping]
     """By layer, for the layers on tiles."""
 
     occupancy: dict[str, Occupancy]
     """By layer: what the bitlines held, from a sample of the reads; empty where nobody asked."""
+
+    @property
+    def outputs(self) -> Any:
+        """What `execute` returns: an array, or a dict of arrays by name where the network has several outputs."""
+        return as_told(self.graph, self.named)
+
+    @property
+    def judged(self) -> Array:
+        """The first output, which the network is judged by."""
+        return self.named[self.graph.outputs[0]]
 
     @property
     def total(self) -> Clipping:
@@ -80,13 +93,17 @@ def execute(
     device: Device = None,
     *,
     instance: ChipInstance = ONE_CHIP,
-) -> Array:
+) -> Any:
     """Return the outputs of *plan* for the inputs *x* (b ...), an array or tensor as the model takes it.
+
+    Of a network of several inputs *x* is a dict of arrays by name, or a tuple of them in the order of
+    ``plan.graph.inputs``. What comes out is an array, or a dict of arrays by name where there are several outputs.
 
     *rng* is the generator that misreads and noise are drawn from; a chip without them draws nothing. *device* says
     where products are counted (`device.counting_on`); the bits are the same. What is fixed in a chip - stuck cells,
-    deviating ADCs, resistive devices - is that of an *instance*. Raises DataError for an input of another shape or with
-    NaN in it, ConfigError for a chip that draws and gets no generator, and for a device that is not there.
+    deviating ADCs, resistive devices - is that of an *instance*. Raises DataError for inputs of other names or
+    shapes or with NaN in them, ConfigError for a chip that draws and gets no generator, and for a device that is not
+    there.
     """
     return run(plan, x, rng=rng, instance=instance, looks=False, device=device).outputs
 
@@ -112,7 +129,7 @@ def run(
 
     Args:
         plan: What runs where.
-        x: Inputs (b ...).
+        x: Inputs (b ...), as `execute` takes them.
         rng: The generator that misreads and noise are drawn from.
         instance: The chip whose stuck cells, ADCs and devices are meant.
         first_sample: Place of *x* among all inputs, where they come in several calls.
@@ -124,11 +141,12 @@ def run(
         device: Where products are counted, as `device.counting_on` takes it; the compiled kernels by default.
 
     Raises:
-        DataError: an input of another shape, or with NaN in it.
+        DataError: inputs of other names or shapes, or with NaN in them.
         ConfigError: *only* names something else than a layer on tiles, the chip draws at reads and *rng* is missing, or
             the device is not there.
     """
-    x = checked_input(plan, x)
+    plan.graph.require_values()
+    x = checked_inputs(plan.graph, x)
     counting = counting_on(device)
     tiles = readers(plan, rng, only, counting)
     weights = _weights(plan, instance, only)
@@ -154,15 +172,20 @@ def run(
     drawing = frozenset(name for name, reader in tiles.items() if reader.keys is not None)
     in_order = observe is not None or counting is not COMPILED
     _side_by_side(plan, one, len(starts), rng if drawing else None, drawing, in_order=in_order)
-    outputs = [np.zeros((0, *plan.graph.tensors[plan.graph.output].shape))] if not done else []
+    outputs: dict[str, list[Array]] = {name: [] for name in plan.graph.outputs}
     for part in done:
         assert part is not None
-        outputs.append(part.outputs)
+        for name, numbers in part.named.items():
+            outputs[name].append(numbers)
         for layer, clips in part.clipping.items():
             clipping[layer] += clips
         for layer, seen in part.occupancy.items():
             occupancy[layer] = occupancy[layer] + seen if layer in occupancy else seen
-    return Execution(np.concatenate(outputs), clipping, occupancy)
+    named = {
+        name: np.concatenate(parts) if parts else np.zeros((0, *plan.graph.tensors[name].shape))
+        for name, parts in outputs.items()
+    }
+    return Execution(plan.graph, named, clipping, occupancy)
 
 
 _N_KEYS: "WeakKeyDictionary[Plan, dict[frozenset[str], int]]" = WeakKeyDictionary()
@@ -210,20 +233,6 @@ def samples_at_once(plan: Plan) -> int:
     largest = max(tensor.n_values for tensor in plan.graph.tensors.values())
     most = max(1, min(MAX_BATCH, MOST_NUMBERS // largest))
     return int(1 << (most.bit_length() - 1))
-
-
-def checked_input(plan: Plan, x: Any) -> Array:
-    """Return *x* as float64 (b ...); raises DataError for another shape, NaN or infinity."""
-    try:
-        array = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"input: must be numbers, got {error}") from None
-    shape = plan.graph.input.shape
-    if array.shape[1:] != shape or array.ndim != len(shape) + 1:
-        raise DataError(f"input: must have shape (b, {', '.join(map(str, shape))}), got {array.shape}")
-    if not np.all(np.isfinite(array)):
-        raise DataError(f"input: must be finite numbers, got {array[~np.isfinite(array)].flat[0]}")
-    return array
 
 
 _TABLES: "WeakKeyDictionary[Plan, ErrorTable | None]" = WeakKeyDictionary()
@@ -301,7 +310,7 @@ def readers(
 
 def _run_batch(
     plan: Plan,
-    x: Array,
+    x: Samples,
     weights: Mapping[str, Sequence[PackedMatrix | Copies]],
     tiles: dict[str, Reader],
     observe: Observer | None,
@@ -311,7 +320,7 @@ def _run_batch(
 ) -> Execution:
     clipping = {name: Clipping() for name in tiles}
     occupancy: dict[str, Occupancy] = {}
-    tensors = {plan.graph.input.name: channels_last(x)}
+    tensors = {name: channels_last(array) for name, array in x.arrays.items()}
     layers = {layer.name: layer for layer in plan.layers}
     last_reader = {name: op.name for op in plan.graph.ops for name in op.inputs}
     for op in plan.graph.ops:
@@ -346,6 +355,7 @@ def _run_batch(
             observe(op, "outputs", values)
         tensors[op.output.name] = fed.get(op.output.name, values)
         for name in op.inputs:
-            if last_reader[name] == op.name and name != plan.graph.output:
+            if last_reader[name] == op.name and name not in plan.graph.outputs:
                 tensors.pop(name, None)  # nobody reads it again
-    return Execution(channels_first(tensors[plan.graph.output]), clipping, occupancy)
+    named = {name: channels_first(tensors[name]) for name in plan.graph.outputs}
+    return Execution(plan.graph, named, clipping, occupancy)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from imcsim.functional.axes import channels_first, channels_last
-from imcsim.functional.execute import Observer, Stage, checked_input, run, samples_at_once
+from imcsim.functional.execute import Observer, Stage, run, samples_at_once
 from imcsim.functional.instance import ChipInstance
 from imcsim.functional.reference import tensors_of
 from imcsim.graph import Graph, Op
 from imcsim.graph.formats import Format
+from imcsim.graph.samples import checked_inputs
 from imcsim.mapping.plan import Plan
 
 Array = np.ndarray
@@ -107,12 +108,12 @@ class Explanation:
 
 
 def explain(plan: Plan, x: Any, *, seed: int = 0, progress: Callable[[int], None] | None = None) -> Explanation:
-    """Hold every layer of *plan* against the reference for the inputs *x* (b ...).
+    """Hold every layer of *plan* against the reference for the inputs *x* (b ...), as `execute` takes them.
 
     Both ways the chip is that of *seed* and draws from ``default_rng(seed)``, so that a layer whose inputs are the
     reference's meets the same imperfections twice. *progress* is told how many samples were done, batch after batch.
     """
-    x = checked_input(plan, x)
+    x = checked_inputs(plan.graph, x)
     rng, own_rng = np.random.default_rng(seed), np.random.default_rng(seed)
     network, alone = _Comparison(plan.graph), _Comparison(plan.graph)
     instance, step = ChipInstance(seed), samples_at_once(plan)  # so that each op is observed once a batch

@@ -20,7 +20,7 @@ from imcsim.circuit.sensing import weighted_table
 from imcsim.errors import ConfigError
 from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Sums, as_read
-from imcsim.functional.drawing import exponential, mixed, normal, uniform
+from imcsim.functional.drawing import exponentials, mixed, normal, uniform
 from imcsim.functional.kernels import compiled, popcount, run_tasks
 from imcsim.ternary.packing import PackedMatrix, PackedVectors
 
@@ -102,13 +102,13 @@ def draw_misreads(
     n_wrong = np.zeros(-(-x.n_vectors // chunk), np.int64)
     key = np.uint64(key_of())
     words, signs = x.words(), sums.of(np.arange(2))
+    runs, bounds = np.array([run[:2] for run in classes]), np.array([run[2] for run in classes])
 
     def draw(task: int) -> None:
         vectors = slice(task * chunk, (task + 1) * chunk)
         parts = signs, sums.n[vectors], sums.k[vectors]
-        for number, (first, last, bound) in enumerate(classes):
-            own_key = np.uint64(mixed(key + np.uint64(task * len(starts) + number)))
-            n_wrong[task] += _move(words[vectors], skips, cells[first:last], rows, rates, bound, reads, *parts, own_key)
+        own_key = key + np.uint64(task * len(starts))
+        n_wrong[task] = _move_all(words[vectors], skips, cells, runs, bounds, rows, rates, reads, *parts, own_key)
 
     run_tasks(draw, len(n_wrong))
     return int(n_wrong.sum())
@@ -186,6 +186,16 @@ def _bits_of(words):
 
 
 @compiled
+def _move_all(x, skips, cells, runs, bounds, rows, rates, reads, signs, n_sums, k_sums, key):
+    """Go through the *runs* (from, up to) of cells, each with its greatest rate; return how many reads are moved."""
+    n_wrong = 0
+    for number in range(len(runs)):
+        part, own_key = cells[runs[number, 0] : runs[number, 1]], mixed(key + np.uint64(number))
+        n_wrong += _move(x, skips, part, rows, rates, bounds[number], reads, signs, n_sums, k_sums, own_key)
+    return n_wrong
+
+
+@compiled
 def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, key):
     """Go from candidate to candidate and move the reads that they hit, each once; return how many are not their level.
 
@@ -198,17 +208,17 @@ def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, 
     per_vector, per_candidate = 1 / n_vectors, 1 / greatest
     low = np.uint32(0x0F0F0F0F)
     depth, of_n, of_both, gaps = np.empty((4, AT_A_TIME))
+    random_bits, rare = np.empty(AT_A_TIME, np.uint64), np.empty(AT_A_TIME, np.int64)
     vector, cell, block, column, n, k, hit, side = np.empty((8, AT_A_TIME), np.uint32)
     step = np.empty(AT_A_TIME, np.int32)
     last = (np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(2))  # none: there are two sides
     n_wrong, n_drawn, position = 0, 0, 0.0
     while position < end:
-        for i in range(AT_A_TIME):
-            gaps[i] = exponential(key, n_drawn + i) * per_candidate
+        exponentials(key, n_drawn, gaps, random_bits, rare)
         n_drawn += AT_A_TIME
         n_here = 0
         for i in range(AT_A_TIME):
-            position += gaps[i]
+            position += gaps[i] * per_candidate
             depth[i] = position
             n_here += position < end
         for i in range(n_here):
@@ -216,18 +226,20 @@ def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, 
             first = np.int64((place + 0.5) * per_vector)  # the half keeps rounding away from whole numbers
             depth[i] = (depth[i] - place) * greatest
             cell[i], vector[i] = first, place - first * n_vectors
-        for i in range(n_here):
-            n_bits = k_bits = n_driven = np.uint32(0)
-            block[i], column[i] = cells[cell[i], 0], cells[cell[i], 1]
-            for word in range(n_words):
+        n[:n_here] = k[:n_here] = 0
+        for word in range(n_words):
+            for i in range(n_here):
+                block[i], column[i] = cells[cell[i], 0], cells[cell[i], 1]
                 bits, held = x[vector[i], block[i], word], cells[cell[i], 2 + word]
-                n_bits += popcount(bits & held)
-                k_bits += popcount(bits & (((held >> np.uint32(4)) & low) | ((held & low) << np.uint32(4))))
-                n_driven |= bits
-            n[i], k[i] = n_bits, k_bits
-            is_read = not skips or n_driven != 0
-            of_n[i] = rates[0, rows[0, column[i]], n_bits] * is_read
-            of_both[i] = of_n[i] + rates[1, rows[1, column[i]], k_bits] * is_read
+                n[i] += popcount(bits & held)
+                k[i] += popcount(bits & (((held >> np.uint32(4)) & low) | ((held & low) << np.uint32(4))))
+        for i in range(n_here):
+            of_n[i] = rates[0, rows[0, column[i]], n[i]]
+            of_both[i] = of_n[i] + rates[1, rows[1, column[i]], k[i]]
+        if skips:
+            for i in range(n_here):
+                if _bits_of(x[vector[i], block[i]]) == 0:
+                    of_n[i] = of_both[i] = 0.0
         n_hit = 0
         for i in range(n_here):
             hit[n_hit] = i

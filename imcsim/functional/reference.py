@@ -34,23 +34,42 @@ from imcsim.graph import (
     Tanh,
     Threshold,
 )
+from imcsim.graph.samples import Samples, as_told, checked_inputs
 
 Array = np.ndarray
 
 
-def reference(graph: Graph, x: Any, *, batch: int = 64) -> Array:
-    """Return the outputs of *graph* for the inputs *x* (b ...), *batch* samples at a time."""
-    x = np.asarray(x, dtype=np.float64)
-    parts = [tensors_of(graph, x[i : i + batch])[graph.output] for i in range(0, len(x), batch)]
-    return np.concatenate(parts) if parts else np.zeros((0, *graph.tensors[graph.output].shape))
+def reference(graph: Graph, x: Any, *, batch: int = 64) -> Any:
+    """Return the outputs of *graph* for the inputs *x* (b ...), *batch* samples at a time.
+
+    As `execute` does: an array, or a dict of arrays by name where the network has several outputs.
+    """
+    return as_told(graph, reference_outputs(graph, x, batch=batch).arrays)
 
 
-def tensors_of(graph: Graph, x: Array, observe: Callable[[Op, str, Array], None] | None = None) -> dict[str, Array]:
+def reference_outputs(graph: Graph, x: Any, *, batch: int = 64) -> Samples:
+    """Return the outputs of *graph* by their names, *batch* samples at a time."""
+    x = checked_inputs(graph, x)
+    outputs: dict[str, list[Array]] = {name: [] for name in graph.outputs}
+    for start in range(0, len(x), batch):
+        tensors = tensors_of(graph, x[start : start + batch])
+        for name, parts in outputs.items():
+            parts.append(tensors[name])
+    return Samples(
+        {
+            name: np.concatenate(parts) if parts else np.zeros((0, *graph.tensors[name].shape))
+            for name, parts in outputs.items()
+        }
+    )
+
+
+def tensors_of(graph: Graph, x: Any, observe: Callable[[Op, str, Array], None] | None = None) -> dict[str, Array]:
     """Return every tensor of *graph* for the inputs *x* (b ...), by its name; channels first.
 
     *observe* is told the "sums" of each product, before its digital steps.
     """
-    tensors = {graph.input.name: np.asarray(x, dtype=np.float64)}
+    graph.require_values()
+    tensors = dict(checked_inputs(graph, x).arrays)
     for op in graph.ops:
         y = tensors[op.input]
         if op.product is not None and op.product.is_recurrent:

@@ -4,9 +4,10 @@ Modules that implement `imcsim.graph.protocol` are taken as they are; of the res
 is understood. Everything that is not comes back as one error, all at once, with counts and module paths.
 """
 
+import inspect
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -18,12 +19,13 @@ from torch import fx, nn
 from torch.nn import functional
 
 from imcsim.errors import GraphError
+from imcsim.graph.assumption import Assumption, parse_assumption
 from imcsim.graph.attention import Erf, Exp, Gelu, LayerNorm, MatMul, Permute, Reshape, Silu, Softmax
 from imcsim.graph.epilogue import Abs, ArgMax, Clip, Concat, HardSwish, Mean, Mul, PRelu, Sigmoid, Slice, SpatialAffine
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
-from imcsim.graph.passes import simplify
+from imcsim.graph.passes import rename_outputs, simplify
 from imcsim.graph.protocol import DigitalLayer, QuantizedActivation, QuantizedProduct, QuantizedRecurrence
 from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.steps import (
@@ -41,36 +43,116 @@ from imcsim.graph.steps import (
     Threshold,
 )
 
+Example = TorchTensor | Sequence[TorchTensor] | Mapping[str, TorchTensor]
+"""What forward() is called with: one tensor (b ...), several in its order, or several by the names of its arguments."""
 
-def capture(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
+
+def capture(
+    module: nn.Module,
+    example_input: Example,
+    *,
+    name: str | None = None,
+    assume: str | Assumption | None = None,
+) -> Graph:
     """Return *module* as a graph, for inputs shaped like *example_input* (b ...): one op a layer, batch norms folded.
+
+    Where forward() takes several tensors, *example_input* is a tuple of them, or a dict by the names of its arguments;
+    so are the graph's inputs called. What forward() returns is one tensor, or a tuple, list or dict of tensors, one in
+    another; those of a dict are called by its keys.
+
+    With *assume*, ``W=ternary,A=2``, the module is one of real numbers, and its layers have the bits that it says, for
+    time, energy and area (`imcsim.graph.assumption`).
 
     The module is read in evaluation mode and left in the mode it was in. Raises GraphError that lists every
     operator that cannot be taken.
     """
+    if assume is not None:
+        return _with_assumed_bits(module, example_input, parse_assumption(assume), name or type(module).__name__)
     return simplify(as_written(module, example_input, name=name))
 
 
-def as_written(module: nn.Module, example_input: TorchTensor, *, name: str | None = None) -> Graph:
-    """Return *module* as a graph of one product or one step an op, before any pass."""
-    name = name or type(module).__name__
+def _with_assumed_bits(module: nn.Module, example_input: Example, assumption: Assumption, name: str) -> Graph:
+    """Return *module* as torch.export reads it, with assumed bits in the place of real numbers."""
+    from imcsim.graph.exported import export, model_of
+    from imcsim.graph.qonnx.walk import as_assumed
+
+    _require_module(module, name)
+    for path, part in module.named_modules():
+        if isinstance(part, QuantizedProduct | QuantizedActivation | QuantizedRecurrence):
+            raise GraphError(
+                f"{path or name}: assume: must meet layers of torch, got {type(part).__name__}, which says its bits; "
+                "leave it out"
+            )
+    device = "meta" if any(weights.is_meta for weights in module.parameters()) else None
+    given = [(argument, tensor[:1].to(device)) for argument, tensor in _tensors(name, example_input)]
+    if any(argument is None for argument, _ in given):
+        arguments = tuple(tensor for _, tensor in given)
+    else:
+        arguments = inspect.signature(module.forward).bind(**dict(given)).args  # type: ignore[arg-type]
+    program = export(module, arguments, name)
+    with torch.device("cpu"):  # whatever device weights without numbers are on
+        model = model_of(program, name=name)
+    return simplify(as_assumed(model, assumption, name))
+
+
+def _require_module(module: Any, name: str) -> None:
     if not isinstance(module, nn.Module):
         raise GraphError(f"{name}: must be a torch.nn.Module, got {type(module).__name__}")
-    if not isinstance(example_input, TorchTensor) or example_input.ndim not in (2, 4) or len(example_input) < 1:
-        what = tuple(example_input.shape) if isinstance(example_input, TorchTensor) else type(example_input).__name__
-        raise GraphError(f"{name}: example input must be a tensor (b c) or (b c h w), got {what}")
+
+
+def as_written(module: nn.Module, example_input: Example, *, name: str | None = None) -> Graph:
+    """Return *module* as a graph of one product or one step an op, before any pass."""
+    name = name or type(module).__name__
+    _require_module(module, name)
+    given = _tensors(name, example_input)
     was_training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         traced = _trace(module, name)
-        wanted = [node.name for node in traced.graph.nodes if node.op == "placeholder" and not node.args]
-        if len(wanted) != 1:  # an argument with a default is one that forward() can do without
-            raise GraphError(f"{name}: forward() must take one input tensor, got {len(wanted)}: {', '.join(wanted)}")
-        _record_shapes(traced, example_input, name)
-        return _Walk(name, module, traced, len(example_input)).graph()
+        arguments = _arguments(traced, name, given)
+        _record_shapes(traced, arguments, name)
+        return _Walk(name, module, traced, len(given[0][1])).graph()
     finally:
         for part in was_training:
             part.training = True
+
+
+def _tensors(name: str, example_input: Any) -> list[tuple[str | None, TorchTensor]]:
+    """Return the tensors of an example input, each with the name of its argument where it is told."""
+    given: list[tuple[str | None, Any]] = [(None, example_input)]
+    if isinstance(example_input, Mapping):
+        given = list(example_input.items())
+    elif isinstance(example_input, tuple | list):
+        given = [(None, each) for each in example_input]
+    for _, each in given:
+        if not isinstance(each, TorchTensor) or each.ndim not in (2, 4) or len(each) < 1:
+            what = tuple(each.shape) if isinstance(each, TorchTensor) else type(each).__name__
+            raise GraphError(f"{name}: example input must be a tensor (b c) or (b c h w), got {what}")
+    batches = [len(each) for _, each in given]
+    if len(set(batches)) != 1:
+        got = ", ".join(map(str, batches)) or "no tensor"
+        raise GraphError(f"{name}: example input must be tensors of one batch, got {got}")
+    return given
+
+
+def _arguments(traced: fx.GraphModule, name: str, given: list[tuple[str | None, TorchTensor]]) -> list[Any]:
+    """Return what forward() gets, argument after argument; one that is not *given* keeps its default."""
+    nodes = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    known = [str(node.target) for node in nodes]
+    if unnamed := [argument for argument in known if argument.startswith("*")]:
+        raise GraphError(f"{name}: forward() must name its inputs, got {unnamed[0]}")
+    wanted = [str(node.target) for node in nodes if not node.args]  # the others it can do without
+    by_name = {argument or known[i]: tensor for i, (argument, tensor) in enumerate(given) if argument or i < len(known)}
+    if not set(wanted) <= set(by_name) <= set(known) or len(by_name) < len(given):
+        got = ", ".join(by_name) if None not in dict(given) else str(len(given))
+        raise GraphError(
+            f"{name}: example input must be a tensor for each argument of forward() ({', '.join(wanted)}), got {got}; "
+            "give a tuple of tensors, or a dict"
+        )
+    for node in nodes:
+        if str(node.target) in by_name:
+            node.meta["is_input"] = True
+    return [by_name[str(node.target)] if str(node.target) in by_name else node.args[0] for node in nodes]
 
 
 class _Tracer(fx.Tracer):
@@ -98,21 +180,25 @@ class _Shapes(fx.Interpreter):
         if isinstance(result, TorchTensor):
             n.meta["shape"] = tuple(result.shape)
             inputs = n.all_input_nodes
-            if n.op == "get_attr" or (
-                n.op in ("call_function", "call_method") and inputs and all("constant" in i.meta for i in inputs)
+            is_default = n.op == "placeholder" and not n.meta.get("is_input")
+            if (
+                is_default
+                or n.op == "get_attr"
+                or (n.op in ("call_function", "call_method") and inputs and all("constant" in i.meta for i in inputs))
             ):
                 n.meta["constant"] = result.detach().double().numpy()
         return result
 
 
-def _record_shapes(traced: fx.GraphModule, example_input: TorchTensor, name: str) -> None:
+def _record_shapes(traced: fx.GraphModule, arguments: list[Any], name: str) -> None:
     try:
         with torch.no_grad():
-            _Shapes(traced).run(example_input)
+            _Shapes(traced).run(*arguments)
     except Exception as error:  # the user's own shapes do not fit
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        shapes = [str(tuple(each.shape)) for each in arguments if isinstance(each, TorchTensor)]
         raise GraphError(
-            f"{name}: forward() must run on the example input {tuple(example_input.shape)}, got: {reason}"
+            f"{name}: forward() must run on the example input {', '.join(shapes)}, got: {reason}"
         ) from error
 
 
@@ -160,28 +246,47 @@ class _Walk:
         self.refused: dict[str, list[str]] = {}
 
     def graph(self) -> Graph:
-        inputs, output = [], None
+        inputs: list[Tensor] = []
+        returned: Any = None
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
-                if "shape" in node.meta:  # an argument that keeps its default is no tensor
+                if node.meta.get("is_input"):
                     inputs.append(self._input(node))
             elif node.op == "output":
-                output = node.args[0]
-                if isinstance(output, fx.Node) and "constant" in output.meta:
-                    raise GraphError(
-                        f"{output.name}: must read the network's input or what follows from it, got a constant"
-                    )
+                returned = node.args[0]
             elif "constant" not in node.meta and "shape" in node.meta:
                 self._node(node)
         self._refuse()
-        if len(inputs) != 1 or not isinstance(output, fx.Node) or output not in self.tensor_of:
-            raise GraphError(f"{self.name}: must have one input and one output tensor, got {len(inputs)} inputs")
-        return Graph(name=self.name, input=inputs[0], ops=tuple(self.ops), output=self.tensor_of[output])
+        outputs = list(self._outputs(returned))
+        tensors = tuple(self.tensor_of[node] for _, node in outputs)
+        graph = Graph(name=self.name, inputs=tuple(inputs), ops=tuple(self.ops), outputs=tensors)
+        if all(key is None for key, _ in outputs):
+            return graph
+        return rename_outputs(graph, [key or tensor for (key, _), tensor in zip(outputs, tensors, strict=True)])
+
+    def _outputs(self, returned: Any, key: str | None = None) -> Iterator[tuple[str | None, fx.Node]]:
+        """Yield the tensors of what forward() returns, each with its key where a dict has it."""
+        match returned:
+            case tuple() | list():
+                for i, each in enumerate(returned):
+                    yield from self._outputs(each, None if key is None else f"{key}.{i}")
+            case dict():
+                for name, each in returned.items():
+                    yield from self._outputs(each, str(name) if key is None else f"{key}.{name}")
+            case fx.Node() if "constant" in returned.meta:
+                raise GraphError(
+                    f"{returned.name}: must read the network's input or what follows from it, got a constant"
+                )
+            case fx.Node() if "shape" in returned.meta:
+                yield key, returned
+            case _:
+                got = returned.name if isinstance(returned, fx.Node) else returned
+                raise GraphError(f"{self.name}: forward() must return tensors, alone or in tuples and dicts, got {got}")
 
     def _input(self, node: fx.Node) -> Tensor:
-        tensor = Tensor(node.name, _shape(node)[1:], REAL)
-        self.tensors[node.name] = tensor
-        self.tensor_of[node] = node.name
+        tensor = Tensor(str(node.target), _shape(node)[1:], REAL)
+        self.tensors[tensor.name] = tensor
+        self.tensor_of[node] = tensor.name
         return tensor
 
     def _node(self, node: fx.Node) -> None:
@@ -393,7 +498,7 @@ class _Walk:
             dtype = self.float_layers[0][1]
             problems.append(
                 f"{paths}: weights must be ternary or binary planes, got {dtype} values; quantize the model first "
-                "(imcsim.quant)"
+                "(imcsim.quant), or assume bits, for time and energy alone (assume W=ternary,A=2)"
             )
         if self.refused:
             n = sum(len(paths) for paths in self.refused.values())

@@ -4,21 +4,22 @@ An `Op` is ``steps(product(input))``, where the product may be absent. A graph a
 an op; `imcsim.graph.passes` joins them, so that a layer of the network becomes one op. A graph knows no chip.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Literal
 
 import numpy as np
 
-from imcsim.errors import GraphError
+from imcsim.errors import DataError, GraphError
+from imcsim.graph.assumption import Assumed
 from imcsim.graph.attention import MatMul
 from imcsim.graph.epilogue import ArgMax
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.recurrent import PARTS, Cell, Embedding
 from imcsim.graph.steps import Joining, Quantize, Shape, Step, Threshold, window_shape
-from imcsim.records import Record
-from imcsim.ternary import PlaneSum
+from imcsim.records import NO_FIGURE, Record
+from imcsim.ternary import PlaneSum, no_values
 
 
 @dataclass(frozen=True)
@@ -280,22 +281,33 @@ class Op(Record):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Graph(Record):
-    """A network: the tensor that goes in, ops in dependency order, the name of the tensor that comes out."""
+    """A network: the tensors that go in, ops in dependency order, the names of the tensors that come out."""
 
     name: str
-    input: Tensor
+
+    inputs: tuple[Tensor, ...]
+    """Each is read by an op."""
+
     ops: tuple[Op, ...]
-    output: str
+
+    outputs: tuple[str, ...]
+    """Each is made by an op, and may be read by others. The first one is what the network is judged by."""
+
+    assumed: Assumed | None = field(default=None, metadata=NO_FIGURE)
+    """What was assumed of it; such a network has no values."""
 
     def __post_init__(self) -> None:
-        shapes = {self.input.name: self.input}
+        shapes = {tensor.name: tensor for tensor in self.inputs}
+        if not self.inputs or len(shapes) < len(self.inputs):
+            names = ", ".join(tensor.name for tensor in self.inputs)
+            raise GraphError(f"{self.name}: inputs must be one or more of different names, got {names or 'none'}")
         choices: dict[str, int] = {}
         for op in self.ops:
             for name in op.inputs:
                 if name not in shapes:
                     raise GraphError(f"{op.name}: must read a tensor that was made before, got {name!r}")
-            if op.input != self.input.name and any(isinstance(step, Embedding) for step in op.steps):
-                raise GraphError(f"{op.name}: embedding must read the network's input, got {op.input!r}")
+            if not self.is_input(op.input) and any(isinstance(step, Embedding) for step in op.steps):
+                raise GraphError(f"{op.name}: embedding must read an input of the network, got {op.input!r}")
             n_experts = op.product.n_experts if op.product is not None else 1
             if (op.gate is None) != (n_experts == 1) or (op.gate is not None and choices.get(op.gate) != n_experts):
                 raise GraphError(
@@ -312,10 +324,24 @@ class Graph(Record):
             if fmt is not None and fmt != op.output.format:
                 raise GraphError(f"{op.name}: its steps give {fmt} codes, got {op.output.format} declared")
             shapes[op.output.name] = op.output
-        if self.output not in shapes:
-            raise GraphError(f"{self.name}: output must be a tensor of the graph, got {self.output!r}")
+        self._check_ends(made=set(shapes))
         if len({op.name for op in self.ops}) < len(self.ops):
             raise GraphError(f"{self.name}: ops must have different names")
+
+    def _check_ends(self, made: set[str]) -> None:
+        if not self.outputs or len(set(self.outputs)) < len(self.outputs):
+            names = ", ".join(self.outputs)
+            raise GraphError(f"{self.name}: outputs must be one or more different tensors, got {names or 'none'}")
+        for name in self.outputs:
+            if name not in made:
+                raise GraphError(f"{self.name}: output must be a tensor of the graph, got {name!r}")
+            if self.is_input(name):
+                raise GraphError(f"{self.name}: output must be made by an op, got the input {name!r}; leave it out")
+        read = {name for op in self.ops for name in op.inputs}
+        if unread := [tensor.name for tensor in self.inputs if tensor.name not in read]:
+            raise GraphError(
+                f"{self.name}: input {unread[0]!r} must be read by an op, got none that does; leave it out"
+            )
 
     @staticmethod
     def _walk(op: Op, tensors: dict[str, Tensor]) -> tuple[Shape, Format | None]:
@@ -372,7 +398,27 @@ class Graph(Record):
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its name."""
-        return {t.name: t for t in (self.input, *(op.output for op in self.ops))}
+        return {t.name: t for t in (*self.inputs, *(op.output for op in self.ops))}
+
+    @property
+    def input(self) -> Tensor:
+        """The input of a graph that has one; raises GraphError where there are several."""
+        if len(self.inputs) > 1:
+            names = ", ".join(tensor.name for tensor in self.inputs)
+            raise GraphError(f"{self.name}: must have one input here, got {len(self.inputs)}: {names}")
+        return self.inputs[0]
+
+    @property
+    def output(self) -> str:
+        """The name of the output of a graph that has one; raises GraphError where there are several."""
+        if len(self.outputs) > 1:
+            names = ", ".join(self.outputs)
+            raise GraphError(f"{self.name}: must have one output here, got {len(self.outputs)}: {names}")
+        return self.outputs[0]
+
+    def is_input(self, tensor: str) -> bool:
+        """Whether *tensor* is one that goes in."""
+        return any(tensor == each.name for each in self.inputs)
 
     @property
     def products(self) -> tuple[Op, ...]:
@@ -381,8 +427,16 @@ class Graph(Record):
 
     @property
     def has_values(self) -> bool:
-        """Whether all weights are known, so that outputs can be computed, and not their shapes alone."""
-        return all(op.product is None or op.written is not None or op.product.weights.has_values for op in self.ops)
+        """Whether all weights and codes are known, so that outputs can be computed, and not their shapes alone."""
+        weights = (op.product.weights for op in self.ops if op.product is not None and op.written is None)
+        return self.assumed is None and all(each.has_values for each in weights)
+
+    def require_values(self) -> None:
+        """Raise DataError where outputs cannot be computed."""
+        if self.assumed is not None:
+            raise DataError(no_values(self.name, f"weights and codes of assumed bits ({self.assumed.bits})"))
+        if not self.has_values:
+            raise DataError(no_values(self.name))
 
     def is_asymmetric(self, op: Op) -> bool:
         """Whether -1 counts for something else than +1 in the weights or the inputs of a product."""

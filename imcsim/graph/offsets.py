@@ -42,7 +42,7 @@ def take_apart(product: Product, source: Tensor, bias: Array | float = 0.0) -> t
         else:
             if product.attrs.pad_value == 0 and form.zero_code is not None:
                 product = replace(product, attrs=replace(product.attrs, pad_value=form.zero_code))
-            offset = offset + form.offset * weights.to_numbers().reshape(len(weights.planes[0]), -1).sum(axis=1)
+            offset = offset + form.offset * _sums(weights)
     if has_ones:
         ones_scale = form.scale * _offset_of_outputs(weights)
         return with_ones_column(product), (OnesColumn(scale, ones_scale, offset, product.groups), *table)
@@ -101,8 +101,17 @@ def _offset_of_outputs(weights: PlaneSum) -> Array:
     return offset.reshape(-1)
 
 
+def _sums(weights: PlaneSum) -> Array:
+    """Return for each output (c) the sum of its weights, as numbers; 0 for those without entries."""
+    if not weights.has_values:
+        return np.zeros(weights.shape[0])
+    return weights.to_numbers().reshape(len(weights.planes[0]), -1).sum(axis=1)
+
+
 def _sums_inside(product: Product, shape: Shape) -> Array:
     """Return for each output (c h w) the sum of those weights, as numbers, that lie on the image and not beside it."""
+    if not product.weights.has_values:
+        return np.zeros(product.shape(shape))
     (py, px), (sy, sx), (dy, dx), (kh, kw) = product.padding, product.stride, product.dilation, product.kernel
     is_inside = np.pad(np.ones(shape[1:]), ((py, py), (px, px)))
     windows = sliding_window_view(is_inside, (dy * (kh - 1) + 1, dx * (kw - 1) + 1))[::sy, ::sx, ::dy, ::dx]

@@ -64,11 +64,15 @@ class Outline:
             input_codes: What the host makes of the input.
         """
         self.name, self.weights, self.activations = name, weights, activations
-        self._input = Tensor("x", shape, REAL)
-        self._tensors = {"x": self._input}
+        self._inputs: tuple[Tensor, ...] = ()
+        self._tensors: dict[str, Tensor] = {}
         self._ops: list[Op] = []
-        self.input = self._add("input", "x", None, (_quantizer(input_codes),))
+        self.input = self._take("x", shape, "input", input_codes)
         """Codes of the input: what the first layer reads."""
+
+    def further_input(self, name: str, shape: Shape, *, codes: Format = unsigned(8)) -> str:  # noqa: B008
+        """Return the codes of a further input of *shape*, called *name*."""
+        return self._take(f"{name}.x", shape, name, codes)
 
     def conv(
         self,
@@ -127,7 +131,7 @@ class Outline:
         context = self.attention(f"{name}.attention", codes, n_heads, weights=weights)
         middle = self._half(f"{name}.attention.output", context, x, behind, weights)
         codes = self._codes_of(f"{name}.inner.codes", middle, before)
-        steps = (Affine(np.array(1.0), np.array(0.0)), Gelu(), _quantizer(self.activations))
+        steps = (Affine(np.array(1.0), np.array(0.0)), Gelu(), quantizer(self.activations))
         inner = self._add(f"{name}.inner", codes, self._map(codes, n_inner, weights), steps)
         return self._half(f"{name}.output", inner, middle, behind, weights)
 
@@ -136,7 +140,7 @@ class Outline:
         n_channels, _, n_tokens = self._tensor(name, x).shape
         if n_channels % n_heads:
             raise GraphError(f"{name}: n_heads must divide the {n_channels} channels, got {n_heads}")
-        codes, chances = _quantizer(self.activations), _quantizer(unsigned(8))
+        codes, chances = quantizer(self.activations), quantizer(unsigned(8))
         heads, turn = Reshape((n_heads, n_channels // n_heads, n_tokens)), Permute((0, 2, 1))
         scale = Affine(np.array(1.0), np.array(0.0))
         key, value, query = (
@@ -157,7 +161,7 @@ class Outline:
         """Return the codes of what *steps* make of *x*; *x* itself where it holds codes already."""
         if not steps and not self._tensor(name, x).format.is_real:
             return x
-        return self._add(name, x, None, (*steps, _quantizer(self.activations)))
+        return self._add(name, x, None, (*steps, quantizer(self.activations)))
 
     def _half(self, name: str, x: str, add: str, steps: tuple[Step, ...], weights: Weights | None = None) -> str:
         """Return the map of *x* to the channels of *add*, with *add* and *steps* behind it, as real numbers."""
@@ -178,7 +182,7 @@ class Outline:
             )
         planes = self._planes((PARTS * n_hidden, source.shape[0] + n_hidden), told)
         make = LstmCell if kind == "lstm" else GruCell
-        cell = make(np.array(1.0), np.array(0.0), _quantizer(source.format))
+        cell = make(np.array(1.0), np.array(0.0), quantizer(source.format))
         return self._add(name, x, Product(kind=kind, weights=planes), (cell,))
 
     def max_pool(self, name: str, x: str, kernel: int, stride: int, padding: int = 0) -> str:
@@ -188,13 +192,13 @@ class Outline:
     def average_pool(self, name: str, x: str, kernel: int, stride: int, padding: int = 0) -> str:
         """Return the mean of each window of *x*, as codes."""
         pool = AvgPool((kernel,) * 2, (stride,) * 2, (padding,) * 2)
-        return self._add(name, x, None, (pool, _quantizer(self.activations)))
+        return self._add(name, x, None, (pool, quantizer(self.activations)))
 
     def average(self, name: str, x: str) -> str:
         """Return the mean of each channel of *x* over its image, as flat codes (c)."""
         _, height, width = self._tensor(name, x).shape
         pool = AvgPool((height, width), (height, width))
-        return self._add(name, x, None, (pool, _quantizer(self.activations), Flatten()))
+        return self._add(name, x, None, (pool, quantizer(self.activations), Flatten()))
 
     def flatten(self, name: str, x: str) -> str:
         """Return *x* (c h w) as (c * h * w)."""
@@ -206,11 +210,17 @@ class Outline:
         steps = tuple(Concat(other, self._tensor(name, other).shape[0]) for other in others)
         return self._add(name, first, None, steps)
 
-    def graph(self, output: str) -> Graph:
-        """Return the graph, whose output is the tensor *output*."""
-        return Graph(
-            name=self.name, input=self._input, ops=tuple(self._ops), output=self._tensor("output", output).name
-        )
+    def graph(self, *outputs: str) -> Graph:
+        """Return the graph, whose outputs are the tensors *outputs*."""
+        named = tuple(self._tensor("output", output).name for output in outputs)
+        return Graph(name=self.name, inputs=self._inputs, ops=tuple(self._ops), outputs=named)
+
+    def _take(self, name: str, shape: Shape, op: str, codes: Format) -> str:
+        if name in self._tensors:
+            raise GraphError(f"{self.name}: layers must have different names, got {name!r} twice")
+        self._tensors[name] = Tensor(name, shape, REAL)
+        self._inputs += (self._tensors[name],)
+        return self._add(op, name, None, (quantizer(codes),))
 
     def _planes(self, shape: Shape, weights: Weights | None) -> PlaneSum:
         told = weights or self.weights
@@ -221,14 +231,14 @@ class Outline:
     def _behind(self, name: str, n_outputs: int, add: str | None, *, codes: bool) -> tuple[Step, ...]:
         """Return batch norm, shortcut and quantizer, joined as `imcsim.graph.passes` joins them."""
         norm = Affine(np.array(1.0), np.array(0.0))
-        quantizer = (_quantizer(self.activations),) if codes else ()
+        behind: tuple[Step, ...] = (quantizer(self.activations),) if codes else ()
         if add is None:
-            return quantizer if codes else (norm,)
+            return behind if codes else (norm,)
         other = self._tensor(name, add)
         joined = Add(add, other.format.scale)
         if other.shape[0] != n_outputs:
             joined = AddChannels(add, np.array(other.format.scale))  # type: ignore[assignment]
-        return (norm, joined, *quantizer)
+        return (norm, joined, *behind)
 
     def _add(self, name: str, x: str, product: Product | None, steps: tuple[Step, ...]) -> str:
         source = self._tensor(name, x)
@@ -256,7 +266,7 @@ class Outline:
         return self._tensors[name]
 
 
-def _quantizer(form: Format) -> Threshold | Quantize:
+def quantizer(form: Format) -> Threshold | Quantize:
     """Return what makes codes of *form* of numbers; where the thresholds lie tells neither time nor energy."""
     if form.bits > MOST_THRESHOLD_BITS:
         return Quantize(form)

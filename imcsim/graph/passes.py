@@ -5,17 +5,19 @@ constants that it folds; whole numbers stay whole.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 
 import numpy as np
 
+from imcsim.errors import GraphError
 from imcsim.graph.attention import MatMul, Permute, Reshape
 from imcsim.graph.epilogue import ExtremePool, OnesColumn, SpatialAffine
 from imcsim.graph.ir import Graph, Op
 from imcsim.graph.recurrent import Cell, Embedding
-from imcsim.graph.steps import Affine, Flatten, MaxPool, Relu, Step, Threshold
+from imcsim.graph.steps import Affine, Flatten, Joining, MaxPool, Relu, Step, Threshold
 
 
 def simplify(graph: Graph) -> Graph:
@@ -29,7 +31,7 @@ def join_steps(graph: Graph) -> Graph:
     A product of two tensors begins an op of its own, which a chip may do elsewhere than what was before.
     """
     readers = Counter(name for op in graph.ops for name in op.inputs)
-    readers[graph.output] += 1
+    readers.update(graph.outputs)
     ops: list[Op] = []
     for op in graph.ops:
         before = ops[-1] if ops else None
@@ -48,6 +50,40 @@ def join_steps(graph: Graph) -> Graph:
         else:
             ops.append(op)
     return graph.replace_ops(tuple(ops))
+
+
+def rename_outputs(graph: Graph, names: Sequence[str]) -> Graph:
+    """Return *graph* with the outputs called *names*; another tensor that is called so gets an apostrophe.
+
+    Raises GraphError where an input is called so.
+    """
+    new = dict(zip(graph.outputs, names, strict=True))
+    taken = {*graph.tensors, *names}
+    for name in graph.tensors:
+        if name in names and name not in new:
+            if graph.is_input(name):
+                raise GraphError(f"{graph.name}: outputs must have other names than inputs, got {name!r} for both")
+            new[name] = name
+            while new[name] in taken:
+                new[name] += "'"
+            taken.add(new[name])
+
+    def renamed(op: Op) -> Op:
+        steps = tuple(
+            replace(step, other=new.get(step.other, step.other))  # type: ignore[type-var]  # each kind is a dataclass
+            if isinstance(step, Joining)
+            else step
+            for step in op.steps
+        )
+        return replace(
+            op,
+            input=new.get(op.input, op.input),
+            output=replace(op.output, name=new.get(op.output.name, op.output.name)),
+            gate=op.gate and new.get(op.gate, op.gate),
+            steps=steps,
+        )
+
+    return replace(graph, ops=tuple(map(renamed, graph.ops)), outputs=tuple(names))
 
 
 def fold_into_thresholds(graph: Graph) -> Graph:

@@ -189,11 +189,11 @@ def digital_work(op: Op, graph: Graph) -> dict[str, int]:
 
 
 def is_on_host(op: Op, graph: Graph) -> bool:
-    """Whether the host does *op* before it hands the input over: a quantizer or a table right behind the input.
+    """Whether the host does *op* before it hands the input over: a quantizer or a table right behind an input.
 
     Flattening beside it moves no number and costs nothing; nor does another order of axes.
     """
-    if op.input != graph.input.name or op.product is not None:
+    if op.product is not None or not graph.is_input(op.input):
         return False
     work = [step for step in op.steps if not isinstance(step, Flatten | Permute | Reshape)]
     return len(work) == 1 and isinstance(work[0], Threshold | Quantize | Embedding)

@@ -624,14 +624,14 @@ def off_chip_of(
     The state of a recurrent layer lies there too. Pipelined, all layers are at work at once, so that all tensors lie
     there together, those of several inferences.
 
-    The network's input always comes from main memory, as the codes that the host hands over, and its output
-    always goes there. Of several banks one has a buffer for the tensors *held* and the states of the ops *at_home*.
+    The network's inputs always come from main memory, as the codes that the host hands over, and its outputs always
+    go there, whence ops that read them fetch them. Of several banks one has a buffer for the tensors *held* and the
+    states of the ops *at_home*.
     """
-    off_chip = {graph.output}
-    if any(graph.input.name in op.inputs and not is_on_host(op, graph) for op in graph.ops):
-        off_chip.add(graph.input.name)
+    off_chip = set(graph.outputs)
+    off_chip |= {name for op in graph.ops if not is_on_host(op, graph) for name in op.inputs if graph.is_input(name)}
     off_chip |= {op.output.name for op in graph.ops if is_on_host(op, graph)}
-    made_at = {graph.input.name: -1} | {op.output.name: i for i, op in enumerate(graph.ops)}
+    made_at = {tensor.name: -1 for tensor in graph.inputs} | {op.output.name: i for i, op in enumerate(graph.ops)}
     here = {name for name in made_at if held is None or name in held}
     states = [state_bits(op) if at_home is None or op.name in at_home else 0 for op in graph.ops]
     if style == "pipelined":

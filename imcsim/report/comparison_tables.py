@@ -69,6 +69,8 @@ def caveats(found: Comparison) -> list[str]:
         + "; ".join(f"{basis}: {meaning}" for basis, meaning in MEANING_OF_BASIS.items())
         + ".",
     ]
+    if found.assumed:
+        lines.insert(0, f"Assumed, and not told by the model: {found.assumed}.")
     if found.technology is not None:
         lines.append(
             f"All figures are brought to {found.technology} by the scaling of Stillmaker and Baas (Integration 58, "
@@ -99,6 +101,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
     for row in view.rows:
         table.add_row(*row[:-1])
     console.print(table)
+    if found.assumed:
+        console.print(f"assumed: {found.assumed}", highlight=False, markup=False, soft_wrap=True)
     for name, *_, notes in view.rows:
         console.print(f"{name}: {notes}", highlight=False, markup=False, soft_wrap=True)
     for one in found.refused:

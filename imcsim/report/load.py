@@ -101,6 +101,25 @@ class OccupancySummary(Part):
     """Energy of a column read, relative to that of the chip file."""
 
 
+class AssumedSummary(Part):
+    """What of the network was assumed, and not told by a model."""
+
+    bits: str
+    """As ``--assume`` takes them."""
+
+    basis: Basis
+    """What the bits rest on: nothing but this."""
+
+    weights: list[str]
+    """Layers whose weights have assumed bits."""
+
+    inputs: list[str]
+    """Layers that read codes of assumed bits."""
+
+    n_products: Number
+    """Layers with weights in all."""
+
+
 class LayerSummary(Part):
     """How one layer was mapped, and what execution found."""
 
@@ -176,6 +195,7 @@ class Summary(Part):
     has_values: bool = True
     """Whether the workload has weights; one that is told by its shapes alone has no outputs."""
 
+    assumed: AssumedSummary | None = None
     trials: TrialsSummary | None = None
     layer_errors: LayerErrorsSummary | None = None
     ablation: AblationSummary | None = None

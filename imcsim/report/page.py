@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 
 from imcsim.arch.spec import BASES
+from imcsim.graph.assumption import assumed_text
 from imcsim.report import charts
 from imcsim.report.account_figures import account_drawings
 from imcsim.report.account_page import account_sections
@@ -205,6 +206,7 @@ def what_ran(summary: Summary) -> Section:
     """Return who ran what."""
     said = [
         ("Workload", summary.workload),
+        ("Assumed bits", summary.assumed.bits if summary.assumed else ""),
         ("Chip", summary.chip),
         ("About the chip", summary.chip_description),
         ("Execution style", _style_text(summary)),
@@ -222,11 +224,20 @@ def what_ran(summary: Summary) -> Section:
     }
     if not summary.has_values:
         words["execute"] = "The workload is told by its shapes alone: values, and so an accuracy, need weights."
+    paragraphs = []
+    if assumed := summary.assumed:
+        words["execute"] = "Bits that are assumed have no values, and so no accuracy."
+        text = assumed_text(assumed.bits, assumed.weights, assumed.inputs, assumed.n_products)
+        paragraphs = [
+            f"Assumed, and not told by the model: {text}. Times and energies are those of a network of these shapes "
+            "with these bits, whether or not one can be trained so. Shares by basis are of the chip's numbers alone."
+        ]
     if {"simulate", "estimate"} <= set(missing):
         words["simulate"] = "Neither simulation nor estimate was run: there are no times and no energies."
         missing.remove("estimate")
     table = TableView("What ran", ("", ""), [(name, value) for name, value in said if value])
-    return Section("run", "What ran", [words[engine] for engine in missing], tables=[table])
+    paragraphs += [words[engine] for engine in missing]
+    return Section("run", "What ran", paragraphs, tables=[table])
 
 
 def energy(run: RunFolder) -> Section:

@@ -11,7 +11,7 @@ from imcsim.arch.load import dump_chip, load_machine, nested, shipped_chips
 from imcsim.report.sweep_load import Parameter, SweepFolder
 from imcsim.results import write_whole
 
-BESIDE = ("mapping.", "quantizer", "workload", "seed")
+BESIDE = ("mapping.", "assume", "quantizer", "workload", "seed")
 """Parameters that begin so are no keys of a chip."""
 
 MOST_CHIPS = 200

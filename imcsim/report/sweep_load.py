@@ -64,6 +64,9 @@ class SweepSummary(Part):
 
     workload: str | None = None
     workloads: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    assume: str = ""
+    """Bits that are assumed of networks of real numbers."""
+
     objectives: Annotated[tuple[ObjectiveSummary, ...], Field(strict=False)]
     parameters: Annotated[tuple[str, ...], Field(strict=False)]
     stages: Annotated[tuple[Any, ...], Field(strict=False)] = ()

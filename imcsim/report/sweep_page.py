@@ -304,6 +304,7 @@ def what_ran(found: Findings, n_chips: int) -> Section:
     summary = found.sweep.summary
     said = [
         ("Workload", ", ".join(summary.all_workloads)),
+        ("Assumed bits", summary.assume),
         ("Base chip", summary.chip),
         ("Stages", "; ".join(stage_text(stage) for stage in summary.stages)),
         ("Objectives", "; ".join(f"{each.name}, {'greatest' if each.is_maximized else 'least'}"

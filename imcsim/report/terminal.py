@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from imcsim.graph.assumption import assumed_text
 from imcsim.intervals import WILSON
 from imcsim.report.accounts import (
     ablation_table,
@@ -60,6 +61,8 @@ def headlines(summary: Summary) -> list[str]:
     """
     style = f", {summary.style}" if summary.style else ""
     lines = [f"{summary.workload} on {summary.chip}{style}{_batch(summary)}"]
+    if assumed := summary.assumed:
+        lines.append(f"assumed    {assumed_text(assumed.bits, assumed.weights, assumed.inputs, assumed.n_products)}")
     if totals := summary.simulate:
         lines.append(f"simulated  {human(totals.latency_ns, 'ns')}, {human(totals.energy_pJ, 'pJ')} an inference")
     if estimate := summary.estimate:
@@ -111,6 +114,8 @@ def headlines(summary: Summary) -> list[str]:
         lines.append(f"outputs    {found}")
     if missing := not_run(summary):
         without = "" if summary.has_values else " (shapes alone: values need weights)"
+        if summary.assumed:
+            without = " (assumed bits have no values)"
         lines.append(f"not run: {', '.join(missing)}{without}")
     return lines
 

@@ -36,7 +36,7 @@ def evaluate(batch: Batch) -> Outcomes:
     Raises ConfigError where this process finds another network under the workload's name than the sweep began with.
     """
     start = time.perf_counter()
-    network = network_of(batch.workload, batch.quantizer)
+    network = network_of(batch.workload, batch.quantizer, batch.assume)
     if network.digest != batch.network_digest:
         raise ConfigError(
             f"{batch.workload}: must be the network that the sweep began with, got another one; its files differ from "

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from imcsim.arch.spec import Chip
 from imcsim.arrays import numbered
 from imcsim.circuit.misreads import read_table
+from imcsim.records import NO_FIGURE
 from imcsim.sweep.points import Points
 from imcsim.sweep.stages import Stage
 from imcsim.version import __version__
@@ -72,7 +73,8 @@ def _parts(value: Any) -> Iterator[bytes]:
             yield from _parts({name: getattr(value, name) for name in type(value).model_fields})
         case _ if is_dataclass(value) and not isinstance(value, type):
             yield from _parts(type(value).__name__)
-            yield from _parts({field.name: getattr(value, field.name) for field in fields(value)})
+            told = [field.name for field in fields(value) if field.metadata != NO_FIGURE]
+            yield from _parts({name: getattr(value, name) for name in told})
         case _:
             raise TypeError(f"digest: must be a record, an array, a number or a text, got {type(value).__name__}")
 

@@ -16,8 +16,8 @@ from imcsim.sweep.objectives import FIGURES, SHORT
 from imcsim.sweep.parameters import Choices, Distribution, Parameter, Range, kind_of
 from imcsim.sweep.points import Value
 
-BESIDE_THE_CHIP = ("workload", "quantizer", "mapping.policy", "mapping.style", "mapping.batch", "seed")
-"""What a sweep may vary beside the keys of its chip, ``quantizer.OPTION`` and ``quantizer.LAYER.OPTION``."""
+BESIDE_THE_CHIP = ("workload", "assume", "quantizer", "mapping.policy", "mapping.style", "mapping.batch", "seed")
+"""What a sweep may vary beside the keys of its chip, ``assume.KEY``, ``quantizer.OPTION`` and those of a LAYER."""
 
 
 def value_of(chip: Chip, key: str) -> Value | None:
@@ -89,6 +89,8 @@ def require_key(name: str, base: Chip) -> None:
     """Raise ConfigError unless a sweep on the chip *base* may vary *name*."""
     if name in BESIDE_THE_CHIP or (name.startswith("quantizer.") and len(name) > len("quantizer.")):
         return
+    if name.startswith("assume."):
+        return  # `imcsim.sweep.spec` reads it with the other keys
     found: Any = base
     steps = name.split(".")
     for i, step in enumerate(steps, start=1):
@@ -112,8 +114,8 @@ def require_key(name: str, base: Chip) -> None:
 def require_values(parameter: Parameter) -> None:
     """Raise ConfigError unless what the *parameter* can be is what its key takes, the rest of the chip apart."""
     name, domain = parameter.name, parameter.domain
-    if name.startswith("quantizer."):
-        return  # what a method takes, it says itself
+    if name.startswith(("assume.", "quantizer.")):
+        return  # what a method takes, it says itself; the keys of an assumption are read together
     some = list(domain.values) if isinstance(domain, Choices) else examples(domain)
     if takes := _BESIDE.get(name):
         for value in some:
@@ -171,6 +173,7 @@ def _quantizer(name: str, value: Value) -> None:
 
 _BESIDE: dict[str, Callable[[str, Value], None]] = {
     "workload": _text,
+    "assume": _text,
     "quantizer": _quantizer,
     "mapping.policy": _policy,
     "mapping.style": lambda name, value: _one_of(name, value, get_args(Style)),

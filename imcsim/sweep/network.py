@@ -10,6 +10,7 @@ import numpy as np
 
 from imcsim.errors import ConfigError
 from imcsim.graph import Graph
+from imcsim.graph.samples import Samples
 from imcsim.run import samples_of
 from imcsim.sweep.keys import digest
 from imcsim.sweep.points import Value
@@ -38,25 +39,25 @@ class Network:
         return digest(replace(self.graph, name=""))
 
     @cached_property
-    def _samples(self) -> dict[tuple[int | None, str | None], tuple[np.ndarray, np.ndarray]]:
+    def _samples(self) -> dict[tuple[int | None, str | None], tuple[np.ndarray | Samples, np.ndarray]]:
         return {}
 
     @cached_property
-    def _ideal(self) -> dict[tuple[int | None, str | None], np.ndarray]:
+    def _ideal(self) -> dict[tuple[int | None, str | None], Samples]:
         return {}
 
-    def samples(self, n: int | None, data: str | None) -> tuple[np.ndarray, np.ndarray]:
+    def samples(self, n: int | None, data: str | None) -> tuple[np.ndarray | Samples, np.ndarray]:
         """Return the first *n* samples of the test set and their labels."""
         if (n, data) not in self._samples:
             self._samples[n, data] = samples_of(self.workload, n, data)
         return self._samples[n, data]
 
-    def ideal(self, n: int | None, data: str | None) -> np.ndarray:
+    def ideal(self, n: int | None, data: str | None) -> Samples:
         """Return what an ideal chip gives for them: the same whatever the chip, so it is computed once."""
         if (n, data) not in self._ideal:
-            from imcsim.functional.reference import reference
+            from imcsim.functional.reference import reference_outputs
 
-            self._ideal[n, data] = reference(self.graph, self.samples(n, data)[0])
+            self._ideal[n, data] = reference_outputs(self.graph, self.samples(n, data)[0])
         return self._ideal[n, data]
 
     def samples_digest(self, n: int | None, data: str | None) -> bytes:
@@ -65,9 +66,9 @@ class Network:
 
 
 @cache
-def network_of(workload: str, quantizer: str | None = None) -> Network:
-    """Return the network of a workload's name or path; each is read once in a process."""
-    return Network(find_workload(workload), quantizer)
+def network_of(workload: str, quantizer: str | None = None, assume: str | None = None) -> Network:
+    """Return the network of a workload's name or path, perhaps with assumed bits; each is read once in a process."""
+    return Network(find_workload(workload, assume=assume), quantizer)
 
 
 def _of_method(workload: Workload, quantizer: str) -> Graph:
@@ -109,6 +110,27 @@ def method_text(parameters: Mapping[str, Value]) -> str | None:
         if key.startswith("quantizer."):
             options[key.removeprefix("quantizer.")] = str(value).lower() if isinstance(value, bool) else str(value)
     return f"{name}:{','.join(f'{key}={value}' for key, value in options.items())}" if options else name
+
+
+def assumption_text(parameters: Mapping[str, Value], base: str | None = None) -> str | None:
+    """Return the bits that a point's parameters assume: ``assume``, by default *base*, with the keys ``assume.KEY``.
+
+    >>> assumption_text({"assume.A": 4, "assume.first": 8}, "W=ternary,A=2")
+    'W=ternary,A=4,first=8'
+    """
+    text = str(parameters["assume"]) if "assume" in parameters else base
+    changed = {
+        key.removeprefix("assume."): str(value) for key, value in parameters.items() if key.startswith("assume.")
+    }
+    if not changed:
+        return text
+    told = dict(part.strip().partition("=")[::2] for part in (text or "").split(",") if part)
+    return ",".join(f"{key}={value}" for key, value in (told | changed).items())
+
+
+def is_of_assumption(name: str) -> bool:
+    """Whether a parameter says which bits are assumed."""
+    return name == "assume" or name.startswith("assume.")
 
 
 def path_of(workload: str, folder: Path) -> str:

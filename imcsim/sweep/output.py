@@ -152,6 +152,7 @@ def _summary(
         "name": sweep.name,
         "description": sweep.description,
         "workloads": list(sweep.workloads),
+        **({} if sweep.assume is None else {"assume": sweep.assume}),
         "chip": sweep.space.base.name,
         "objectives": [
             {"name": objective.name, "figure": objective.figure, "is_maximized": objective.is_maximized}

@@ -134,6 +134,9 @@ class SweepFile(Spec):
     chip: Text
     """The chip that parameters change: a shipped name or a path."""
 
+    assume: Text | None = None
+    """Bits of layers of real numbers, W=ternary,A=2, for points that have none of their own."""
+
     engine: Any = None
     """estimate (by default), simulate, execute, all, or a list of them."""
 

@@ -22,7 +22,7 @@ def write_rooflines(sweep: Sweep, out: Path, chip: Chip) -> Path | None:
     rows: list[RooflineRow] = []
     for workload in sweep.workloads:
         try:
-            plan = place(network_of(path_of(workload, sweep.folder)).graph, chip)
+            plan = place(network_of(path_of(workload, sweep.folder), None, sweep.first_assumption).graph, chip)
         except ImcsimError:
             continue
         rows += roofline(plan, estimate(plan))

@@ -22,7 +22,7 @@ from imcsim.results import write_whole
 from imcsim.run import require_writable
 from imcsim.sweep.evaluate import MAPPING, figures_of
 from imcsim.sweep.keys import digest, keys_of, stage_rest
-from imcsim.sweep.network import Network, method_text, network_of, path_of, require_method
+from imcsim.sweep.network import Network, assumption_text, method_text, network_of, path_of, require_method
 from imcsim.sweep.output import PARQUET, POINTS, SUMMARY, Found, write_tables
 from imcsim.sweep.pareto import front, select
 from imcsim.sweep.points import Points, Value, points_of
@@ -54,8 +54,8 @@ MOST_SLOW = 64
 OTHERS_WAIT_S = 0.5
 """Between two looks at what another sweep on the same store computes."""
 
-NOT_OF_CHIP = ("workload", "seed", "quantizer")
-"""Parameters that are neither keys of the chip nor of the mapping; ``quantizer.NAME`` belongs to the last."""
+NOT_OF_CHIP = ("workload", "seed", "assume", "quantizer")
+"""Parameters that are neither keys of the chip nor of the mapping; ``assume.KEY``, ``quantizer.NAME`` belong to two."""
 
 
 @dataclass(eq=False)
@@ -81,6 +81,7 @@ class _Part:
     network: Network
     workload: str
     quantizer: str | None
+    assume: str | None
     seed: int
     at: NDArray[np.int64]
     points: Points
@@ -269,6 +270,7 @@ class Exploration:
                     keys=tuple(part.keys[i] for i in places.tolist()),
                     seed=part.seed,
                     data=self.sweep.data,
+                    assume=part.assume,
                 )
 
     def _cut(self, points: Points, number: int, stage: Stage) -> Iterator[NDArray[np.int64]]:
@@ -301,13 +303,14 @@ class Exploration:
         for choice, places in by_choice.items():
             at = np.array(places, dtype=np.int64)
             workload, quantizer, seed = self._network(dict(choice), stage)
-            network = network_of(workload, quantizer)
+            assume = assumption_text(dict(choice), self.sweep.assume)
+            network = network_of(workload, quantizer, assume)
             samples = None
             if "execute" in stage.engines:
                 samples = network.samples_digest(stage.n_samples, self.sweep.data)
             taken = of_chip.take(at)
             keys = keys_of(taken, self.chip, stage_rest(network.digest, stage, seed, samples))
-            yield _Part(network, workload, quantizer, seed, at, taken, keys)
+            yield _Part(network, workload, quantizer, assume, seed, at, taken, keys)
 
     def _network(self, choice: Mapping[str, Value], stage: Stage) -> tuple[str, str | None, int]:
         """Return workload, method and seed that a point names; where a stage executes a method, it is trained first."""
@@ -331,7 +334,7 @@ class Exploration:
 
 
 def _is_of_network(name: str) -> bool:
-    return name in NOT_OF_CHIP or name.startswith("quantizer.")
+    return name in NOT_OF_CHIP or name.startswith(("assume.", "quantizer."))
 
 
 def _by_shape(points: Points) -> Iterator[NDArray[np.int64]]:

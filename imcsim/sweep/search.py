@@ -323,6 +323,7 @@ def _digest(sweep: Sweep) -> str:
         "objectives": [objective.figure for objective in sweep.objectives],
         "stages": repr(sweep.stages),
         "seed": sweep.seed,
+        **({} if sweep.assume is None else {"assume": sweep.assume}),
         "search": sweep.search.model_dump(mode="json", exclude={"evaluations", "storage"}),
         "training": repr(sweep.training),
     }

@@ -15,10 +15,12 @@ from typing import Any
 from imcsim.arch.load import dump, load_chip, near, read, shipped_chips, shown, unit_of
 from imcsim.arch.spec import Chip
 from imcsim.errors import ConfigError
+from imcsim.graph.assumption import parse_assumption
 from imcsim.sweep.domains import domain_of
 from imcsim.sweep.expressions import Expression, Kind, parse
 from imcsim.sweep.listed import points_of_file, points_of_records
-from imcsim.sweep.names import Names, figures_of, keys_of, require_key, require_values
+from imcsim.sweep.names import Names, examples, figures_of, keys_of, require_key, require_values
+from imcsim.sweep.network import assumption_text, is_of_assumption
 from imcsim.sweep.objectives import ENGINES, FIGURES, GIVEN_BY, SHORT, Objective, find_objective
 from imcsim.sweep.parameters import Choices, Distribution, Parameter, kind_of
 from imcsim.sweep.points import Points, Value
@@ -59,6 +61,9 @@ class Sweep:
     seed: int
     search: Search | None
     training: Training | None
+    assume: str | None
+    """Bits of layers of real numbers, of points that name none."""
+
     data: str | None
     """Absolute path of the folder of data sets."""
 
@@ -70,6 +75,12 @@ class Sweep:
 
     folder: Path = field(compare=False)
     """What relative paths of workloads begin at."""
+
+    @property
+    def first_assumption(self) -> str | None:
+        """The assumed bits of the first values of the parameters that say them; None where nothing is assumed."""
+        mine = [each for each in self.space.parameters if is_of_assumption(each.name)]
+        return assumption_text({each.name: _some_values(each)[0] for each in mine}, self.assume)
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -125,6 +136,7 @@ def _sweep(tree: Tree, label: str, folder: Path, name: str) -> Sweep:
             require_key(parameter.name, base)
             require_values(parameter)
         _require_quantizer(parameters)
+    _require_assumption(file, parameters, stages)
     workloads = _workloads(file, parameters, given)
     paths = [workload for workload in workloads if workload not in shipped_workloads()]
     if not file.folder:
@@ -148,6 +160,7 @@ def _sweep(tree: Tree, label: str, folder: Path, name: str) -> Sweep:
         "description": file.description,
         "folder": str(folder.resolve()) if paths else None,
         "workload": file.workload,
+        "assume": file.assume,
         "chip": chip,
         "stages": [_stage_tree(stage) for stage in stages],
         "parameters": file.parameters,
@@ -171,6 +184,7 @@ def _sweep(tree: Tree, label: str, folder: Path, name: str) -> Sweep:
         seed=file.seed,
         search=search,
         training=training,
+        assume=file.assume,
         data=data,
         text=_comment(points_file) + dump({key: _plain(value) for key, value in normal.items() if value is not None}),
         folder=folder.resolve(),
@@ -385,6 +399,27 @@ def _require_quantizer(parameters: Sequence[Parameter]) -> None:
                 f"{name}: must be an option of {'' if layer is None else 'single layers of '}{asked} "
                 f"({', '.join(known) or 'none'}), got {option!r}{near(option, known)}"
             )
+
+
+def _require_assumption(file: SweepFile, parameters: Sequence[Parameter], stages: Sequence[Stage]) -> None:
+    """Raise ConfigError for bits that are no assumption, or where values or a method are asked for, too."""
+    mine = [parameter for parameter in parameters if is_of_assumption(parameter.name)]
+    if not mine and file.assume is None:
+        return
+    if any("execute" in stage.engines for stage in stages):
+        raise ConfigError("assume: must go with estimate or simulate alone, got execute, which needs values")
+    if any(parameter.name == "quantizer" for parameter in parameters):
+        raise ConfigError("assume: must go without a quantizer, which says its bits, got both")
+    values = {parameter.name: _some_values(parameter) for parameter in mine}
+    first = {name: some[0] for name, some in values.items()}
+    for name, some in values.items() or {"assume": [file.assume]}.items():
+        for value in some:
+            parse_assumption(assumption_text(first | {name: value}, file.assume) or "")
+
+
+def _some_values(parameter: Parameter) -> list[Any]:
+    domain = parameter.domain
+    return list(domain.values) if isinstance(domain, Choices) else examples(domain)
 
 
 def _kinds(idle: Mapping[str, Value], parameters: Sequence[Parameter]) -> dict[str, Kind]:

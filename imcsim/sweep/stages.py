@@ -61,6 +61,9 @@ class Batch:
     data: str | None = None
     """Folder of data sets; otherwise the environment variable IMCSIM_DATA."""
 
+    assume: str | None = None
+    """Bits of layers of real numbers (`imcsim.graph.assumption`); None for a workload as it is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:

@@ -52,9 +52,9 @@ class UnknownPlanes:
         raise DataError(no_values(self.of))
 
 
-def no_values(name: str) -> str:
-    """Return the line for whoever asks the network *name* for values that it cannot have."""
-    return f"{name}: has shapes alone, no weights, so no values; run it with --engine simulate or estimate"
+def no_values(name: str, has: str = "shapes alone, no weights") -> str:
+    """Return the line for whoever asks the network *name*, which *has* something else, for values."""
+    return f"{name}: has {has}, so no values; run it with --engine simulate or estimate"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

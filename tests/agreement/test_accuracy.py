@@ -57,7 +57,7 @@ def three_layers(rng):
         made = Tensor(f"c{i}", (len(matrix),), REAL if last else TERNARY)
         product = Product(kind="linear", weights=PlaneSum(planes=[matrix], factors=[1]))
         ops.append(Op(name=f"layer{i}", input=f"c{i - 1}", output=made, product=product, steps=steps))
-    return Graph(name="three", input=Tensor("x", (40,), REAL), ops=tuple(ops), output="c3"), weights
+    return Graph(name="three", inputs=(Tensor("x", (40,), REAL),), ops=tuple(ops), outputs=("c3",)), weights
 
 
 def walk(codes, weights, multiply):

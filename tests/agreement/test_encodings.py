@@ -57,12 +57,12 @@ def network(fmt, product, shape):
         quantizer = Quantize(fmt)
     return Graph(
         name="net",
-        input=Tensor("x", shape, REAL),
+        inputs=(Tensor("x", shape, REAL),),
         ops=(
             Op(name="in", input="x", output=Tensor("codes", shape, fmt), steps=(quantizer,)),
             Op(name="layer", input="codes", output=Tensor("y", product.shape(shape), REAL), product=product),
         ),
-        output="y",
+        outputs=("y",),
     )
 
 

@@ -155,7 +155,7 @@ def test_the_k_map_of_xnor_net_is_a_box_filter_of_the_mean_absolute_input():
     x = images(2, 4, 5, 6)
     graph = check(net, x)
     (mean,) = [op for op in graph.ops if any(isinstance(step, AvgPool) for step in op.steps)]
-    alone = Graph(name="k", input=graph.input, ops=(mean,), output=mean.output.name)
+    alone = Graph(name="k", inputs=(graph.input,), ops=(mean,), outputs=(mean.output.name,))
     box = [convolve2d(np.abs(image).mean(axis=0), np.full((3, 3), 1 / 9), mode="same") for image in x.numpy()]
     np.testing.assert_allclose(reference(alone, x.numpy())[:, 0], box, rtol=1e-12)
     assert any(isinstance(step, Mul) for op in graph.ops for step in op.steps)
@@ -198,7 +198,7 @@ def test_slices_that_are_added_to_are_one_step_in_a_graph_made_by_hand():
         Op(name="part", input="x", output=Tensor("t", (2, 3, 3), REAL), steps=(Slice(0, 2),)),
         Op(name="add", input="x", output=Tensor("y", (6, 3, 3), REAL), steps=(AddChannels("t", [0.5, 2.0], 4),)),
     )
-    graph = Graph(name="melius", input=Tensor("x", (6, 3, 3), REAL), ops=ops, output="y")
+    graph = Graph(name="melius", inputs=(Tensor("x", (6, 3, 3), REAL),), ops=ops, outputs=("y",))
     wanted = x.copy()
     wanted[:, 4:] += np.array([0.5, 2.0]).reshape(2, 1, 1) * x[:, :2]
     assert np.array_equal(reference(graph, x), wanted)
@@ -215,7 +215,7 @@ def test_a_channel_mix_behind_a_product_is_a_whole_number_product_and_keeps_whol
         Op(name="fc", input="c", output=Tensor("y", (5,), REAL), product=Product(kind="linear", weights=weights),
            steps=(ChannelMix(mix),)),
     )  # fmt: skip
-    graph = Graph(name="ci-bcnn", input=Tensor("x", (20,), REAL), ops=ops, output="y")
+    graph = Graph(name="ci-bcnn", inputs=(Tensor("x", (20,), REAL),), ops=ops, outputs=("y",))
     x = rng.integers(-3, 4, (7, 20))
     found = run(place(graph, IDEAL), x).outputs
     assert found.dtype.kind == "i"
@@ -338,4 +338,4 @@ def test_weights_with_an_offset_do_not_enter_a_graph_as_they_are():
     )
     message = r"^fc: linear: weights must be planes without an offset, got an offset; take it apart with imcsim\.graph"
     with pytest.raises(ValueError, match=message):
-        Graph(name="g", input=Tensor("x", (3,), REAL), ops=ops, output="y")
+        Graph(name="g", inputs=(Tensor("x", (3,), REAL),), ops=ops, outputs=("y",))

@@ -38,7 +38,7 @@ def network(fmt, product, shape):
         step = Quantize(fmt)
     codes = Op(name="in", input="x", output=Tensor("codes", shape, fmt), steps=(step,))
     layer = Op(name="layer", input="codes", output=Tensor("y", product.shape(shape), REAL), product=product)
-    return Graph(name="net", input=Tensor("x", shape, REAL), ops=(codes, layer), output="y")
+    return Graph(name="net", inputs=(Tensor("x", shape, REAL),), ops=(codes, layer), outputs=("y",))
 
 
 def by_reads(plan, codes, instance):

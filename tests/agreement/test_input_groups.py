@@ -45,7 +45,7 @@ def network(form, product, shape):
         Op(name="in", input="x", output=Tensor("codes", shape, form), steps=(quantizer,)),
         Op(name="layer", input="codes", output=Tensor("y", product.shape(shape), REAL), product=product),
     )
-    return Graph(name="net", input=Tensor("x", shape, REAL), ops=ops, output="y")
+    return Graph(name="net", inputs=(Tensor("x", shape, REAL),), ops=ops, outputs=("y",))
 
 
 @st.composite

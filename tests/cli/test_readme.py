@@ -18,6 +18,9 @@ SNIPPETS = [text for kind, text in BLOCKS if kind == "python"]
 
 def test_the_commands_of_the_readme_work_as_printed(tmp_path):
     assert len(COMMANDS) > 5
+    (module,) = [text for kind, text in BLOCKS if kind == "py" and "def build" in text]
+    (tmp_path / "my-net").mkdir()
+    (tmp_path / "my-net" / "workload.py").write_text(module)
     for number, line in enumerate(COMMANDS):
         words = shlex.split(line)
         if "FOLDER" in words:

@@ -28,7 +28,7 @@ few = settings(max_examples=10)
 def plans(draw):
     """Plans of random networks on one to three chips of one to three banks, at least two in all."""
     chip = many_banks(variant(TIM_DNN, draw(changes_of_tim_dnn(False, KINDS, False))), **draw(spreads()))
-    graph = simplify(draw(graphs()))
+    graph = simplify(draw(graphs(ends=3)))
     policy = draw(st.sampled_from([least_time, as_they_are]))
     plan = place(graph, chip, style=draw(st.sampled_from([None, "temporal"])), n_samples=draw(st.integers(1, 3)),
                  policy=policy)  # fmt: skip

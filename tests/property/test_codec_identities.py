@@ -345,7 +345,7 @@ def test_a_batch_norm_before_a_sign_is_one_threshold_in_the_direction_of_gamma(s
     norm = Affine(np.array(gamma / sigma), np.array(beta - gamma * mu / sigma))
     unfolded = Graph(
         name="net",
-        input=Tensor("x", (9,), REAL),
+        inputs=(Tensor("x", (9,), REAL),),
         ops=(
             Op(
                 name="codes",
@@ -365,7 +365,7 @@ def test_a_batch_norm_before_a_sign_is_one_threshold_in_the_direction_of_gamma(s
                 ),
             ),
         ),
-        output="y",
+        outputs=("y",),
     )
     folded = fold_into_thresholds(unfolded)
     (step,) = folded.ops[1].steps

@@ -77,7 +77,7 @@ def gated(n_experts, *, shape=(3, 4, 5), n_outputs=4, bits=2, padding=1, seed=0,
         ),
         Op(name="last", input="between", output=Tensor("y", (3,), REAL), product=last),
     )
-    return Graph(name="gated", input=Tensor("x", shape, REAL), ops=ops, output="y")
+    return Graph(name="gated", inputs=(Tensor("x", shape, REAL),), ops=ops, outputs=("y",))
 
 
 def with_one_kernel(graph, e=0):

@@ -34,7 +34,7 @@ def network(fmt, minus=1.0, seed=0, n_pixels=5):
         step = Threshold([[0.0]] if fmt == BINARY else [[-0.5, 0.5]], [-1, 1] if fmt == BINARY else [-1, 0, 1], fmt)
     quantize = Op(name="in", input="x", output=Tensor("codes", shape, fmt), steps=(step,))
     layer = Op(name="layer", input="codes", output=Tensor("y", product.shape(shape), REAL), product=product)
-    return Graph(name="net", input=Tensor("x", shape, REAL), ops=(quantize, layer), output="y")
+    return Graph(name="net", inputs=(Tensor("x", shape, REAL),), ops=(quantize, layer), outputs=("y",))
 
 
 def chip(**changes):

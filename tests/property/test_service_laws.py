@@ -23,7 +23,7 @@ few = settings(max_examples=25)
 
 @st.composite
 def plans(draw, style):
-    graph, chip = simplify(draw(graphs(most_layers=2))), draw(chips())
+    graph, chip = simplify(draw(graphs(most_layers=2, ends=3))), draw(chips())
     try:
         plan = place(graph, chip, style=style, n_samples=draw(st.integers(1, 3)))
     except MappingError:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import STYLES, chips, code_formats, graphs, inputs_of, seeds
+from strategies import STYLES, chips, code_formats, graphs, inputs_of, same_outputs, seeds
 
 from imcsim.analytic import estimate
 from imcsim.functional.execute import run
-from imcsim.functional.reference import reference, tensors_of
+from imcsim.functional.reference import reference, reference_outputs, tensors_of
 from imcsim.functional.statistics import Clipping
 from imcsim.graph import REAL, Affine, Graph, MaxPool, Op, Relu, Tensor, Threshold, unsigned
 from imcsim.graph.passes import simplify
@@ -22,12 +22,12 @@ laws = settings(max_examples=60)
 
 
 @laws
-@given(graphs(), chips(ideal=True), st.booleans(), seeds())
+@given(graphs(ends=3), chips(ideal=True), st.booleans(), seeds())
 def test_an_ideal_chip_gives_the_bits_of_the_reference(graph, chip, joined, seed):
     graph = simplify(graph) if joined else graph
     x = inputs_of(graph, 3, seed)
     found = run(place(graph, chip), x)
-    assert np.array_equal(found.outputs, reference(graph, x))
+    assert same_outputs(found.outputs, reference(graph, x))
     assert found.total.n_clipped_accesses == found.total.n_clipped_conversions == 0
 
 
@@ -37,7 +37,7 @@ def test_an_ideal_chip_gives_the_bits_of_the_reference(graph, chip, joined, seed
 def first_product(graph):
     """The graph up to its first product: whole-number sums come out."""
     at = next(i for i, op in enumerate(graph.ops) if op.product is not None)
-    return Graph(name="one", input=graph.input, ops=graph.ops[: at + 1], output=graph.ops[at].output.name)
+    return Graph(name="one", inputs=(graph.input,), ops=graph.ops[: at + 1], outputs=(graph.ops[at].output.name,))
 
 
 def digits(codes, form):
@@ -120,7 +120,7 @@ def test_a_chip_that_clips_gives_what_access_after_access_adds_up_to(graph, chip
 
 
 @laws
-@given(graphs(), chips(), st.integers(1, 3))
+@given(graphs(ends=3), chips(), st.integers(1, 3))
 def test_the_accesses_executed_are_those_counted_by_formula(graph, chip, n_samples):
     plan = place(graph, chip, n_samples=n_samples)
     clipping = run(plan, inputs_of(graph, n_samples)).clipping
@@ -131,7 +131,7 @@ def test_the_accesses_executed_are_those_counted_by_formula(graph, chip, n_sampl
 
 
 @laws
-@given(graphs(), chips(), st.integers(1, 5), seeds())
+@given(graphs(ends=3), chips(), st.integers(1, 5), seeds())
 def test_values_depend_neither_on_batches_nor_on_threads_nor_on_where_weights_sit(graph, chip, size, seed):
     x = inputs_of(graph, 7, seed)
     plan = place(graph, chip)
@@ -146,9 +146,9 @@ def test_values_depend_neither_on_batches_nor_on_threads_nor_on_where_weights_si
     finally:
         numba.set_num_threads(n_threads)
     for other in (split, alone):
-        assert np.array_equal(other.outputs, whole.outputs)
+        assert same_outputs(other.outputs, whole.outputs)
         assert other.clipping == whole.clipping
-    assert np.array_equal(reference(graph, x, batch=size), reference(graph, x))
+    assert same_outputs(reference(graph, x, batch=size), reference(graph, x))
 
 
 def with_changes(chip, **changes):
@@ -170,7 +170,7 @@ def test_a_larger_count_max_clips_no_more(graph, chip, seed):
 
 
 @settings(max_examples=100)
-@given(graphs(dyadic=True), seeds())
+@given(graphs(dyadic=True, ends=3), seeds())
 def test_passes_change_no_number_where_float64_never_rounds(graph, seed):
     x = inputs_of(graph, 4, seed)
     before, after = tensors_of(graph, x), tensors_of(simplify(graph), x)
@@ -180,16 +180,18 @@ def test_passes_change_no_number_where_float64_never_rounds(graph, seed):
 
 
 @laws
-@given(graphs(), seeds())
+@given(graphs(ends=3), seeds())
 def test_passes_change_real_numbers_by_rounding_alone(graph, seed):
     short = simplify(graph)
     assert len(short.ops) <= len(graph.ops)
     x = inputs_of(graph, 4, seed)
-    np.testing.assert_allclose(reference(short, x), reference(graph, x), rtol=1e-9, atol=1e-9)
+    before, after = reference_outputs(graph, x).arrays, reference_outputs(short, x).arrays
+    for name in graph.outputs:
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-9)
 
 
 @laws
-@given(graphs())
+@given(graphs(ends=3))
 def test_passes_done_twice_are_done_once(graph):
     once = simplify(graph)
     assert simplify(once) == once
@@ -221,7 +223,7 @@ def one_step_an_op(steps, shape):
         made = Tensor(f"t{i}", step.shape(at.shape), form)
         ops.append(Op(name=f"op{i}", input=at.name, output=made, steps=(step,)))
         at = made
-    return Graph(name="steps", input=start, ops=tuple(ops), output=at.name)
+    return Graph(name="steps", inputs=(start,), ops=tuple(ops), outputs=(at.name,))
 
 
 # --- codecs ---------------------------------------------------------------------------------------------------------

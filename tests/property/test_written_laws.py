@@ -66,7 +66,7 @@ def attention(first=SIGNED, second=UNSIGNED, shape=(2, 3, 5), *, is_transposed=T
     chances = unsigned(4, 1 / 15)
     out = Tensor("y", (*places, m, m), chances)
     ops.append(Op(name="product", input="a", output=out, steps=(step, Softmax(len(places)), Quantize(chances))))
-    return Graph(name="attention", input=x, ops=tuple(ops), output="y")
+    return Graph(name="attention", inputs=(x,), ops=tuple(ops), outputs=("y",))
 
 
 @st.composite

@@ -46,7 +46,7 @@ def graph_of(*steps, shape, branch=None):
     for step in steps:
         at = Tensor("y", step.shape(at.shape), REAL)
     ops.append(Op(name="op", input="x", output=at, steps=steps))
-    return Graph(name="steps", input=x, ops=tuple(ops), output="y")
+    return Graph(name="steps", inputs=(x,), ops=tuple(ops), outputs=("y",))
 
 
 def outputs(chip, *steps, x=TABLE, branch=None):
@@ -93,12 +93,12 @@ def test_the_terms_of_a_product_are_added_in_their_order(ideal_chip):
     x = np.array([[1e16, 1.0, -1e16, 1.0]])  # 1e16 + 1 rounds to 1e16, so that the order shows
     graph = Graph(
         name="order",
-        input=Tensor("x", (1, 4), REAL),
+        inputs=(Tensor("x", (1, 4), REAL),),
         ops=(
             Op(name="ones", input="x", output=Tensor("t", (1, 4), REAL), steps=(Affine(0.0, 1.0),)),
             Op(name="mul", input="x", output=Tensor("y", (1, 1), REAL), steps=(MatMul("t", 1, is_transposed=True),)),
         ),
-        output="y",
+        outputs=("y",),
     )
     assert execute(place(graph, ideal_chip), x[None]).tolist() == [[[1.0]]]
     assert reference(graph, x[None]).tolist() == [[[1.0]]]
@@ -111,7 +111,7 @@ def test_products_of_codes_are_whole_and_exact(ideal_chip):
         Op(name="codes", input="x", output=Tensor("c", (4, 6), codes.format), steps=(codes,)),
         Op(name="scores", input="c", output=Tensor("y", (4, 4), REAL), steps=(MatMul("c", 4, is_transposed=True),)),
     )
-    graph = Graph(name="codes", input=Tensor("x", (4, 6), REAL), ops=ops, output="y")
+    graph = Graph(name="codes", inputs=(Tensor("x", (4, 6), REAL),), ops=ops, outputs=("y",))
     c = np.clip(np.rint(x / 0.5), -128, 127)
     found = execute(place(graph, ideal_chip), x)
     assert np.array_equal(found, c @ c.transpose(0, 2, 1))
@@ -172,7 +172,7 @@ def test_functions_take_codes(ideal_chip):
             Op(name="codes", input="x", output=Tensor("c", (3,), codes.format), steps=(codes,)),
             Op(name="step", input="c", output=Tensor("y", (3,), REAL), steps=(step,)),
         )
-        graph = Graph(name="of-codes", input=Tensor("x", (3,), REAL), ops=ops, output="y")
+        graph = Graph(name="of-codes", inputs=(Tensor("x", (3,), REAL),), ops=ops, outputs=("y",))
         x = np.array([[-2.0, 0.0, 1.0]])
         assert np.array_equal(execute(place(graph, ideal_chip), x), outputs(ideal_chip, step, x=x[0])[None])
 
@@ -204,7 +204,7 @@ def test_the_work_of_each_step(step, shape, wanted):
 def test_the_host_hands_codes_over_in_any_order(tiny_chip):
     codes = Quantize(unsigned(8))
     op = Op(name="codes", input="x", output=Tensor("c", (3, 2), codes.format), steps=(Permute((1, 0)), codes))
-    graph = Graph(name="host", input=Tensor("x", (2, 3), REAL), ops=(op,), output="c")
+    graph = Graph(name="host", inputs=(Tensor("x", (2, 3), REAL),), ops=(op,), outputs=("c",))
     assert is_on_host(op, graph)
 
 
@@ -218,7 +218,7 @@ def test_a_product_of_two_tensors_begins_an_op_of_its_own():
         Op(name="mul", input="e", output=Tensor("m", (2, 2), REAL), steps=(MatMul("x", 2, is_transposed=True),)),
         Op(name="soft", input="m", output=Tensor("s", (2, 2), REAL), steps=(Softmax(1),)),
     )
-    joined = join_steps(Graph(name="two", input=x, ops=ops, output="s"))
+    joined = join_steps(Graph(name="two", inputs=(x,), ops=ops, outputs=("s",)))
     assert [(op.name, len(op.steps)) for op in joined.ops] == [("exp", 1), ("mul", 2)]
 
 
@@ -226,7 +226,7 @@ def test_one_threshold_for_all_moves_before_another_order_of_axes():
     threshold = Threshold([[0.5]], [0, 1], unsigned(1))
     steps = (Affine([2.0, 4.0], 0.0), Permute((1, 0)), threshold)
     op = Op(name="op", input="x", output=Tensor("y", (3, 2), threshold.format), steps=steps)
-    (folded,) = simplify(Graph(name="fold", input=Tensor("x", (2, 3), REAL), ops=(op,), output="y")).ops
+    (folded,) = simplify(Graph(name="fold", inputs=(Tensor("x", (2, 3), REAL),), ops=(op,), outputs=("y",))).ops
     assert [type(step) for step in folded.steps] == [Threshold, Permute]
     assert folded.steps[0].thresholds.tolist() == [[0.25], [0.125]]
 
@@ -273,4 +273,4 @@ def test_asymmetric_codes_are_no_second_operand():
         Op(name="mul", input="x", output=Tensor("y", (2, 2), REAL), steps=(MatMul("c", 2, is_transposed=True),)),
     )
     with pytest.raises(GraphError, match="mul: matmul: must get numbers or symmetric codes beside, got ternary in 'c'"):
-        Graph(name="asymmetric", input=Tensor("x", (2, 3), REAL), ops=ops, output="y")
+        Graph(name="asymmetric", inputs=(Tensor("x", (2, 3), REAL),), ops=ops, outputs=("y",))

@@ -62,7 +62,9 @@ def chain_of(*widths):
                 steps=() if is_last else (QUANTIZER,),
             )
         )
-    return Graph(name="chain", input=Tensor("x", (widths[0],), REAL), ops=tuple(ops), output=f"t{len(widths) - 1}")
+    return Graph(
+        name="chain", inputs=(Tensor("x", (widths[0],), REAL),), ops=tuple(ops), outputs=(f"t{len(widths) - 1}",)
+    )
 
 
 def easy(n_chips=2, **link):

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  (torch's own short name)
 
 from imcsim.errors import GraphError
+from imcsim.functional.reference import reference
 from imcsim.graph import REAL, TERNARY, Add, Affine, AvgPool, Flatten, LogSoftmax, MaxPool, Product, Relu, Threshold
 from imcsim.graph.capture import as_written, capture, supported
 from imcsim.quant import InputQuantizer, TernaryActivation, TernaryConv2d, TernaryLinear
@@ -284,18 +285,93 @@ def test_shapes_that_do_not_fit_are_refused_with_the_example_input():
         capture(net, image())
 
 
-def test_a_second_input_is_refused():
-    class Two(nn.Module):
-        def forward(self, x, y):
-            return x + y
-
-    with pytest.raises(GraphError, match=r"^Two: forward\(\) must take one input tensor, got 2: x, y"):
-        capture(Two(), image())
+class Two(nn.Module):
+    def forward(self, input, other, state=None):
+        return input + other
 
 
-def test_several_outputs_are_refused():
-    with pytest.raises(GraphError, match=r"^Calls: must have one input and one output tensor"):
-        capture(Calls(lambda net, x: (F.relu(x), x)), image())
+def test_several_inputs_are_called_as_the_arguments_of_forward():
+    for example in ((image(), image()), [image(), image()], {"other": image(), "input": image()}):
+        graph = capture(Two(), example)
+        assert [(tensor.name, tensor.shape) for tensor in graph.inputs] == [("input", (2, 4, 4)), ("other", (2, 4, 4))]
+        assert graph.outputs == ("add",)
+
+
+class Early(nn.Module):
+    """Two ends, one of them read on the way to the other."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.returned = returned
+
+    def forward(self, x):
+        early = F.relu(x)
+        return self.returned(early, torch.tanh(early))
+
+
+@pytest.mark.parametrize(
+    ("returned", "outputs"),
+    [
+        (lambda a, b: (a, b), ("relu", "tanh")),
+        (lambda a, b: [b, (a,)], ("tanh", "relu")),
+        (lambda a, b: {"last": b, "early": a}, ("last", "early")),
+        (lambda a, b: {"tanh": a, "relu": b}, ("tanh", "relu")),
+        (lambda a, b: (b, {"both": (a, b + 1)}), ("tanh", "both.0", "both.1")),
+    ],
+)
+def test_several_outputs_are_called_by_their_keys_or_by_what_makes_them(returned, outputs):
+    x = torch.linspace(-2, 2, 32).reshape(1, 2, 4, 4)
+    net = Early(returned)
+    graph = capture(net, x)
+    assert graph.outputs == outputs
+    found = net(x)
+    flat = list(found.values()) if isinstance(found, dict) else list(found)
+    flat = [t for each in flat for t in (each if isinstance(each, tuple) else [each])]
+    if outputs[-1] == "both.1":
+        flat = [found[0], *found[1]["both"]]
+    ours = reference(graph, x)
+    for name, wanted in zip(outputs, flat, strict=True):
+        np.testing.assert_allclose(ours[name], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("net", "example", "message"),
+    [
+        (Two(), image(), r"^Two: example input must be a tensor for each .* \(input, other\), got 1; "),
+        (Two(), (image(),) * 4, r"\(input, other\), got 4; give a tuple of tensors, or a dict$"),
+        (Two(), {"input": image(), "y": image()}, r"\(input, other\), got input, y; give a tuple"),
+        (Two(), (image(), 3), r"^Two: example input must be a tensor \(b c\) or \(b c h w\), got int$"),
+        (Two(), (image(), image(batch=2)), r"^Two: example input must be tensors of one batch, got 1, 2$"),
+        (Two(), (), r"^Two: example input must be tensors of one batch, got no tensor$"),
+        (Calls(lambda net, x: (F.relu(x), x)), image(), r"^Calls: output must be made by an op, got the input 'x'"),
+        (Calls(lambda net, x: (x + 1, None)), image(), r"^Calls: forward\(\) must return tensors, .* got None$"),
+        (Calls(lambda net, x: (x + 1, x.shape[1])), image(), r"return tensors, alone or in tuples and dicts, got get"),
+        (Calls(lambda net, x: (x + 1,) * 2), image(), r"^Calls: outputs must be .* different tensors, got add, add$"),
+        (Calls(lambda net, x: {"x": x + 1}), image(), r"^Calls: outputs must have other names than inputs, got 'x' "),
+        (Calls(lambda net, x: ()), image(), r"^Calls: outputs must be one or more different tensors, got none$"),
+    ],
+)  # fmt: skip
+def test_inputs_and_outputs_that_a_graph_cannot_have_are_said(net, example, message):
+    with pytest.raises(GraphError, match=message):
+        capture(net, example)
+
+
+def test_an_input_that_nothing_reads_is_said():
+    class Unread(nn.Module):
+        def forward(self, x, mask):
+            return x + 1
+
+    with pytest.raises(GraphError, match=r"^Unread: input 'mask' must be read by an op, got none that does; leave it"):
+        capture(Unread(), (image(), image()))
+
+
+def test_inputs_without_a_name_are_refused():
+    class Any(nn.Module):
+        def forward(self, *tensors):
+            return tensors[0] + tensors[1]
+
+    with pytest.raises(GraphError, match=r"^Any: forward\(\) must name its inputs, got \*tensors$"):
+        capture(Any(), (image(), image()))
 
 
 def test_a_constant_is_no_input():

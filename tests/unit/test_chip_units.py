@@ -80,7 +80,7 @@ def two_readers():
         Op(name="again", input="codes", output=Tensor("more", (16,), TERNARY), steps=(quantizer,)),
         Op(name="add", input="codes", output=Tensor("y", (16,), TERNARY), steps=(Add("more"), quantizer)),
     )
-    return Graph(name="two", input=Tensor("x", (16,), REAL), ops=ops, output="y")
+    return Graph(name="two", inputs=(Tensor("x", (16,), REAL),), ops=ops, outputs=("y",))
 
 
 CHANNELS = {"main_memory.bits_per_ns": 8.0, "main_memory.n_channels": 8, "main_memory.interleave.piece_bits": 16}
@@ -257,7 +257,7 @@ def test_a_decoder_has_the_energy_of_its_accesses_and_a_place_in_trace_and_expla
 def wide(n_vectors, *, bits=16):
     """An image of *n_vectors* pixels of one number each that goes through a lane and back to main memory."""
     ops = (Op(name="half", input="x", output=Tensor("y", (1, 1, n_vectors), REAL), steps=(Affine(0.5, 0.0),)),)
-    return Graph(name="wide", input=Tensor("x", (1, 1, n_vectors), REAL), ops=ops, output="y")
+    return Graph(name="wide", inputs=(Tensor("x", (1, 1, n_vectors), REAL),), ops=ops, outputs=("y",))
 
 
 @pytest.mark.parametrize(("capacity", "room"), [(8 * 2 * 16, None), (4 * 2 * 16, 4), (2 * 16, 1), (1, 1)])

@@ -48,7 +48,7 @@ def graph_of(*steps, shape, branch=None):
     for step in steps:
         at = Tensor("y", step.shape(at.shape), REAL)
     ops.append(Op(name="op", input="x", output=at, steps=steps))
-    return Graph(name="steps", input=x, ops=tuple(ops), output="y")
+    return Graph(name="steps", inputs=(x,), ops=tuple(ops), outputs=("y",))
 
 
 def outputs(chip, *steps, x=IMAGE, branch=None):
@@ -85,7 +85,7 @@ def test_the_least_code_of_eight_bits_has_an_absolute_value(ideal_chip):
         Op(name="codes", input="x", output=Tensor("c", (2,), integer(8)), steps=(codes,)),
         Op(name="abs", input="c", output=Tensor("y", (2,), REAL), steps=(Abs(),)),
     )
-    graph = Graph(name="least", input=Tensor("x", (2,), REAL), ops=ops, output="y")
+    graph = Graph(name="least", inputs=(Tensor("x", (2,), REAL),), ops=ops, outputs=("y",))
     assert execute(place(graph, ideal_chip), [[-100.0, 0.0]]).tolist() == [[128.0, 127.0]]
 
 
@@ -135,7 +135,7 @@ def test_joined_codes_of_one_format_stay_codes(ideal_chip):
         Op(name="codes", input="x", output=Tensor("c", (2,), TERNARY), steps=(codes,)),
         Op(name="both", input="c", output=Tensor("y", (4,), TERNARY), steps=(Concat("c", 2),)),
     )
-    graph = Graph(name="joined", input=Tensor("x", (2,), REAL), ops=ops, output="y")
+    graph = Graph(name="joined", inputs=(Tensor("x", (2,), REAL),), ops=ops, outputs=("y",))
     assert execute(place(graph, ideal_chip), [[5.0, -2.0]]).tolist() == [[1, -1, 1, -1]]
 
 
@@ -273,7 +273,7 @@ def test_codes_of_two_formats_are_not_joined():
     )
     message = r"^c: concat: must get numbers of one format, got u2 and u3; make real numbers of codes first$"
     with pytest.raises(GraphError, match=message):
-        Graph(name="g", input=Tensor("x", (2,), REAL), ops=ops, output="c")
+        Graph(name="g", inputs=(Tensor("x", (2,), REAL),), ops=ops, outputs=("c",))
 
 
 def test_an_op_reads_every_tensor_that_its_steps_join():

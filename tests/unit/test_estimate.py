@@ -85,7 +85,7 @@ def test_rounds_that_read_unequally_keep_the_least_bound_below_the_simulated_tim
         Op(name="conv", input="codes", output=Tensor("y", (3, 30, 30), unsigned(1)), product=kernel,
            steps=(Threshold([[0.5]], [0, 1], unsigned(1)),)),
     )  # fmt: skip
-    graph = Graph(name="g", input=Tensor("x", (24, 30, 30), REAL), ops=ops, output="y")
+    graph = Graph(name="g", inputs=(Tensor("x", (24, 30, 30), REAL),), ops=ops, outputs=("y",))
     tile = {"tile.n_rows": 8, "tile.rows_per_access": 8, "tile.n_columns": 2, "tile.n_pcus": 2}
     slow = {"activation_buffer.read.bits_per_ns": 8.0, "main_memory.latency_ns": 0.0}
     chip = variant(TIM_DNN, {"n_tiles": 1, **tile, **slow, "activation_buffer.capacity_bits": 1 << 30})

@@ -38,7 +38,7 @@ def one_op(steps=(), *, product=None, shape=(2,), form=REAL, first=CODES):
         Op(name="quantize", input="x", output=codes, steps=(first,)),
         Op(name="op", input="codes", output=Tensor("y", made, form), product=product, steps=tuple(steps)),
     )
-    return Graph(name="one", input=Tensor("x", shape, REAL), ops=ops, output="y")
+    return Graph(name="one", inputs=(Tensor("x", shape, REAL),), ops=ops, outputs=("y",))
 
 
 def linear(planes, factors=(1,)):
@@ -166,7 +166,7 @@ def real_conv(shape, n_outputs, *, rng, **geometry):
     step = RealProduct("conv2d", weights, rng.normal(size=n_outputs), **geometry)
     made = Tensor("y", step.shape(shape), REAL)
     ops = (Op(name="op", input="x", output=made, steps=(step, Tanh())),)
-    return Graph(name="real", input=Tensor("x", shape, REAL), ops=ops, output="y")
+    return Graph(name="real", inputs=(Tensor("x", shape, REAL),), ops=ops, outputs=("y",))
 
 
 @pytest.mark.parametrize("geometry", [{}, {"stride": (2, 1), "padding": (1, 2)}])

@@ -37,7 +37,7 @@ def net(product, *, gate="choice", n_choices=2):
         ),
         Op(name="fc", input="codes", output=Tensor("y", (2,), REAL), product=product, gate=gate),
     )
-    return Graph(name="net", input=Tensor("x", (2,), REAL), ops=ops, output="y")
+    return Graph(name="net", inputs=(Tensor("x", (2,), REAL),), ops=ops, outputs=("y",))
 
 
 def test_each_sample_meets_the_kernel_that_its_gate_chose():
@@ -97,7 +97,7 @@ def test_a_choice_is_the_first_of_the_greatest_in_both_engines():
     step = ArgMax(4)
     ours = apply_steps((step,), x, {})
     ops = (Op(name="gate", input="x", output=Tensor("y", (1,), step.format), steps=(step,)),)
-    theirs = tensors_of(Graph(name="g", input=Tensor("x", (4,), REAL), ops=ops, output="y"), x)["y"]
+    theirs = tensors_of(Graph(name="g", inputs=(Tensor("x", (4,), REAL),), ops=ops, outputs=("y",)), x)["y"]
     assert ours.ravel().tolist() == theirs.ravel().tolist() == np.argmax(x, axis=1).tolist()
 
 

@@ -41,7 +41,7 @@ def network(weights, n_pixels=1):
     step = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
     codes = Op(name="in", input="x", output=Tensor("codes", shape, TERNARY), steps=(step,))
     layer = Op(name="layer", input="codes", output=Tensor("y", (n_out, n_pixels, 1), REAL), product=product)
-    return Graph(name="net", input=Tensor("x", shape, REAL), ops=(codes, layer), output="y")
+    return Graph(name="net", inputs=(Tensor("x", shape, REAL),), ops=(codes, layer), outputs=("y",))
 
 
 # --- what a chip file may say ---------------------------------------------------------------------------------------

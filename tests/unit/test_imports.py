@@ -29,7 +29,7 @@ OUTSIDE = {"__init__", "__main__"}
 """The names a user types, and ``python -m imcsim``: they stand above everything."""
 
 HOME = {
-    "torch": {"graph/capture.py", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
+    "torch": {"graph/capture.py", "graph/exported/", "quant/", "train.py", "tuning.py", "functional/torch_kernels.py"},
     "safetensors": {"quant/", "train.py"},
     "numba": {"functional/kernels.py", "functional/conversions.py"},
     "llvmlite": {"functional/kernels.py"},
@@ -119,7 +119,8 @@ product = Product(kind="linear", weights=ternary().plane_sum(np.ones((3, 4), dty
 quantizer = Threshold([[0.0, 1.0]], [-1, 0, 1], TERNARY)
 codes = Op(name="q", input="x", output=Tensor("c", (4,), TERNARY), steps=(quantizer,))
 layer = Op(name="fc", input="c", output=Tensor("y", (3,), REAL), product=product)
-plan = place(Graph(name="g", input=Tensor("x", (4,), REAL), ops=(codes, layer), output="y"), load_chip("tim-dnn"))
+graph = Graph(name="g", inputs=(Tensor("x", (4,), REAL),), ops=(codes, layer), outputs=("y",))
+plan = place(graph, load_chip("tim-dnn"))
 assert estimate(plan).energy_pJ > 0
 assert bounds_ps(lower(plan, price(plan.chip)))[0] > 0
 """

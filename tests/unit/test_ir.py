@@ -38,7 +38,7 @@ def conv(*shape, **geometry):
 
 
 def graph_of(*ops, form=TERNARY, shape=(2, 4, 4), output=None):
-    return Graph(name="net", input=Tensor("x", shape, form), ops=ops, output=output or ops[-1].output.name)
+    return Graph(name="net", inputs=(Tensor("x", shape, form),), ops=ops, outputs=(output or ops[-1].output.name,))
 
 
 def op(name, source, shape, form=REAL, **parts):
@@ -207,6 +207,32 @@ LINEAR = Product(kind="linear", weights=weights(3, 32))
             r"a: its steps give u8 codes, got binary declared",
         ),
         (lambda: graph_of(op("a", "x", (2, 4, 4)), output="z"), r"net: output must be a tensor of the graph, got 'z'"),
+        (
+            lambda: graph_of(op("a", "x", (2, 4, 4)), output="x"),
+            r"net: output must be made by an op, got the input 'x'; l",
+        ),
+        (
+            lambda: replace(graph_of(op("a", "x", (2, 4, 4))), outputs=("a.out", "a.out")),
+            r"net: outputs must be one or more different tensors, got a\.out, a\.out",
+        ),
+        (
+            lambda: replace(graph_of(op("a", "x", (2, 4, 4))), outputs=()),
+            r"net: outputs must be one or more different tensors, got none",
+        ),
+        (
+            lambda: replace(graph_of(op("a", "x", (2, 4, 4))), inputs=()),
+            r"net: inputs must be one or more of different names, got none",
+        ),
+        (
+            lambda: replace(graph_of(op("a", "x", (2, 4, 4))), inputs=(Tensor("x", (2,), REAL),) * 2),
+            r"net: inputs must be one or more of different names, got x, x",
+        ),
+        (
+            lambda: replace(
+                graph_of(op("a", "x", (2, 4, 4))), inputs=(Tensor("x", (2, 4, 4), TERNARY), Tensor("h", (2,), REAL))
+            ),
+            r"net: input 'h' must be read by an op, got none that does; leave it out",
+        ),
         (
             lambda: graph_of(op("a", "x", (2, 4, 4)), Op(name="a", input="x", output=Tensor("b", (2, 4, 4), REAL))),
             r"net: ops must have different names",

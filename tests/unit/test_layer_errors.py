@@ -25,7 +25,7 @@ def two_layers():
         Op(name="first", input="c", output=Tensor("d", (2,), bits), product=linear[0], steps=(reached,)),
         Op(name="second", input="d", output=Tensor("y", (2,), REAL), product=linear[1], steps=(added,)),
     )
-    return Graph(name="two", input=Tensor("x", (4,), REAL), ops=ops, output="y")
+    return Graph(name="two", inputs=(Tensor("x", (4,), REAL),), ops=ops, outputs=("y",))
 
 
 X = np.array([[1, -1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
@@ -81,7 +81,7 @@ def test_codes_count_for_what_they_stand_for(tiny_chip):
         two_layers().ops[0],
         Op(name="layer", input="c", output=Tensor("y", (1,), form), product=product, steps=steps),
     )
-    graph = Graph(name="one", input=Tensor("x", (4,), REAL), ops=ops, output="y")
+    graph = Graph(name="one", inputs=(Tensor("x", (4,), REAL),), ops=ops, outputs=("y",))
     x = np.array([[-1, -1, 0, 0], [1, 1, 1, 0]])  # sums -2 and 3: codes -1 and 1; the chip gives -1 and 0
     (_, layer) = explain(place(graph, tiny_chip), x).layers
     assert layer.outputs == Deviation(2, 1, 0.25 + 1.0, 1.0)

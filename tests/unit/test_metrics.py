@@ -22,14 +22,14 @@ def graph():
     product = Product(kind="conv2d", weights=ternary().plane_sum(np.eye(3, dtype=int)[:, :, None, None]))
     return Graph(
         name="tokens",
-        input=Tensor("x", (1, 1, 4), REAL),
+        inputs=(Tensor("x", (1, 1, 4), REAL),),
         ops=(
             Op(name="table", input="x", output=Tensor("codes", (3, 1, 4), TERNARY),
                steps=(Embedding(np.eye(3, dtype=int), TERNARY),)),
             Op(name="scores", input="codes", output=Tensor("y", (3, 1, 4), REAL), product=product,
                steps=(Affine(2.0, 0.0), LogSoftmax())),
         ),
-        output="y",
+        outputs=("y",),
     )
 
 

@@ -9,7 +9,7 @@ from imcsim.errors import ConfigError
 from imcsim.functional import drawing
 from imcsim.functional.adcs import Adcs
 from imcsim.functional.conversions import Sums
-from imcsim.functional.drawing import exponential
+from imcsim.functional.drawing import exponentials
 from imcsim.functional.execute import run
 from imcsim.functional.noise import draw_misreads, error_table
 from imcsim.functional.reading import Keys, Reader
@@ -111,12 +111,12 @@ def network():
     quantizer = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)
     return Graph(
         name="net",
-        input=Tensor("x", (200,), REAL),
+        inputs=(Tensor("x", (200,), REAL),),
         ops=(
             Op(name="in", input="x", output=Tensor("codes", (200,), TERNARY), steps=(quantizer,)),
             Op(name="layer", input="codes", output=Tensor("y", (40,), REAL), product=product),
         ),
-        output="y",
+        outputs=("y",),
     ), rng.integers(-1, 2, (300, 200))
 
 
@@ -181,7 +181,15 @@ def test_passes_that_go_into_one_total_are_misread_as_often_as_they_count():
 
 @pytest.fixture(scope="module")
 def drawn_exponentials():
-    return np.array([exponential(np.uint64(11), place) for place in range(200_000)])
+    drawn = np.empty(200_000)
+    exponentials(np.uint64(11), 0, drawn, np.empty(len(drawn), np.uint64), np.empty(len(drawn), np.int64))
+    return drawn
+
+
+def test_an_exponential_number_depends_on_its_place_alone(drawn_exponentials):
+    drawn = np.empty(300)
+    exponentials(np.uint64(11), 700, drawn, np.empty(300, np.uint64), np.empty(300, np.int64))
+    assert np.array_equal(drawn, drawn_exponentials[700:1000])
 
 
 def test_exponential_numbers_have_the_distribution(drawn_exponentials):

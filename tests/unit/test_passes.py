@@ -47,7 +47,7 @@ def chain(*steps, shape=(2, 4, 4), product=None, joined=False):
         made = Tensor(f"t{i}", step.shape(at.shape), form)
         ops.append(Op(name=f"step{i}", input=at.name, output=made, steps=(step,)))
         at = made
-    graph = Graph(name="chain", input=start, ops=tuple(ops), output=at.name)
+    graph = Graph(name="chain", inputs=(start,), ops=tuple(ops), outputs=(at.name,))
     return join_steps(graph) if joined else graph
 
 
@@ -68,13 +68,13 @@ def test_steps_stay_apart_where_somebody_else_reads_between_them():
     made = [Tensor(name, (2,), REAL) for name in "abc"]
     graph = Graph(
         name="two readers",
-        input=x,
+        inputs=(x,),
         ops=(
             Op(name="a", input="x", output=made[0], steps=(Relu(),)),
             Op(name="b", input="a", output=made[1], steps=(Affine(2.0, 0.0),)),
             Op(name="c", input="b", output=made[2], steps=(Add("a"),)),
         ),
-        output="c",
+        outputs=("c",),
     )
     assert [op.name for op in join_steps(graph).ops] == ["a", "b"]
     assert join_steps(graph).ops[1].steps == (Affine(2.0, 0.0), Add("a"))
@@ -82,7 +82,7 @@ def test_steps_stay_apart_where_somebody_else_reads_between_them():
 
 def test_the_output_of_the_network_is_kept_even_where_an_op_reads_it():
     graph = chain(Relu(), Affine(2.0, 0.0))
-    kept = join_steps(Graph(name="kept", input=graph.input, ops=graph.ops, output="t0"))
+    kept = join_steps(Graph(name="kept", inputs=(graph.input,), ops=graph.ops, outputs=("t0",)))
     assert len(kept.ops) == 2
 
 
@@ -90,13 +90,13 @@ def test_an_addition_moves_no_earlier_than_what_it_adds():
     x = Tensor("x", (2,), REAL)
     graph = Graph(
         name="late",
-        input=x,
+        inputs=(x,),
         ops=(
             Op(name="a", input="x", output=Tensor("a", (2,), REAL), steps=(Relu(),)),
             Op(name="b", input="x", output=Tensor("b", (2,), REAL), steps=(Affine(2.0, 0.0),)),
             Op(name="c", input="a", output=Tensor("c", (2,), REAL), steps=(Add("b"),)),
         ),
-        output="c",
+        outputs=("c",),
     )
     assert [op.name for op in join_steps(graph).ops] == ["a", "b", "c"]
 

@@ -34,12 +34,12 @@ def linear_graph(n_inputs, n_outputs, bits=1):
     product = Product(kind="linear", weights=plane_sum(np.ones((n_outputs, n_inputs), dtype=int), bits))
     return Graph(
         name="one",
-        input=Tensor("x", (n_inputs,), REAL),
+        inputs=(Tensor("x", (n_inputs,), REAL),),
         ops=(
             Op(name="quantize", input="x", output=Tensor("codes", (n_inputs,), TERNARY), steps=(QUANTIZER,)),
             Op(name="fc", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product),
         ),
-        output="y",
+        outputs=("y",),
     )
 
 
@@ -135,7 +135,7 @@ def test_of_two_tensors_of_one_size_the_later_goes_to_main_memory_whatever_their
         Op(name="2", input=first, output=Tensor(second, (4,), REAL), steps=(Affine(2.0, 0.0),)),
         Op(name="3", input=second, output=Tensor("y", (4,), REAL), steps=(Add(first),)),
     )
-    graph = Graph(name="g", input=Tensor("x", (4,), REAL), ops=ops, output="y")
+    graph = Graph(name="g", inputs=(Tensor("x", (4,), REAL),), ops=ops, outputs=("y",))
     one_fits = variant(tiny_chip, {"activation_buffer.capacity_bits": 64})
     assert place(graph, one_fits).off_chip == {"x", second, "y"}
 
@@ -150,7 +150,7 @@ def test_the_host_quantizes_the_input_and_hands_over_codes(tiny_chip, tiny_graph
 def test_an_input_that_a_chip_reads_as_it_is_comes_from_main_memory_too(tiny_chip):
     graph = linear_graph(4, 4)
     raw = Op(name="raw", input="x", output=Tensor("double", (4,), REAL), steps=(Affine(2.0, 0.0),))
-    plan = place(Graph(name="g", input=graph.input, ops=(*graph.ops, raw), output="y"), tiny_chip)
+    plan = place(Graph(name="g", inputs=(graph.input,), ops=(*graph.ops, raw), outputs=("y",)), tiny_chip)
     assert {"x", "codes", "y"} <= plan.off_chip
     assert "x" not in place(graph, tiny_chip).off_chip
 
@@ -159,7 +159,9 @@ def test_unsigned_digits_travel_in_one_bit_and_ternary_ones_in_two(tiny_chip):
     graph = linear_graph(4, 4)
     codes = Threshold([[0.5, 1.5, 2.5]], [0, 1, 2, 3], unsigned(2))
     first = Op(name="quantize", input="x", output=Tensor("codes", (4,), unsigned(2)), steps=(codes,))
-    layer = place(Graph(name="g", input=graph.input, ops=(first, graph.ops[1]), output="y"), tiny_chip).layers[1]
+    layer = place(Graph(name="g", inputs=(graph.input,), ops=(first, graph.ops[1]), outputs=("y",)), tiny_chip).layers[
+        1
+    ]
     assert (layer.n_passes, layer.bits_per_digit) == (2, 1)
 
 
@@ -209,7 +211,7 @@ def test_a_policy_that_asks_for_too_much_is_refused(tiny_chip):
 def test_flattening_beside_the_input_quantizer_stays_with_the_host():
     quantizer = Threshold([[0.5]], [0, 1], unsigned(1))
     op = Op(name="in", input="x", output=Tensor("codes", (4,), unsigned(1)), steps=(quantizer, Flatten()))
-    graph = Graph(name="g", input=Tensor("x", (1, 2, 2), REAL), ops=(op,), output="codes")
+    graph = Graph(name="g", inputs=(Tensor("x", (1, 2, 2), REAL),), ops=(op,), outputs=("codes",))
     assert is_on_host(op, graph)
 
 
@@ -231,7 +233,7 @@ def grouped_plan(chip, group_size, n_inputs=40, n_outputs=3, **options):
             product=Product(kind="linear", weights=weights),
         ),
     )
-    graph = Graph(name="grouped", input=Tensor("x", (n_inputs,), REAL), ops=ops, output="y")
+    graph = Graph(name="grouped", inputs=(Tensor("x", (n_inputs,), REAL),), ops=ops, outputs=("y",))
     return place(graph, chip, policy=as_they_are, **options)
 
 
@@ -268,7 +270,7 @@ def test_asymmetric_weights_are_not_sensed_as_n_alone(tiny_chip):
             Op(name="q", input="x", output=Tensor("c", (4,), BINARY), steps=(sign,)),
             Op(name="fc", input="c", output=Tensor("y", (2,), REAL), product=Product(kind="linear", weights=weights)),
         )
-        graph = Graph(name="dense", input=Tensor("x", (4,), REAL), ops=ops, output="y")
+        graph = Graph(name="dense", inputs=(Tensor("x", (4,), REAL),), ops=ops, outputs=("y",))
         assert place(graph, chip).layers[1].sense == sense
 
 

@@ -446,8 +446,28 @@ def twice(model):
     model.graph.node[1].output[0] = model.graph.node[0].output[0]
 
 
-def second_input(model):
+def unread_input(model):
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1, 2]))
+
+
+def second_batch(model):
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [2, 2]))
+
+
+def no_input(model):
+    del model.graph.input[:]
+
+
+def same_input(model):
+    model.graph.input.append(model.graph.input[0])
+
+
+def no_output(model):
+    del model.graph.output[:]
+
+
+def same_output(model):
+    model.graph.output.append(model.graph.output[0])
 
 
 def second_output(model):
@@ -516,8 +536,13 @@ BROKEN = {
     cycle: "nodes must have no cycle, got one among quant",
     missing: r"every tensor that a node reads must be an input, an initializer or made by a node, got none for c0$",
     twice: "every tensor must be made once, got more for quant0",
-    second_input: r"must have one input, got 2 \(x, more\)",
-    second_output: r"must have one output, got 2 \(matmul\d, more\)",
+    unread_input: "model: input 'more' must be read by an op, got none that does; leave it out$",
+    second_batch: "all inputs must have one batch, got 1 of x, 2 of more$",
+    no_input: "must have one or more inputs of different names, got none$",
+    same_input: "must have one or more inputs of different names, got x, x$",
+    no_output: "must have one or more outputs of different names, got none$",
+    same_output: r"must have one or more outputs of different names, got matmul\d, matmul\d$",
+    second_output: "output 'more' must be made by a node, got none that makes it$",
     nobody_makes_it: "output 'nothing' must be made by a node, got none that makes it",
     open_axis: "input 'x': every axis behind the batch must have a fixed size, got width for axis 1; export the model",
     no_axis: "every axis behind the batch must have a fixed size, got -3 for axis 1",

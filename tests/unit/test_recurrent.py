@@ -62,7 +62,7 @@ def graph_of(rows, cell, n_inputs, n_steps, form=TERNARY):
     quantizer = HALVES if form == TERNARY else Quantize(form)
     return Graph(
         name="sequence",
-        input=Tensor("x", (n_inputs, 1, n_steps), REAL),
+        inputs=(Tensor("x", (n_inputs, 1, n_steps), REAL),),
         ops=(
             Op(name="q", input="x", output=codes, steps=(quantizer,)),
             Op(
@@ -73,7 +73,7 @@ def graph_of(rows, cell, n_inputs, n_steps, form=TERNARY):
                 steps=(cell,),
             ),
         ),
-        output="h",
+        outputs=("h",),
     )
 
 
@@ -139,9 +139,9 @@ def test_tokens_become_rows_of_the_table():
     table = Embedding(np.array([[1, -1], [0, 1]]), TERNARY)
     graph = Graph(
         name="tokens",
-        input=Tensor("x", (1, 1, 3), REAL),
+        inputs=(Tensor("x", (1, 1, 3), REAL),),
         ops=(Op(name="table", input="x", output=Tensor("codes", (2, 1, 3), TERNARY), steps=(table,)),),
-        output="codes",
+        outputs=("codes",),
     )
     x = np.array([[[[1.0, 0.0, 1.0]]]])
     assert tensors_of(graph, x)["codes"].tolist() == [[[[0, 1, 0]], [[1, -1, 1]]]]
@@ -206,7 +206,7 @@ def with_layer(graph, **changes):
         ),
         (
             lambda g: with_layer(g, product=None, steps=(Embedding(np.ones((2, 1), int), TERNARY),)),
-            "rnn: embedding must read the network's input, got 'codes'",
+            "rnn: embedding must read an input of the network, got 'codes'",
         ),
     ],
 )
@@ -317,7 +317,7 @@ def test_the_lanes_do_the_work_of_the_cell():
 def test_log_softmax_takes_a_logarithm_for_each_time_step():
     x = Tensor("x", (3, 1, 5), REAL)
     op = Op(name="s", input="x", output=Tensor("y", (3, 1, 5), REAL), steps=(LogSoftmax(),))
-    assert digital_work(op, Graph(name="s", input=x, ops=(op,), output="y")) == {"spe": 15 + 5, "vpe": 30}
+    assert digital_work(op, Graph(name="s", inputs=(x,), ops=(op,), outputs=("y",))) == {"spe": 15 + 5, "vpe": 30}
 
 
 def test_the_accesses_of_a_time_step_begin_when_the_codes_of_the_last_are_stored(tiny_chip):
@@ -371,7 +371,7 @@ def test_the_state_takes_room_in_the_activation_buffer(tiny_chip):
     def off_chip(capacity_bits):
         buffer = tiny_chip.activation_buffer.model_copy(update={"capacity_bits": capacity_bits})
         last = Op(name="add", input="h", output=Tensor("y", (5, 1, 4), REAL), steps=(Add("h", 1.0),))
-        longer = replace(graph, ops=(*graph.ops, last), output="y")
+        longer = replace(graph, ops=(*graph.ops, last), outputs=("y",))
         return "h" in place(longer, tiny_chip.model_copy(update={"activation_buffer": buffer})).off_chip
 
     assert not off_chip(80 + 40)

@@ -18,14 +18,14 @@ def product(n_in: int, n_out: int) -> Product:
 
 GRAPH = Graph(
     name="two-layers",
-    input=Tensor("x", (64,), REAL),
+    inputs=(Tensor("x", (64,), REAL),),
     ops=(
         Op(name="q", input="x", output=Tensor("codes", (64,), TERNARY), steps=(QUANTIZE,)),
         Op(name="a", input="codes", output=Tensor("h", (128,), TERNARY), product=product(64, 128), steps=(QUANTIZE,)),
         Op(name="b", input="h", output=Tensor("g", (32,), TERNARY), product=product(128, 32), steps=(QUANTIZE,)),
         Op(name="c", input="g", output=Tensor("y", (3,), REAL), product=product(32, 3)),
     ),
-    output="y",
+    outputs=("y",),
 )
 
 

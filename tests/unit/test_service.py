@@ -6,7 +6,7 @@ from imcsim.analytic import estimate
 from imcsim.arch.load import load_chip
 from imcsim.costs.price import price
 from imcsim.errors import ConfigError, DataError, MappingError, SimulationError
-from imcsim.graph import REAL, Graph, Tensor
+from imcsim.graph import REAL, Graph, Op, Quantize, Tensor, unsigned
 from imcsim.mapping.place import place
 from imcsim.mapping.requests import lower_requests
 from imcsim.sim import serve, simulate
@@ -131,7 +131,9 @@ def test_what_cannot_be_served_is_said(spatial, tiny_chip):
         serve(spatial, [])
     with pytest.raises(SimulationError, match="burst: must be at least 1, got 0"):
         serve(spatial, [0], burst=0)
-    empty = place(Graph(name="none", input=Tensor("x", (1,), REAL), ops=(), output="x"), tiny_chip)
+    x, quantizer = Tensor("x", (1,), REAL), Quantize(unsigned(8))
+    codes = Op(name="codes", input="x", output=Tensor("codes", (1,), unsigned(8)), steps=(quantizer,))  # the host's
+    empty = place(Graph(name="none", inputs=(x,), ops=(codes,), outputs=("codes",)), tiny_chip)
     with pytest.raises(SimulationError, match="none: must have a layer on the chip to serve requests, got none"):
         serve(empty, [0])
 

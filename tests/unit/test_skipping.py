@@ -39,7 +39,7 @@ def one_layer(quantizer, n_inputs=8, n_outputs=3):
             name="fc", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product, steps=(Affine(1.0, 0.0),)
         ),
     )
-    return Graph(name="one", input=Tensor("x", (n_inputs,), REAL), ops=ops, output="y")
+    return Graph(name="one", inputs=(Tensor("x", (n_inputs,), REAL),), ops=ops, outputs=("y",))
 
 
 TERNARIZE = Threshold([[-0.5, 0.5]], [-1, 0, 1], TERNARY)

@@ -25,7 +25,7 @@ def noisy(tmp_path_factory):
         Op(name="layer", input="c", output=Tensor("y", (4,), REAL),
            product=Product(kind="linear", weights=PlaneSum(planes=[weights], factors=[1]))),
     )  # fmt: skip
-    graph = Graph(name="net", input=Tensor("x", (40,), REAL), ops=ops, output="y")
+    graph = Graph(name="net", inputs=(Tensor("x", (40,), REAL),), ops=ops, outputs=("y",))
     x = rng.integers(-1, 2, (80, 40))
     return place(graph, load_chip("tim-dnn", {"tile.misreads": str(table)})), x, (x @ weights.T).argmax(axis=1)
 

@@ -72,7 +72,7 @@ def assert_equal(found, i, est):
 
 
 @settings(max_examples=20)
-@given(graphs(), seeds(), st.sampled_from([None, "temporal"]), st.integers(1, 3))
+@given(graphs(ends=3), seeds(), st.sampled_from([None, "temporal"]), st.integers(1, 3))
 def test_each_variant_is_the_estimate_of_its_chip(graph, seed, style, n_samples):
     changes = draws(seed)
     found = estimate_variants(graph, TIM_DNN, changes, style=style, n_samples=n_samples)
@@ -166,7 +166,7 @@ def wide_layer(n_rows=96, n_outputs=8):
         Op(name="quantize", input="x", output=Tensor("codes", (n_rows,), TERNARY), steps=(quantizer,)),
         Op(name="linear", input="codes", output=Tensor("y", (n_outputs,), REAL), product=product),
     )
-    return Graph(name="wide", input=Tensor("x", (n_rows,), REAL), ops=ops, output="y")
+    return Graph(name="wide", inputs=(Tensor("x", (n_rows,), REAL),), ops=ops, outputs=("y",))
 
 
 def test_a_stage_that_only_some_variants_have_leaves_the_others_as_they_are(tiny_chip):

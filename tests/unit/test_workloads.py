@@ -91,7 +91,7 @@ def graph():
         Op(name="linear", input="codes", output=Tensor("sums", (3,), REAL), product=product),
         Op(name="twice", input="sums", output=Tensor("y", (3,), REAL), steps=(Affine(2.0, 0.0), Affine(0.5, 1.0))),
     )
-    return Graph(name="mine", input=Tensor("x", (2,), REAL), ops=ops, output="y")
+    return Graph(name="mine", inputs=(Tensor("x", (2,), REAL),), ops=ops, outputs=("y",))
 
 def expected(folder):
     return [[1, 2, 3]]

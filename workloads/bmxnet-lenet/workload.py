@@ -89,7 +89,7 @@ def graph() -> Graph:
             steps=(RealProduct("linear", arrays["fc.weight"], arrays["fc.bias"]),),
         ),
     )
-    return Graph(name="bmxnet-lenet", input=Tensor("image", (1, 28, 28), REAL), ops=ops, output="logits")
+    return Graph(name="bmxnet-lenet", inputs=(Tensor("image", (1, 28, 28), REAL),), ops=ops, outputs=("logits",))
 
 
 def data(folder: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:

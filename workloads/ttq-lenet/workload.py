@@ -88,7 +88,7 @@ def graph(activation_bits: int = ACTIVATION_BITS) -> Graph:
         ),
         _layer(arrays, "fc", "layer2.out", second, Tensor("logits", (10,), REAL)),
     )
-    return Graph(name="ttq-lenet", input=Tensor("image", (1, 28, 28), REAL), ops=ops, output="logits")
+    return Graph(name="ttq-lenet", inputs=(Tensor("image", (1, 28, 28), REAL),), ops=ops, outputs=("logits",))
 
 
 def data(folder: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -59,14 +59,23 @@ ONNX = ("", "ai.onnx")
 """Domains of ONNX's own operators."""
 
 
-def read_file(path: str | Path) -> Model:
+MOST_SMALL = 1 << 12
+"""So many external numbers are read at once, even where they may be missing."""
+
+MOST_SHAPED = 1 << 36
+"""Greatest number of external numbers, all constants together, of which the shapes alone are wanted."""
+
+
+def read_file(path: str | Path, *, needs_values: bool = True) -> Model:
     """Return what the ONNX file *path* says.
 
-    Raises ConfigError where the package onnx is missing, GraphError for a file that cannot be taken: one line each.
+    Where it *needs_values* not, real numbers of external data may be missing, and however many they are, they take no
+    memory: ones stand in their place (`Model.missing`). Raises ConfigError where the package onnx is missing,
+    GraphError for a file that cannot be taken: one line each.
     """
     path = Path(path)
     try:
-        return _read(path)
+        return _read(path, needs_values=needs_values)
     except _FileError as error:
         raise GraphError(f"{path}: {one_line(str(error))}") from None
 
@@ -75,10 +84,10 @@ class _FileError(Exception):
     """What is wrong with the file, without its name."""
 
 
-def _read(path: Path) -> Model:
+def _read(path: Path, *, needs_values: bool) -> Model:
     model = _parsed(path)
     graph, opset = model.graph, _opset(model)
-    constants = _Constants(path.resolve().parent)
+    constants = _Constants(path.resolve().parent, needs_values=needs_values)
     known = {_text(tensor.name): constants.array(tensor, repr(tensor.name)) for tensor in graph.initializer}
     if len(known) < len(graph.initializer):
         raise _FileError(f"initializers must have different names, got {len(graph.initializer)} of {len(known)} names")
@@ -87,18 +96,14 @@ def _read(path: Path) -> Model:
     inputs = [
         value for value in graph.input if _text(value.name) not in known
     ]  # old files list initializers there, too
-    if len(inputs) != 1:
-        raise _FileError(f"must have one input, got {len(inputs)}{_listed(_text(value.name) for value in inputs)}")
-    if len(graph.output) != 1:
-        raise _FileError(
-            f"must have one output, got {len(graph.output)}{_listed(_text(value.name) for value in graph.output)}"
-        )
-    shape = _input_shape(inputs[0])
-    source, output = _text(inputs[0].name), _text(graph.output[0].name)
-    nodes = _sorted([_node(node, constants) for node in graph.node], {source, *known})
-    if output not in {name for node in nodes for name in node.outputs}:
-        raise _FileError(f"output {output!r} must be made by a node, got none that makes it")
-    return Model(str(path), opset, (Input(source, shape),), known, nodes, (output,))
+    sources, outputs = _inputs(inputs), tuple(_text(value.name) for value in graph.output)
+    if not outputs or len(set(outputs)) < len(outputs):
+        raise _FileError(f"must have one or more outputs of different names, got {listed(outputs) or 'none'}")
+    nodes = _sorted([_node(node, constants) for node in graph.node], {*known, *(source.name for source in sources)})
+    made = {name for node in nodes for name in node.outputs}
+    if missing := [output for output in outputs if output not in made]:
+        raise _FileError(f"output {missing[0]!r} must be made by a node, got none that makes it")
+    return Model(str(path), opset, sources, known, nodes, outputs, frozenset(constants.missing & set(known)))
 
 
 def _parsed(path: Path) -> "ModelProto":
@@ -146,6 +151,23 @@ def _opset(model: "ModelProto") -> int:
     return versions[0]
 
 
+def _inputs(values: "list[ValueInfoProto]") -> tuple[Input, ...]:
+    names = [_text(value.name) for value in values]
+    if not names or len(set(names)) < len(names):
+        raise _FileError(f"must have one or more inputs of different names, got {listed(names) or 'none'}")
+    shapes = [_input_shape(value) for value in values]
+    fixed = {
+        name: shape[0]
+        for name, shape, value in zip(names, shapes, values, strict=True)
+        if value.type.tensor_type.shape.dim[0].dim_value
+    }
+    if len(set(fixed.values())) > 1:
+        got = listed(f"{n} of {name}" for name, n in fixed.items())
+        raise _FileError(f"all inputs must have one batch, got {got}")
+    batch = next(iter(fixed.values()), 1)
+    return tuple(Input(name, (batch, *shape[1:])) for name, shape in zip(names, shapes, strict=True))
+
+
 def _input_shape(value: "ValueInfoProto") -> Shape:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or kind.elem_type not in DTYPES or not kind.HasField("shape"):
@@ -176,8 +198,9 @@ def _input_shape(value: "ValueInfoProto") -> Shape:
 class _Constants:
     """Reads stored tensors, within `MOST_BYTES` for all of them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.n_bytes = folder, 0
+    def __init__(self, folder: Path, *, needs_values: bool) -> None:
+        self.folder, self.needs_values, self.n_bytes, self.n_shaped = folder, needs_values, 0, 0
+        self.missing: set[str] = set()
 
     def array(self, tensor: "TensorProto", what: str) -> Array:
         shape = tuple(tensor.dims)
@@ -187,13 +210,16 @@ class _Constants:
         if any(n < 0 for n in shape):
             raise _FileError(f"tensor {what} must have a shape of whole numbers, got {shape}")
         dtype, n = np.dtype(dtype).newbyteorder("<"), prod(shape)
+        if tensor.data_location == 1 and dtype.kind == "f" and not self.needs_values:
+            return self._shaped(tensor, what, dtype, shape)
         self.n_bytes += n * dtype.itemsize
         if self.n_bytes > MOST_BYTES:
             raise _FileError(
                 f"constants must take at most {MOST_BYTES >> 20} MiB together, got more with {what} of shape {shape}"
             )
         if tensor.data_location == 1:  # EXTERNAL
-            return self._external(tensor, what, dtype, n).reshape(shape)
+            path, start = self._external(tensor, what, dtype, n)
+            return np.fromfile(path, dtype, count=n, offset=start).reshape(shape)
         if tensor.HasField("raw_data"):
             found = len(tensor.raw_data) // dtype.itemsize
             if len(tensor.raw_data) != n * dtype.itemsize:
@@ -206,14 +232,32 @@ class _Constants:
             return np.array(stored, np.int32).astype(np.uint16).view(np.float16).reshape(shape)
         return np.array(stored).astype(dtype).reshape(shape)
 
-    def _external(self, tensor: "TensorProto", what: str, dtype: np.dtype, n: int) -> Array:
-        said = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
-        location = said.get("location", "")
+    def _shaped(self, tensor: "TensorProto", what: str, dtype: np.dtype, shape: Shape) -> Array:
+        """Return external numbers where they lie, or ones where they are missing."""
+        self.n_shaped += prod(shape)
+        if self.n_shaped > MOST_SHAPED:
+            raise _FileError(f"constants must be at most {MOST_SHAPED} numbers, got more with {what} of shape {shape}")
+        if not self._path(tensor, what).is_file():
+            self.missing.add(_text(tensor.name))
+            return np.broadcast_to(np.ones((), dtype), shape)
+        path, start = self._external(tensor, what, dtype, prod(shape))
+        if prod(shape) <= MOST_SMALL:  # nothing, or one number, which no file is mapped for
+            return np.fromfile(path, dtype, count=prod(shape), offset=start).reshape(shape)
+        return np.memmap(path, dtype, "r", start, shape)
+
+    def _path(self, tensor: "TensorProto", what: str) -> Path:
+        location = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}.get("location", "")
         path = (self.folder / location).resolve() if "\0" not in location else self.folder
         if not location or not path.is_relative_to(self.folder):
             raise _FileError(f"tensor {what}: external data must lie in the folder of the model, got {location!r}")
+        return path
+
+    def _external(self, tensor: "TensorProto", what: str, dtype: np.dtype, n: int) -> tuple[Path, int]:
+        """Return the file of external data, and where in it *n* numbers begin."""
+        said = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
+        path = self._path(tensor, what)
         if not path.is_file():
-            raise _FileError(f"tensor {what}: external data must be there, got no file {location!r}")
+            raise _FileError(f"tensor {what}: external data must be there, got no file {said['location']!r}")
         try:
             start, size = int(said.get("offset", "0")), int(said.get("length", str(n * dtype.itemsize)))
         except ValueError:
@@ -225,7 +269,7 @@ class _Constants:
                 f"tensor {what}: external data must hold {n * dtype.itemsize} bytes from {start} on, got a length of "
                 f"{size} in a file of {path.stat().st_size}"
             )
-        return np.fromfile(path, dtype, count=n, offset=start)
+        return path, start
 
 
 def _node(node: Any, constants: _Constants) -> Node:
@@ -307,8 +351,3 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
-
-
-def _listed(names: Iterable[str]) -> str:
-    text = listed(names)
-    return f" ({text})" if text else ""

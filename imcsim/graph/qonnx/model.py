@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imcsim.graph.assumption import Assumption
 from imcsim.graph.steps import Shape
 
 Array = np.ndarray
@@ -34,7 +35,7 @@ class Input:
 
     name: str
     shape: Shape
-    """With the batch; 1 where the model leaves the batch open."""
+    """With the batch, which is that of all inputs; 1 where the model leaves the batch open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,3 +53,9 @@ class Model:
 
     outputs: tuple[str, ...]
     """Names of tensors."""
+
+    missing: frozenset[str] = frozenset()
+    """Constants whose shape alone is known; ones stand in their place."""
+
+    assumption: Assumption | None = None
+    """What was assumed of it (`imcsim.graph.qonnx.assume`)."""

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from imcsim.graph.ir import LayerAttrs, Product
+from imcsim.graph.qonnx.assume import weights_of
 from imcsim.graph.qonnx.attention import multiplied
 from imcsim.graph.qonnx.call import NO_PADS, Call, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.shapes import reshaped
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
-from imcsim.graph.qonnx.weights import planes_of
 from imcsim.graph.qonnx.windows import pads_of, per_axis, shape_around
-from imcsim.ternary import PlaneSum
+from imcsim.ternary import PlaneSum, UnknownPlanes
 
 Array = np.ndarray
 
@@ -24,7 +25,10 @@ MOST_WEIGHTS = 1 << 26
 
 def _source_of_product(value: Value) -> None:
     if not value.is_codes:
-        raise UnfitError("that reads real numbers", "a Quant, BipolarQuant or MultiThreshold before it")
+        raise UnfitError(
+            "that reads real numbers",
+            "a Quant, BipolarQuant or MultiThreshold before it, or --assume W=ternary,A=2 for time and energy alone",
+        )
 
 
 def _conv(call: Call) -> Value:
@@ -48,7 +52,7 @@ def _conv(call: Call) -> Value:
     if n == 1:
         weights = weights.moved(lambda array: array[:, :, np.newaxis])
         stride, dilation = (1, *stride), (1, *dilation)
-    planes = planes_of(weights)
+    planes = weights_of(call, weights)
     value, planes = _scale_into_weights(value, planes, groups)
     planes, padding, dilation = _even_pads(planes, pads, dilation)
     product = Product(
@@ -98,7 +102,11 @@ def _even_pads(
             planes, dilation = _without_gaps(planes, dilation), (1, 1)
         more = [tuple(gap // d for gap in both) for both, d in zip(gaps, dilation, strict=True)]
         _require_kernel(planes, [k + sum(both) for k, both in zip(planes.shape[2:], more, strict=True)])
-        planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), (0, 0), (0, 0), *more)))
+        around = ((0, 0), (0, 0), *more)
+        if planes.has_values:
+            planes = replace(planes, planes=np.pad(planes.planes, ((0, 0), *around)))
+        else:
+            planes = _spread(planes, [n + sum(gap) for n, gap in zip(planes.shape, around, strict=True)])
     return planes, (max(sides[0]), max(sides[1])), dilation
 
 
@@ -111,10 +119,21 @@ def _require_kernel(planes: PlaneSum, kernel: Sequence[int]) -> None:
 def _without_gaps(planes: PlaneSum, dilation: Sequence[int]) -> PlaneSum:
     """Return a kernel whose dilation is 1, with weights of 0 in the gaps."""
     (dy, dx), (kh, kw) = dilation, planes.shape[2:]
-    _require_kernel(planes, (dy * (kh - 1) + 1, dx * (kw - 1) + 1))
-    wide = np.zeros((*planes.planes.shape[:3], dy * (kh - 1) + 1, dx * (kw - 1) + 1), np.int8)
+    window = dy * (kh - 1) + 1, dx * (kw - 1) + 1
+    _require_kernel(planes, window)
+    if not planes.has_values:
+        return _spread(planes, (*planes.shape[:2], *window))
+    wide = np.zeros((*planes.planes.shape[:3], *window), np.int8)
     wide[..., ::dy, ::dx] = planes.planes
     return replace(planes, planes=wide)
+
+
+def _spread(planes: PlaneSum, shape: Sequence[int]) -> PlaneSum:
+    """Return weights without entries in a larger *shape*, whose further entries are 0."""
+    told: Any = planes.planes
+    share = prod(planes.shape) / prod(shape)
+    wider: Any = UnknownPlanes((len(told), *shape), 1 - share * (1 - told.zero_fraction), told.of)
+    return replace(planes, planes=wider)
 
 
 def _without_offset(planes: PlaneSum) -> PlaneSum:
@@ -150,7 +169,8 @@ def _gemm(call: Call) -> Value:
     weights = call.constant(1, "a second factor")
     if weights.numbers.ndim == 2 and not call.attributes.get("transB", 0):
         weights = weights.moved(np.transpose)
-    weights = weights.times(np.array(call.attributes.get("alpha", 1.0), np.float32))
+    if call.attributes.get("alpha", 1.0) != 1:
+        weights = weights.times(np.array(call.attributes["alpha"], np.float32))
     bias = _bias(call, 2, weights.shape[0]) * np.float64(np.float32(call.attributes.get("beta", 1.0)))
     return _linear(call, value, weights, bias)
 
@@ -162,8 +182,9 @@ def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
             f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b ... c) and a matrix"
         )
     if len(value.shape) == 1:
-        return call.walk.multiply(value, Product(kind="linear", weights=planes_of(weights)), bias, 1)
-    return _each_token(call, value, planes_of(weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])), bias)
+        return call.walk.multiply(value, Product(kind="linear", weights=weights_of(call, weights)), bias, 1)
+    wide = weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])
+    return _each_token(call, value, weights_of(call, wide), bias)
 
 
 def _each_token(call: Call, value: Value, planes: PlaneSum, bias: Array) -> Value:

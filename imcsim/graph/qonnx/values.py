@@ -43,6 +43,8 @@ class Value:
     """No number is below this, and none above `high`."""
 
     high: float = inf
+    is_assumed: bool = False
+    """Whether the codes are those of assumed bits (`imcsim.graph.qonnx.assume`)."""
 
     order: tuple[int, ...] | None = None
     """Which of the file's axes each axis of the tensor is, where they lie in another order than the file has them."""

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from imcsim.errors import GraphError, ImcsimError
+from imcsim.graph.assumption import Assumed, Assumption, parse_assumption
 from imcsim.graph.attention import Permute
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
-from imcsim.graph.passes import simplify
+from imcsim.graph.passes import rename_outputs, simplify
+from imcsim.graph.qonnx.assume import DOMAIN, take_codes, with_assumed_bits
 from imcsim.graph.qonnx.call import Call
 from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, listed, one_line, read_file
@@ -33,17 +35,37 @@ Known = Value | Constant | None
 """A tensor of the file; None: it follows from a node that does not fit."""
 
 
-def read_qonnx(path: str | Path, *, name: str | None = None) -> Graph:
+def read_qonnx(path: str | Path, *, name: str | None = None, assume: str | Assumption | None = None) -> Graph:
     """Return the model in the ONNX file *path* as a graph: one op a layer, batch norms folded.
 
-    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). Raises GraphError, one line: what is
-    wrong with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
+    *name* is by default that of the file. Sequences (b c l) are images (b c 1 l). With *assume*, layers of real numbers
+    have the bits that it says, and no values (`imcsim.graph.assumption`). Raises GraphError, one line: what is wrong
+    with the file, or every operator that cannot be taken, how many, where, why, and the nearest thing that can.
     """
-    return simplify(as_stored(read_file(path), name or Path(path).stem))
+    if assume is None:
+        return simplify(as_stored(read_file(path), name or Path(path).stem))
+    bits = parse_assumption(assume)
+    return simplify(as_assumed(read_file(path, needs_values=False), bits, name or Path(path).stem))
+
+
+def as_assumed(model: Model, assumption: Assumption, name: str) -> Graph:
+    """Return the model with assumed bits in the place of real numbers, before any pass.
+
+    Raises GraphError where it has none to assume bits of.
+    """
+    graph = as_stored(with_assumed_bits(model, assumption), name)
+    if graph.assumed is None:
+        raise GraphError(f"{model.origin}: assume: must meet a layer of real numbers, got quantized ones; leave it out")
+    return graph
 
 
 def as_stored(model: Model, name: str) -> Graph:
     """Return the model as a graph of one product or one step an op, before any pass."""
+    if model.missing and model.assumption is None:
+        raise GraphError(
+            f"{model.origin}: weights must be there, got shapes alone of {listed(sorted(model.missing))}; for time and "
+            "energy without them see --assume"
+        )
     model = recognized(model)
     walk = Walk(model)
     for node in model.nodes:
@@ -55,17 +77,17 @@ class Walk:
     """The tensors known so far, and the ops that make them."""
 
     def __init__(self, model: Model) -> None:
-        (source,), (self.output,) = model.inputs, model.outputs
-        self.model, self.batch = model, source.shape[0]
+        self.model, self.batch = model, model.inputs[0].shape[0]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
-        self.input = Tensor(source.name, placed(source.shape[1:]), REAL)
-        self.known[source.name] = Value(source.name, source.shape[1:])
+        self.inputs = tuple(Tensor(source.name, placed(source.shape[1:]), REAL) for source in model.inputs)
+        self.known |= {source.name: Value(source.name, source.shape[1:]) for source in model.inputs}
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
         self.tensors: Counter[str] = Counter()
         self.refused: dict[str, list[str]] = {}
         self.node: Node | None = None
         self.turns: dict[tuple[str, Shape, tuple[int, ...]], Value] = {}
+        self.assumed: dict[str, list[str]] = {"weights": [], "inputs": []}
 
     def take(self, node: Node) -> None:
         """Note what *node* makes, or why it does not fit."""
@@ -89,6 +111,8 @@ class Walk:
         given = [self.known[name] if name else None for name in node.inputs]
         is_known = all(value is not None for name, value in zip(node.inputs, given, strict=True) if name)
         is_constant = all(not isinstance(value, Value) for value in given)
+        if node.domain == DOMAIN and self.model.assumption is not None:
+            return take_codes(Call(node, given, self)) if is_known else None
         if node.domain in QONNX and node.kind in QUANTIZERS:
             return QUANTIZERS[node.kind](Call(node, given, self)) if is_known else None
         if node.domain not in ONNX or node.kind not in (FOLDED if is_known and is_constant else OPERATORS):
@@ -127,13 +151,13 @@ class Walk:
         where they are. *scale* and *zero* are those of codes that come out; *what* tells several ops of one node apart.
         """
         assert self.node is not None
-        now, form = value.placed, value.form
+        now, form, is_assumed = value.placed, value.form, value.is_assumed
         for step in steps:
             now = step.shape(now)
             if isinstance(step, Threshold | Quantize):
-                form = step.format
+                form, is_assumed = step.format, False
             elif not step.keeps_codes:
-                form = REAL
+                form, is_assumed = REAL, False
         if shape is None:
             sizes = dict(zip(value.axes, taken_back(now, len(value.shape)), strict=True))
             shape, order = tuple(sizes[axis] for axis in range(len(sizes))), value.order
@@ -143,7 +167,9 @@ class Walk:
         name = f"{self.node.name}.{what}" if what else self.node.name
         output = self._tensor(what, now, form)
         self.ops.append(Op(name=self._op_name(name), input=value.tensor, output=output, steps=tuple(steps)))
-        return Value(output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1], order=order)
+        return Value(
+            output.name, shape, form, scale, zero, low=bounds[0], high=bounds[1], is_assumed=is_assumed, order=order
+        )
 
     def turned(self, value: Value, axes: Sequence[int]) -> Value:
         """Return *value* with the file's *axes* in that order in its tensor; made once for all who ask for it."""
@@ -177,6 +203,8 @@ class Walk:
         product, steps = take_apart(product, source, bias)
         shape = product.shape(source.shape)
         name = self._op_name(self.node.name)
+        for what, is_assumed in (("weights", not product.weights.has_values), ("inputs", value.is_assumed)):
+            self.assumed[what] += [name] * is_assumed
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
         made = Value(total.name, taken_back(shape, n_axes))
@@ -186,7 +214,7 @@ class Walk:
         return made
 
     def made_at(self, value: Value) -> int:
-        """Return which op makes the tensor of *value*; -1 for the network's input."""
+        """Return which op makes the tensor of *value*; -1 for an input of the network."""
         return next((i for i, op in enumerate(self.ops) if op.output.name == value.tensor), -1)
 
     def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
@@ -218,17 +246,29 @@ class Walk:
                 parts.append(f"{kind} x{len(nodes)} ({listed(nodes)})" + (f", take {instead}" if instead else ""))
             said = one_line("; ".join(parts))
             raise GraphError(f"{path}: every node must be one that a graph has, got {n} that are not: {said}")
-        output = self.known[self.output]
-        if not isinstance(output, Value) or (output.tensor == self.input.name and not output.is_moved):
-            raise GraphError(f"{path}: output must follow from the input by an operator, got one that does not")
         try:
-            if output.pads != (0, 0, 0, 0):
-                raise GraphError("output must not be padding, got a Pad behind everything")
-            if output.batch_axis != 0:
-                raise GraphError("output must have the batch in front, got it elsewhere")
-            self.node = Node("output", "", "output", (), (f"{self.output}.numbers",), {})
-            output = self.as_numbers(output, "")
-            output = self.turned(output, range(len(output.shape)))
-            return Graph(name=name, input=self.input, ops=tuple(self.ops), output=output.tensor)
+            tensors = {output: self._output(output) for output in self.model.outputs}
+            graph = Graph(name=name, inputs=self.inputs, ops=tuple(self.ops), outputs=tuple(tensors.values()))
         except ImcsimError as error:
             raise GraphError(f"{path}: {one_line(str(error))}") from None
+        graph = replace(graph, assumed=self._assumed())
+        return graph if len(tensors) == 1 else rename_outputs(graph, list(tensors))  # who gets several asks by name
+
+    def _output(self, output: str) -> str:
+        """Return the tensor with the numbers of an output of the model."""
+        value = self.known[output]
+        which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
+        is_input = isinstance(value, Value) and any(value.tensor == tensor.name for tensor in self.inputs)
+        if not isinstance(value, Value) or (is_input and not value.is_moved):
+            raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
+        if value.pads != (0, 0, 0, 0):
+            raise GraphError(f"{which} must not be padding, got a Pad behind everything")
+        if value.batch_axis != 0:
+            raise GraphError(f"{which} must have the batch in front, got it elsewhere")
+        self.node = Node("output", "", "output", (), (f"{output}.numbers",), {})
+        return self.turned(self.as_numbers(value, ""), range(len(value.shape))).tensor
+
+    def _assumed(self) -> Assumed | None:
+        if not any(self.assumed.values()):
+            return None
+        return Assumed(str(self.model.assumption), tuple(self.assumed["weights"]), tuple(self.assumed["inputs"]))

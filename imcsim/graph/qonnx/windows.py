@@ -113,13 +113,19 @@ def _average_pool(call: Call) -> Value:
 
 
 def _mean_of(
-    call: Call, value: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int] = (0, 0)
+    call: Call,
+    value: Value,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int] = (0, 0),
+    *,
+    what: str = "",
 ) -> Value:
     bounds = (value.low, value.high) if padding == (0, 0) else (min(0.0, value.low), max(0.0, value.high))
     step = AvgPool(kernel, stride, padding)
     if padding == (0, 0):  # the mean of codes is scaled, which is exact, and not their numbers one by one
-        return call.walk.apply(value, (step, *value.numbers()), bounds=bounds)
-    return call.walk.apply(value, (*value.numbers(), step), bounds=bounds)
+        return call.walk.apply(value, (step, *value.numbers()), bounds=bounds, what=what)
+    return call.walk.apply(value, (*value.numbers(), step), bounds=bounds, what=what)
 
 
 def _shares(shape: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Array:
@@ -133,11 +139,15 @@ def _shares(shape: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Array
 
 
 def _global_average_pool(call: Call) -> Value:
+    return _mean_of_image(call)
+
+
+def _mean_of_image(call: Call, what: str = "") -> Value:
     value = call.value()
     size = value.placed[1:]
     if not size:
         raise UnfitError(f"of numbers of shape {value.shape}", "an image or a sequence")
-    return _mean_of(call, value, size, size)  # type: ignore[arg-type]
+    return _mean_of(call, value, size, size, what=what)  # type: ignore[arg-type]
 
 
 def _reduce_mean(call: Call) -> Value:
@@ -146,8 +156,7 @@ def _reduce_mean(call: Call) -> Value:
     axes = axes_of(call.attributes, call.constants(), n_axes) or tuple(range(n_axes))
     keeps = bool(call.attributes.get("keepdims", 1))
     if n_axes > 2 and axes == tuple(range(2, n_axes)) and n_axes <= 4:
-        made = _global_average_pool(call)
-        return made if keeps else flat(call, made)
+        return _mean_of_image(call) if keeps else flat(call, _mean_of_image(call, "mean"))
     if len(axes) == 1 and axes != (0,) and n_axes > 2:
         led = call.walk.led_by(value, axes[0] - 1)
         after = tuple(1 if axis == axes[0] - 1 else n for axis, n in enumerate(value.shape))
