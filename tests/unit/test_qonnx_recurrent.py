@@ -266,6 +266,7 @@ def test_what_no_cell_has_is_refused_by_name(kind, options, message, tmp_path):
     x = make.quant("x", SCALE, 0.0, 4)
     if options == {"layout": 1}:
         x = make.quant(make.node("Conv", [x, make.constant(np.ones((N_STEPS, N_STEPS, 1)))]), SCALE, 0.0, 4)
+        x = make.node("Transpose", [x], perm=[1, 0, 2])
     y, *_ = Layer(kind).put(make, x, **options)
     with pytest.raises(GraphError, match=message):
         read_qonnx(write(make, (1, N_STEPS, N_INPUTS) if "layout" in options else (N_STEPS, 1, N_INPUTS), y, tmp_path))
@@ -292,18 +293,33 @@ def test_nodes_that_no_output_follows_from_cost_nothing(tmp_path):
     assert [op.name for op in read_qonnx(make.write(tmp_path, (1, 3), y)).ops] == [y]
 
 
-def test_real_numbers_and_the_layout_of_sequences_are_said(tmp_path):
+def test_real_numbers_are_refused(tmp_path):
     make = Maker(opset=14)
     y, *_ = Layer("LSTM").put(make, "x")
     with pytest.raises(GraphError, match=r"LSTM that reads real numbers x1 .*, take a Quant before it"):
         read_qonnx(write(make, (N_STEPS, 1, N_INPUTS), y, tmp_path))
-    make = Maker(opset=14)
-    y, *_ = Layer("LSTM").put(make, make.quant("x", SCALE, 0.0, 4), layout=1)
-    y = make.node("Reshape", [y, make.constant([1, -1], np.int64)])
-    with pytest.raises(
-        GraphError, match=r"Reshape from \(1, 7, 1, 5\) to \(1, 35\) x1 .*, take the last time step, or axes"
-    ):
-        read_qonnx(write(make, (1, N_STEPS, N_INPUTS), y, tmp_path))
+
+
+def test_all_time_steps_go_on_as_one_vector_in_the_order_of_the_file(tmp_path):
+    layer, make = Layer("LSTM"), Maker(opset=14)
+    y, *_ = layer.put(make, make.quant("x", SCALE, 0.0, 4), layout=1)
+    output = make.node("Reshape", [y, make.constant([1, -1], np.int64)])
+    graph = read_qonnx(write(make, (1, N_STEPS, N_INPUTS), output, tmp_path))
+    x = drawn((5, N_INPUTS, 1, N_STEPS))
+    expected = layer.by_onnxruntime(x[:, :, 0]).transpose(0, 2, 1).reshape(5, -1)
+    assert np.array_equal(reference(graph, x), expected)
+
+
+def test_a_sequence_whose_channels_lie_first_is_turned_for_a_layer_behind_a_convolution(tmp_path):
+    layer, make = Layer("GRU"), Maker(opset=14)
+    swap = np.eye(N_STEPS)[::-1, :, None]
+    x = make.node("Conv", [make.quant("x", SCALE, 0.0, 4), make.constant(swap)])  # the file's (t c) as channels
+    y, *_ = layer.put(make, make.quant(x, SCALE, 0.0, 4), layout=1)
+    output = make.node("Squeeze", [y, make.constant([2], np.int64)])
+    graph = read_qonnx(write(make, (1, N_STEPS, N_INPUTS), output, tmp_path))
+    x = drawn((5, N_STEPS, 1, N_INPUTS))
+    expected = layer.by_onnxruntime(x[:, ::-1, 0].transpose(0, 2, 1))
+    assert np.array_equal(reference(graph, x)[:, :, 0], expected)
 
 
 # --- assumed bits ---------------------------------------------------------------------------------------------------

@@ -40,10 +40,19 @@ def input_value(model: Model, source: Input) -> Value:
             batch_axis = found.index("b")
             shape = source.shape[:batch_axis] + source.shape[batch_axis + 1 :]
             if "c" not in found:
-                return Value(source.name, shape, channels="none", batch_axis=batch_axis)
-            is_last = found.index("t") < found.index("c")
-            return Value(source.name, shape, channels="last" if is_last else "first", batch_axis=batch_axis)
+                return Value(source.name, shape, batch_axis=batch_axis, is_tokens=True)
+            order = (1, 0) if found.index("t") < found.index("c") else None
+            return Value(source.name, shape, batch_axis=batch_axis, order=order)
     return Value(source.name, source.shape[1:])
+
+
+def has_sequences(model: Model) -> bool:
+    """Whether sequences or tokens go through recurrent layers or tables of *model*, which have channels first."""
+    reached = {source.name for source in model.inputs}
+    for node in model.nodes:
+        if reached & set(node.inputs):
+            reached |= set(node.outputs)
+    return next(_readers(model, reached), None) is not None
 
 
 def _readers(model: Model, reached: set[str]) -> Iterator[tuple[str, str]]:
