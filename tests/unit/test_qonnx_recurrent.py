@@ -154,6 +154,23 @@ def test_a_matrix_a_bias_and_log_probabilities_follow_every_time_step(tmp_path):
     np.testing.assert_allclose(reference(graph, x)[:, :, 0], expected, atol=1e-6)
 
 
+def test_functions_and_a_matrix_go_with_a_sequence_whose_time_comes_first(tmp_path):
+    layer, make = Layer("LSTM", 6), Maker(opset=14)
+    bias = np.array([0.5, -0.5, 0.25, 1.0])
+    x = make.quant(make.node("Relu", [make.node("Add", ["x", make.constant(bias)])]), SCALE, 0.0, 4)
+    y, *_ = layer.put(make, x)
+    y = make.node("Squeeze", [y, make.constant([1], np.int64)])
+    weights = np.random.default_rng(0).integers(-1, 2, (N_HIDDEN, 3))
+    y = make.node("MatMul", [y, make.constant(weights)])
+    output = make.node("Mul", [y, make.constant(np.array([[[1.0, 2.0, -1.0]]]))])
+    graph = read_qonnx(write(make, (N_STEPS, 1, N_INPUTS), output, tmp_path))
+    x = drawn((5, N_INPUTS, 1, N_STEPS))
+    codes = np.clip(np.maximum(x[:, :, 0] + bias[:, None], 0), -1, 7 / 8)
+    expected = np.einsum("bht,ho->bot", layer.by_onnxruntime(codes), weights * [1.0, 2.0, -1.0])
+    assert np.array_equal(reference(graph, x)[:, :, 0], expected)
+    assert np.array_equal(run(place(graph, IDEAL), x).outputs, reference(graph, x))
+
+
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +200,26 @@ def test_tokens_become_rows_of_a_table_whose_quantizer_may_stand_behind_it(tmp_p
     expected = np.sign(values[:2]) @ codes[[5, 0, 1, 1]].T
     assert np.array_equal(outputs[0][0, :, 0], expected)
     assert np.array_equal(outputs[1], outputs[0])
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_tokens_attend_to_each_other(opset, tmp_path):
+    values, make = np.random.default_rng(0).normal(0, 1, (6, 3)), Maker(opset=opset)
+    rows = make.node("Gather", [make.quant(make.constant(values), 0.25, 0.0, 4), make.node("Cast", ["x"], to=7)])
+    scores = make.node("MatMul", [rows, make.node("Transpose", [rows], perm=[0, 2, 1])])
+    shares = make.node("Softmax", [scores], axis=-1)
+    places = make.constant(np.arange(12.0).reshape(1, 4, 3))
+    met = make.node("MatMul", [shares, make.node("Add", [rows, places])])
+    output = make.node("ReduceMean", [met], axes=[1], keepdims=0)
+    graph = read_qonnx(make.write(tmp_path, (1, 4), output))
+    assert graph.input.shape == (1, 1, 4)
+    tokens = np.array([[5, 0, 1, 1], [2, 3, 4, 0]])
+    codes = (np.clip(np.round(values / 0.25), -8, 7) * 0.25)[tokens]
+    scores = codes @ codes.transpose(0, 2, 1)
+    shares = np.exp(scores) / np.exp(scores).sum(2, keepdims=True)
+    expected = (shares @ (codes + np.arange(12.0).reshape(4, 3))).mean(1)
+    np.testing.assert_allclose(reference(graph, tokens[:, None, None]), expected, rtol=1e-9)
+    np.testing.assert_allclose(run(place(graph, IDEAL), tokens[:, None, None]).outputs, expected, rtol=1e-9)
 
 
 def test_a_token_beyond_the_table_is_one_line(tmp_path):

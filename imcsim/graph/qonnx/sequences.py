@@ -3,7 +3,7 @@
 A sequence is an image (c 1 t) in a graph. A file has it as (b t c), or (t b c), and tokens as (b t) or (t b).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from imcsim.graph.qonnx.model import Input, Model, Node
@@ -46,13 +46,11 @@ def input_value(model: Model, source: Input) -> Value:
     return Value(source.name, source.shape[1:])
 
 
-def has_sequences(model: Model) -> bool:
-    """Whether sequences or tokens go through recurrent layers or tables of *model*, which have channels first."""
-    reached = {source.name for source in model.inputs}
-    for node in model.nodes:
-        if reached & set(node.inputs):
-            reached |= set(node.outputs)
-    return next(_readers(model, reached), None) is not None
+def has_sequences(model: Model, inputs: Iterable[Value]) -> bool:
+    """Whether sequences or tokens go through *model*: its inputs, or what a recurrent layer takes."""
+    return any(value.is_tokens or value.is_moved for value in inputs) or any(
+        node.kind in RECURRENT for node in model.nodes
+    )
 
 
 def _readers(model: Model, reached: set[str]) -> Iterator[tuple[str, str]]:

@@ -266,9 +266,8 @@ def cut(call: Call, value: Value, axis: int, first: int, last: int, what: str = 
         raise UnfitError("of tokens", "a Gather of a table")
     place, bounds = value.place_of(axis), (value.low, value.high)
     scale, zero = (each[first:last] if each.ndim and not place else each for each in (value.scale, value.zero))
-    return call.walk.apply(
-        value, (Slice(first, last, axis=place),), scale=scale, zero=zero, bounds=bounds, what=what
-    )  # fmt: skip
+    steps = (Slice(first, last, axis=place),)
+    return call.walk.apply(value, steps, scale=scale, zero=zero, bounds=bounds, what=what)
 
 
 def _slice(call: Call) -> Value:

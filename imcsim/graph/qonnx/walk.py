@@ -96,7 +96,7 @@ class Walk:
         self.model, self.batch = model, batches[model.inputs[0].name]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
         self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
-        self.input_names, self.has_sequences = set(values), has_sequences(model)
+        self.input_names, self.has_sequences = set(values), has_sequences(model, values.values())
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.readers: dict[str, list[Node]] = defaultdict(list)
