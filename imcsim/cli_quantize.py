@@ -10,6 +10,7 @@ from imcsim.cli_terminal import console, print_table, progress
 
 if TYPE_CHECKING:
     from imcsim.post_training.command import Quantized
+    from imcsim.post_training.settings import Settings
 
 
 def quantize(
@@ -19,7 +20,12 @@ def quantize(
             help="A float model: a workload's name or folder, an ONNX file, or FILE.py:NAME of a torch module."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write; its record and test set go beside it.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The ONNX file to write, by default NAME-ternary-4.onnx here; its record and test set go beside it."
+        ),
+    ] = None,
     weights: Annotated[str, typer.Option(help="ternary, binary, or 2 to 8 bits.")] = "ternary",
     activations: Annotated[int, typer.Option(help="Bits of the inputs of layers, 2 to 8.")] = 4,
     edges: Annotated[
@@ -82,7 +88,7 @@ def quantize(
     with progress() as told:
         made = quantize_file(
             model,
-            out,
+            out or _default_path(model, settings),
             settings,
             state=state,
             data=data,
@@ -93,6 +99,13 @@ def quantize(
             command=" ".join(["imcsim", *sys.argv[1:]]),
         )
     _print(made)
+
+
+def _default_path(model: str, settings: "Settings") -> Path:
+    """Return the file that is written where none is named: the model's name, and the bits of weights and inputs."""
+    name = model.rpartition(":")[2] if ":" in Path(model).name else Path(model).resolve().name.removesuffix(".onnx")
+    name = Path(model).resolve().parent.name if name == "workload.py" else name.removesuffix(".py")
+    return Path(f"{name}-{settings.weights}-{settings.activations}.onnx")
 
 
 def _print(made: "Quantized") -> None:

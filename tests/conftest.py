@@ -13,8 +13,8 @@ from imcsim.arch.load import load_chip
 from imcsim.graph import REAL, TERNARY, Affine, Flatten, Graph, Op, Product, Tensor, Threshold
 from imcsim.ternary import PlaneSum
 
-# half of Hypothesis's own number, so that all tests take less than ten minutes; IMCSIM_EXAMPLES asks for more
-N_EXAMPLES = int(os.environ.get("IMCSIM_EXAMPLES", "50"))
+# a quarter of Hypothesis's own number, so that all tests take about ten minutes; IMCSIM_EXAMPLES asks for more
+N_EXAMPLES = int(os.environ.get("IMCSIM_EXAMPLES", "25"))
 settings.register_profile(
     "imcsim", deadline=None, max_examples=N_EXAMPLES, suppress_health_check=[HealthCheck.too_slow]
 )

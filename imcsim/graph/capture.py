@@ -991,10 +991,11 @@ FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
 
 
 INSTEAD = {
-    **dict.fromkeys(("elu", "selu", "celu", "gelu", "softplus", "mish", "erf"), "ReLU, PReLU or Hardswish"),
-    **dict.fromkeys(("silu", "logsigmoid", "softsign", "tanhshrink"), "Hardswish, Sigmoid or Tanh"),
-    **dict.fromkeys(("softmax", "softmin", "softmax2d"), "LogSoftmax, or none: the greatest stays the greatest"),
-    **dict.fromkeys(("layernorm", "layer_norm", "groupnorm", "group_norm", "rmsnorm"), "BatchNorm"),
+    **dict.fromkeys(("elu", "selu", "celu", "softplus", "mish"), "ReLU, PReLU, GELU or Hardswish"),
+    **dict.fromkeys(("logsigmoid", "softsign", "tanhshrink"), "Hardswish, Sigmoid or Tanh"),
+    **dict.fromkeys(("softmin", "softmax2d"), "Softmax"),
+    **dict.fromkeys(("groupnorm", "group_norm", "rmsnorm"), "LayerNorm or BatchNorm"),
+    "layer_norm": "torch.nn.LayerNorm",
     **dict.fromkeys(
         ("instancenorm1d", "instancenorm2d", "instance_norm", "localresponsenorm", "batchnorm3d"), "BatchNorm"
     ),

@@ -26,7 +26,7 @@ import brevitas.quant as bq
 from imcsim import capture, execute, load_chip, load_workload, place
 from imcsim.functional.reference import reference
 
-N_EXAMPLES = int(os.environ.get("IMCSIM_BREVITAS_EXAMPLES", "8"))
+N_EXAMPLES = int(os.environ.get("IMCSIM_BREVITAS_EXAMPLES", "5"))
 N_SAMPLES = 4
 FLOAT32 = 1e-5
 """Greatest difference of a logit, relative to the greatest one: float32 sums of up to 100 products."""

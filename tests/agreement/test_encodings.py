@@ -99,7 +99,7 @@ def by_table(codes, matrix, fmt, minus, rows_per_access, count_max, serial="bit"
     return out + codec.offset * (np.maximum(matrix, 0) - minus * np.maximum(-matrix, 0)).sum(axis=0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     fmt=st.sampled_from(FORMATS),
     kind=st.sampled_from(["symmetric", "one", "each"]),
@@ -121,7 +121,7 @@ def test_every_encoding_is_what_the_table_says(fmt, kind, serial, rows, rows_per
     assert ours == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     fmt=st.sampled_from([*FORMATS, BINARY]),
     kind=st.sampled_from(["symmetric", "one", "each"]),

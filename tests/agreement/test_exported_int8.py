@@ -30,7 +30,7 @@ from imcsim.graph.exported import export, model_of
 from imcsim.mapping.place import place
 from imcsim.workloads import load_workload
 
-N_EXAMPLES = int(os.environ.get("IMCSIM_INT8_EXAMPLES", "15"))
+N_EXAMPLES = int(os.environ.get("IMCSIM_INT8_EXAMPLES", "5"))
 N_SAMPLES = 12
 FLOAT32 = 1e-5
 """Greatest difference of a logit, as a share of the greatest: sums of float32 numbers in another order."""

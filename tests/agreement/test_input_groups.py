@@ -173,7 +173,7 @@ def test_grouped_scales_are_what_single_rows_add_up_to(case):
     assert found == pytest.approx(slowly(graph, x, chip), rel=1e-12, abs=1e-9)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases(clipping=False))
 def test_an_ideal_chip_gives_the_bits_of_the_reference_for_grouped_scales(case):
     graph, x, changes = case
@@ -183,7 +183,7 @@ def test_an_ideal_chip_gives_the_bits_of_the_reference_for_grouped_scales(case):
     assert found.total.n_clipped_accesses == 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases(), st.sampled_from(STYLES))
 def test_formulas_tasks_and_values_count_the_same_for_grouped_scales(case, style):
     graph, x, changes = case

@@ -74,7 +74,7 @@ def assumed(model, text) -> Graph:
 
 
 @given(models(), assumptions(), chips())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_the_formulas_count_what_is_simulated(model, text, chip):
     try:
         plan = place(assumed(model, text), chip)

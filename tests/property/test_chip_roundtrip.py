@@ -47,7 +47,7 @@ def overrides(draw):
     return structure | {key: draw(values[key]) for key in sorted(chosen)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(overrides(), words)
 @example({}, "\x85")  # line breaks that are not "\n"
 @example({}, "a\u2028b")
@@ -59,7 +59,7 @@ def test_a_chip_saved_and_loaded_is_equal(chosen, description):
         assert load_chip(path) == chip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(overrides())
 def test_costs_are_never_negative_and_shares_add_up(chosen):
     chip = load_chip("tim-dnn", chosen)

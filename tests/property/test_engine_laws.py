@@ -12,7 +12,7 @@ from imcsim.mapping.program import Program, Task
 from imcsim.sim import play
 from imcsim.sim.critical_path import critical_path
 
-laws = settings(max_examples=60)
+laws = settings(max_examples=30)
 BURSTS = st.sampled_from([None, 1, 2, 7, 1000])
 
 
@@ -134,7 +134,7 @@ def test_no_unit_and_no_lag_of_the_critical_path_is_longer_than_its_task_has(pro
         assert is_lag or ps <= task.work_ps
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(lines())
 def test_bursts_before_full_stores_take_the_time_of_single_items(program):
     one, many = play(program, burst=1), play(program)
@@ -146,7 +146,7 @@ def test_bursts_before_full_stores_take_the_time_of_single_items(program):
     assert least <= makespan(many) <= greatest
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(lines())
 def test_a_store_never_holds_less_than_nothing_nor_more_than_its_room(program):
     spans = {span.task: span for span in play(program, burst=1)}

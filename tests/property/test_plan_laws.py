@@ -26,7 +26,7 @@ from imcsim.sim import simulate
 
 EXACT = {"rel": 1e-9, "abs": 1e-6}
 
-many = settings(max_examples=80)
+many = settings(max_examples=40)
 few = settings(max_examples=30)
 
 

@@ -115,7 +115,7 @@ def test_what_is_drawn_is_in_the_grid_and_the_same_for_the_same_seed(parameters,
     assert list(sweep(parameters, constraints=rules, sampling=sampling).space.points().rows()) == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.booleans(), st.booleans(), st.lists(st.floats(0, 1), min_size=1))
 def test_ranges_and_distributions_stay_within_their_ends(low, width, is_log, is_whole, shares):
     u = np.array(sorted(shares))
@@ -192,7 +192,7 @@ class Inner:
     d = INTEGERS["c.d"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(EXPRESSIONS)
 def test_expressions_agree_with_python(text):
     assume(len(text) < 1000)

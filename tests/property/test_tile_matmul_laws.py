@@ -11,7 +11,7 @@ from imcsim.ternary.packing import pack_matrix, pack_vectors, unpack_vectors
 heights = st.sampled_from([1, 2, 3, 4, 5, 8, 12, 13, 15, 16, 17, 20, 32, 50, 128, 300])
 ceilings = st.integers(1, 20) | st.sampled_from([254, 255, 256, 1000])
 levels = st.none() | st.tuples(st.floats(-4, -0.01), st.floats(0.01, 4))
-laws = settings(max_examples=150, deadline=None)
+laws = settings(max_examples=75, deadline=None)
 
 
 @st.composite

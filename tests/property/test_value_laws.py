@@ -18,7 +18,7 @@ from imcsim.graph.passes import simplify
 from imcsim.mapping.place import place
 from imcsim.ternary import bit_serial, sign_magnitude
 
-laws = settings(max_examples=60)
+laws = settings(max_examples=30)
 
 
 @laws
@@ -107,7 +107,7 @@ def brute_force(plan, x):
     return sums.reshape(len(x), *out), clips
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(graphs(most_layers=1, grouped=False, recurrent=False), chips(), st.sampled_from(STYLES), seeds())
 def test_a_chip_that_clips_gives_what_access_after_access_adds_up_to(graph, chip, style, seed):
     graph = first_product(graph)
@@ -169,7 +169,7 @@ def test_a_larger_count_max_clips_no_more(graph, chip, seed):
 # --- passes ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(graphs(dyadic=True, ends=3), seeds())
 def test_passes_change_no_number_where_float64_never_rounds(graph, seed):
     x = inputs_of(graph, 4, seed)

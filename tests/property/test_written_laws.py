@@ -84,7 +84,7 @@ def on_tiles(chip):
     return variant(chip, ON_TILES)
 
 
-laws = settings(max_examples=60)
+laws = settings(max_examples=30)
 
 
 @laws

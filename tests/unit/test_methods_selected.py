@@ -85,7 +85,7 @@ def test_codes_of_a_step_are_rounded_and_clipped():
     assert coded.scales[0].item() == 0.5
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.integers(2, 6), st.floats(0.05, 2), st.lists(st.floats(-4, 4), min_size=1, max_size=8))
 def test_numbers_of_a_step_are_the_nearest_of_its_levels(bits, step, values):
     top = 2 ** (bits - 1) - 1

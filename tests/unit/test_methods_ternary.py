@@ -111,7 +111,7 @@ def test_a_row_of_zeros_stays_zero():
 
 
 @given(rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_pair_of_thresholds_has_a_smaller_error(row):
     w = np.array(row, dtype=np.float64)
     codes, scale = best_ternary(torch.as_tensor(w)[None])
@@ -325,7 +325,7 @@ def test_stem_and_residual_are_a_threshold_at_alpha_and_levels_of_twice_it():
 
 
 @given(st.lists(finite, min_size=1, max_size=8), st.floats(0.125, 2, width=32), st.floats(0.0625, 0.5, width=32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_recursion_adds_stem_and_residual_of_what_is_left(row, first, second):
     def sign(x):
         return np.where(x >= 0, 1.0, -1.0)
@@ -368,7 +368,7 @@ slope = st.floats(0.25, 4, width=32)
 
 
 @given(rows, slope, slope, st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_fatnn_rounds_two_clipped_slopes(row, first, second, is_half):
     x = np.array(row, dtype=np.float64)
     if is_half:

@@ -94,7 +94,7 @@ def test_a_threshold_is_the_least_number_that_gets_its_code(code, scale):
     assert np.rint(np.nextafter(least, -np.inf) / scale) < code
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(["unsigned", "signed", "integer"]),
     bits=st.integers(2, 6),

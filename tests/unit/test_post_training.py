@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product as all_of
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -545,3 +546,20 @@ def test_samples_that_do_not_fit_are_one_line(folder):
     refused(
         DataError, "mine: calibration(): samples must be an array of numbers (n ...), got: could not convert", "mine.py"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("digits-float-cnn", "digits-float-cnn"),
+        ("nets/model.onnx", "model"),
+        ("nets/net.py:Net", "Net"),
+        ("nets/mine/workload.py", "mine"),
+        ("nets/mine/", "mine"),
+        ("nets/resnet.v2", "resnet.v2"),
+    ],
+)
+def test_a_file_is_named_after_the_model_and_its_bits_where_none_is_said(model, name):
+    from imcsim.cli_quantize import _default_path
+
+    assert _default_path(model, Settings(weights="binary", activations=2)) == Path(f"{name}-binary-2.onnx")
