@@ -120,8 +120,8 @@ def _extreme_pool(step: ExtremePool, x: Array, tensors: Tensors) -> Array:
 
 
 def _slice(step: Slice, x: Array, tensors: Tensors) -> Array:
-    """Images have their channels last, what is no image has its axes as they are."""
-    axis = (step.axis or -1) if x.ndim == 4 else step.axis + 1
+    """The channels, the first axis of the graph's, are last; the others keep their places behind the batch."""
+    axis = step.axis or -1
     return np.moveaxis(np.moveaxis(x, axis, 0)[step.first : step.last], 0, axis)
 
 

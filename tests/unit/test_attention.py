@@ -25,6 +25,7 @@ from imcsim.graph import (
     Quantize,
     Reshape,
     Silu,
+    Slice,
     Softmax,
     Tensor,
     Threshold,
@@ -64,6 +65,13 @@ def test_axes_in_another_order_are_those_of_numpy(ideal_chip, shape):
     assert np.array_equal(outputs(ideal_chip, Permute(axes), x=x), x.transpose(axes))
     if len(shape) == 3:
         assert np.array_equal(outputs(ideal_chip, Permute((1, 2, 0)), x=x), x.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (2, 3, 4, 2)])
+def test_places_along_any_axis_are_cut_out(ideal_chip, shape):
+    x = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    for axis, n in enumerate(shape):
+        assert np.array_equal(outputs(ideal_chip, Slice(1, n, axis), x=x), np.take(x, range(1, n), axis))
 
 
 def test_numbers_keep_their_order_in_another_shape(ideal_chip):

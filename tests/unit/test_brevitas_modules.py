@@ -433,7 +433,7 @@ class Uncopied(Branching):
          r"take weights through Quant or BipolarQuant, or of few levels; quantize the model first"),
         (lambda: nn.Sequential(qnn.QuantLinear(6, 3)),
          r"Sequential: every node must be one that a graph has, got 1 that are not: Gemm that reads real numbers x1 "
-         r"\(0\), take a Quant, BipolarQuant or MultiThreshold before it"),
+         r"\(0\), take a Quant, BipolarQuant or MultiThreshold before it, or --assume .*"),
         (lambda: layers(qnn.QuantIdentity(act_quant=bq.Fp8e4m3OCPActPerTensorFloat)),
          r"Sequential: every quantizer must be one that QONNX has, of whole numbers with scales that do not depend on "
          r"the input, got ActFloatQuantProxyFromInjector \(0\.act_quant\)"),

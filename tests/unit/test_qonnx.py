@@ -293,13 +293,13 @@ def test_everything_that_does_not_fit_is_said_at_once(written):
         parameters = [make.constant(value) for value in (1.0, 4.0, 3.0, 7.0)]
         x = make.node("FloatQuant", [x, *parameters], QONNX)
         y = make.node("Conv", ["x", make.constant(np.ones((2, 2, 1, 1)))])
-        return make.node("Softmax", [make.node("Add", [x, y])])
+        return make.node("Sqrt", [make.node("Add", [x, y])])
 
     message = (
         r"model\.onnx: every node must be one that a graph has, got 6 that are not: ConvTranspose x2 \(convtranspose1, "
         r"convtranspose\d+\), take Conv, and what.*; Fancy of domain 'com\.example' x1 \(fancy\d+\); FloatQuant "
         r"x1 \(floatquant\d+\), take Quant, whose numbers are whole; Conv that reads real "
-        r"numbers x1 \(conv\d+\), take a Quant, .*; Softmax x1 \(softmax\d+\), take LogSoftmax"
+        r"numbers x1 \(conv\d+\), take a Quant, .*; Sqrt x1 \(sqrt\d+\), take LayerNormalization as one node"
     )
     with pytest.raises(GraphError, match=message) as caught:
         read_qonnx(written(build, (1, 2, 2, 2)))
@@ -321,8 +321,8 @@ REFUSED = {
     "Quant with a scale that is not above 0": ((1, 2), lambda make: make.quant("x", scale=0.0)),
     "Quant of 14 bits with rounding mode FLOOR": ((1, 2), lambda make: make.quant("x", bits=14, rounding="FLOOR")),
     "BipolarQuant with a scale of shape": ((1, 2), lambda make: make.bipolar("x", [1.0, 2.0, 3.0])),
-    "Transpose by": ((1, 2, 3, 3), lambda make: make.node("Transpose", ["x"], perm=[0, 2, 3, 1])),
-    "Reshape from": ((1, 4), lambda make: make.node("Reshape", ["x", make.constant([1, 2, 2], np.int64)])),
+    "Transpose by (0, 1, 1)": ((1, 2, 3), lambda make: make.node("Transpose", ["x"], perm=[0, 1, 1])),
+    "Reshape from": ((2, 4), lambda make: make.node("Reshape", ["x", make.constant([4, 2], np.int64)])),
     "Cast to whole numbers": ((1, 2), lambda make: make.node("Cast", ["x"], to=7)),
     "MaxPool with dilation": (
         (1, 1, 4, 4),
@@ -336,7 +336,36 @@ REFUSED = {
         (1, 1, 4, 4),
         lambda make: make.node("Relu", [make.node("Pad", ["x", make.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)])]),
     ),
-    "Gather": ((1, 2), lambda make: make.node("Gather", ["x", make.constant([0], np.int64)], axis=1)),
+    "Gather of places (0, 2) of 3": (
+        (1, 3),
+        lambda make: make.node("Gather", ["x", make.constant([0, 2], np.int64)], axis=1),
+    ),
+    "Split of the batch": ((1, 2), lambda make: make.node("Split", ["x"], axis=0)),
+    "Softmax over the batch": ((1, 2), lambda make: make.node("Softmax", ["x"], axis=0)),
+    "LayerNormalization that gives means, too": (
+        (1, 2),
+        lambda make: make.node("LayerNormalization", ["x", make.constant(np.ones(2))], n_outputs=2),
+    ),
+    "Gelu of the form fast": ((1, 2), lambda make: make.node("Gelu", ["x"], approximate="fast")),
+    "Where with conditions that are computed": (
+        (1, 2),
+        lambda make: make.node("Where", ["x", make.constant(1.0), make.constant(2.0)]),
+    ),
+    "MatMul of shapes (2, 3) and (2, 3)": ((1, 2, 3), lambda make: make.node("MatMul", ["x", "x"])),
+    "Add with a constant over 4 axes": (
+        (1, 16),
+        lambda make: make.node(
+            "Add",
+            [
+                make.node("Reshape", ["x", make.constant([1, 2, 2, 2, 2], np.int64)]),
+                make.constant(np.arange(4.0).reshape(2, 2)),
+            ],
+        ),
+    ),
+    "Flatten whose batch is axis 1": (
+        (1, 2, 3),
+        lambda make: make.node("Flatten", [make.node("Transpose", ["x"], perm=[1, 0, 2])]),
+    ),
     "MatMul whose input 1 is a constant": (
         (1, 2),
         lambda make: make.node("MatMul", [make.constant(np.ones((2, 2))), make.bipolar("x")]),
@@ -378,6 +407,12 @@ REFUSED = {
     ),
     "Sub of shapes": ((1, 2), lambda make: make.node("Sub", [make.node("Relu", ["x"]), linear(make)])),
 }
+
+
+def test_an_output_whose_batch_is_not_in_front_is_refused(written):
+    path = written(lambda make: make.node("Transpose", ["x"], perm=[1, 0, 2]), shape=(1, 2, 3))
+    with pytest.raises(GraphError, match=r"model\.onnx: output must have the batch in front, got it elsewhere"):
+        read_qonnx(path)
 
 
 @pytest.mark.parametrize("said", REFUSED)

@@ -154,6 +154,23 @@ def test_a_matrix_a_bias_and_log_probabilities_follow_every_time_step(tmp_path):
     np.testing.assert_allclose(reference(graph, x)[:, :, 0], expected, atol=1e-6)
 
 
+def test_functions_and_a_matrix_go_with_a_sequence_whose_time_comes_first(tmp_path):
+    layer, make = Layer("LSTM", 6), Maker(opset=14)
+    bias = np.array([0.5, -0.5, 0.25, 1.0])
+    x = make.quant(make.node("Relu", [make.node("Add", ["x", make.constant(bias)])]), SCALE, 0.0, 4)
+    y, *_ = layer.put(make, x)
+    y = make.node("Squeeze", [y, make.constant([1], np.int64)])
+    weights = np.random.default_rng(0).integers(-1, 2, (N_HIDDEN, 3))
+    y = make.node("MatMul", [y, make.constant(weights)])
+    output = make.node("Mul", [y, make.constant(np.array([[[1.0, 2.0, -1.0]]]))])
+    graph = read_qonnx(write(make, (N_STEPS, 1, N_INPUTS), output, tmp_path))
+    x = drawn((5, N_INPUTS, 1, N_STEPS))
+    codes = np.clip(np.maximum(x[:, :, 0] + bias[:, None], 0), -1, 7 / 8)
+    expected = np.einsum("bht,ho->bot", layer.by_onnxruntime(codes), weights * [1.0, 2.0, -1.0])
+    assert np.array_equal(reference(graph, x)[:, :, 0], expected)
+    assert np.array_equal(run(place(graph, IDEAL), x).outputs, reference(graph, x))
+
+
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +200,26 @@ def test_tokens_become_rows_of_a_table_whose_quantizer_may_stand_behind_it(tmp_p
     expected = np.sign(values[:2]) @ codes[[5, 0, 1, 1]].T
     assert np.array_equal(outputs[0][0, :, 0], expected)
     assert np.array_equal(outputs[1], outputs[0])
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_tokens_attend_to_each_other(opset, tmp_path):
+    values, make = np.random.default_rng(0).normal(0, 1, (6, 3)), Maker(opset=opset)
+    rows = make.node("Gather", [make.quant(make.constant(values), 0.25, 0.0, 4), make.node("Cast", ["x"], to=7)])
+    scores = make.node("MatMul", [rows, make.node("Transpose", [rows], perm=[0, 2, 1])])
+    shares = make.node("Softmax", [scores], axis=-1)
+    places = make.constant(np.arange(12.0).reshape(1, 4, 3))
+    met = make.node("MatMul", [shares, make.node("Add", [rows, places])])
+    output = make.node("ReduceMean", [met], axes=[1], keepdims=0)
+    graph = read_qonnx(make.write(tmp_path, (1, 4), output))
+    assert graph.input.shape == (1, 1, 4)
+    tokens = np.array([[5, 0, 1, 1], [2, 3, 4, 0]])
+    codes = (np.clip(np.round(values / 0.25), -8, 7) * 0.25)[tokens]
+    scores = codes @ codes.transpose(0, 2, 1)
+    shares = np.exp(scores) / np.exp(scores).sum(2, keepdims=True)
+    expected = (shares @ (codes + np.arange(12.0).reshape(4, 3))).mean(1)
+    np.testing.assert_allclose(reference(graph, tokens[:, None, None]), expected, rtol=1e-9)
+    np.testing.assert_allclose(run(place(graph, IDEAL), tokens[:, None, None]).outputs, expected, rtol=1e-9)
 
 
 def test_a_token_beyond_the_table_is_one_line(tmp_path):
@@ -266,6 +303,7 @@ def test_what_no_cell_has_is_refused_by_name(kind, options, message, tmp_path):
     x = make.quant("x", SCALE, 0.0, 4)
     if options == {"layout": 1}:
         x = make.quant(make.node("Conv", [x, make.constant(np.ones((N_STEPS, N_STEPS, 1)))]), SCALE, 0.0, 4)
+        x = make.node("Transpose", [x], perm=[1, 0, 2])
     y, *_ = Layer(kind).put(make, x, **options)
     with pytest.raises(GraphError, match=message):
         read_qonnx(write(make, (1, N_STEPS, N_INPUTS) if "layout" in options else (N_STEPS, 1, N_INPUTS), y, tmp_path))
@@ -292,18 +330,33 @@ def test_nodes_that_no_output_follows_from_cost_nothing(tmp_path):
     assert [op.name for op in read_qonnx(make.write(tmp_path, (1, 3), y)).ops] == [y]
 
 
-def test_real_numbers_and_the_layout_of_sequences_are_said(tmp_path):
+def test_real_numbers_are_refused(tmp_path):
     make = Maker(opset=14)
     y, *_ = Layer("LSTM").put(make, "x")
     with pytest.raises(GraphError, match=r"LSTM that reads real numbers x1 .*, take a Quant before it"):
         read_qonnx(write(make, (N_STEPS, 1, N_INPUTS), y, tmp_path))
-    make = Maker(opset=14)
-    y, *_ = Layer("LSTM").put(make, make.quant("x", SCALE, 0.0, 4), layout=1)
-    y = make.node("Reshape", [y, make.constant([1, -1], np.int64)])
-    with pytest.raises(
-        GraphError, match=r"Reshape from \(1, 7, 1, 5\) to \(1, 35\) x1 .*, take the last time step, or axes"
-    ):
-        read_qonnx(write(make, (1, N_STEPS, N_INPUTS), y, tmp_path))
+
+
+def test_all_time_steps_go_on_as_one_vector_in_the_order_of_the_file(tmp_path):
+    layer, make = Layer("LSTM"), Maker(opset=14)
+    y, *_ = layer.put(make, make.quant("x", SCALE, 0.0, 4), layout=1)
+    output = make.node("Reshape", [y, make.constant([1, -1], np.int64)])
+    graph = read_qonnx(write(make, (1, N_STEPS, N_INPUTS), output, tmp_path))
+    x = drawn((5, N_INPUTS, 1, N_STEPS))
+    expected = layer.by_onnxruntime(x[:, :, 0]).transpose(0, 2, 1).reshape(5, -1)
+    assert np.array_equal(reference(graph, x), expected)
+
+
+def test_a_sequence_whose_channels_lie_first_is_turned_for_a_layer_behind_a_convolution(tmp_path):
+    layer, make = Layer("GRU"), Maker(opset=14)
+    swap = np.eye(N_STEPS)[::-1, :, None]
+    x = make.node("Conv", [make.quant("x", SCALE, 0.0, 4), make.constant(swap)])  # the file's (t c) as channels
+    y, *_ = layer.put(make, make.quant(x, SCALE, 0.0, 4), layout=1)
+    output = make.node("Squeeze", [y, make.constant([2], np.int64)])
+    graph = read_qonnx(write(make, (1, N_STEPS, N_INPUTS), output, tmp_path))
+    x = drawn((5, N_STEPS, 1, N_INPUTS))
+    expected = layer.by_onnxruntime(x[:, ::-1, 0].transpose(0, 2, 1))
+    assert np.array_equal(reference(graph, x)[:, :, 0], expected)
 
 
 # --- assumed bits ---------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def with_assumed_bits(model: Model, assumption: Assumption) -> Model:
 
 def take_codes(call: Call) -> Value:
     """Return the codes of assumed bits that a node of this pass makes."""
-    value = call.value(takes_order=True)
+    value = call.as_it_lies()
     if call.node.inputs[0].endswith("~codes"):  # of the words of a table
         return replace(value, is_assumed=True)
     if value.is_codes and (not value.is_assumed or _is_as_made(value)):  # of a quantizer in the model, or these already

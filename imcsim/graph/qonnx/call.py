@@ -32,24 +32,29 @@ class Call:
         """Of the node."""
         return self.node.attributes
 
-    def value(self, place: int = 0, *, takes_pads: bool = False, takes_order: bool = False) -> Value:
+    def value(
+        self, place: int = 0, *, takes_pads: bool = False, any_order: bool = False, any_batch: bool = False
+    ) -> Value:
         """Return the input at *place*, which follows from the network's input.
 
-        *takes_pads*: it may have padding that no operator took; *takes_order*: its axes may have another order.
+        Its axes lie in the graph as the file has them, or in *any_order* that is at hand. The file has the batch in
+        front, or with *any_batch* anywhere. *takes_pads*: it may have padding that no operator took.
         """
         found = self.given[place] if len(self.given) > place else None
         if not isinstance(found, Value):
             raise UnfitError(f"whose input {place + 1} is a constant", "a constant on the other side")
         if found.pads != NO_PADS and not takes_pads:
             raise UnfitError("behind a Pad", "a Pad right before Conv, MaxPool or AveragePool")
-        if not (takes_order or found.is_plain):
-            raise UnfitError(
-                "of tokens"
-                if found.channels == "none"
-                else "of a sequence whose channels are not right behind the batch",
-                "a Gather of a table" if found.channels == "none" else "a Transpose to (b c t) before it",
-            )
-        return found
+        if found.is_tokens and not (any_order and any_batch):
+            raise UnfitError("of tokens", "a Gather of a table")
+        if found.batch_axis != 0 and not any_batch:
+            where = "part of another axis" if found.batch_axis is None else f"axis {found.batch_axis}"
+            raise UnfitError(f"whose batch is {where}", "the batch in front")
+        return found if any_order else self.walk.turned(found, range(len(found.shape)))
+
+    def as_it_lies(self, place: int = 0, *, takes_pads: bool = False) -> Value:
+        """Return the input at *place*, whose axes are in any order, wherever the batch is."""
+        return self.value(place, takes_pads=takes_pads, any_order=True, any_batch=True)
 
     def is_read(self, place: int) -> bool:
         """Whether somebody reads the output at *place*."""
@@ -78,7 +83,7 @@ Take = Callable[[Call], Known | tuple[Known, ...]]
 
 def per_channel(values: Array, value: Value, what: str) -> Array:
     """Return *values*, which meet the axes of *value*, as one number () or one per channel (c)."""
-    wide = meeting(values, value, what)
+    wide = value.arranged(meeting(values, value, what))
     if wide.size == 1:
         return wide.reshape(())
     if prod(wide.shape[1:]) != 1:
@@ -87,22 +92,17 @@ def per_channel(values: Array, value: Value, what: str) -> Array:
 
 
 def meeting(values: Array, value: Value, what: str) -> Array:
-    """Return *values* as float64 with the axes of *value*, each whole or 1, channels first and without the batch."""
-    values, shape = np.asarray(values, np.float64), value.shape
-    n_axes = len(shape) + 1
+    """Return *values* as float64 with the axes that the file has of *value*, each whole or 1, without the batch."""
+    values, shape, whole = np.asarray(values, np.float64), value.shape, value.whole(1)
     if values.size == 1:
         return values.reshape((1,) * len(shape))
     misfit = UnfitError(f"with {what} of shape {values.shape} for numbers of shape {shape}")
-    if values.ndim > n_axes:
+    if values.ndim > len(whole) or value.is_tokens:
         raise misfit
-    if not value.is_plain:
-        if value.channels != "last" or values.shape[-1] != values.size or values.size != shape[-1]:
-            raise misfit
-        return values.reshape(-1, *(1,) * (len(shape) - 1))
-    wide = values.reshape((1,) * (n_axes - values.ndim) + values.shape)
-    if wide.shape[0] != 1 or any(n not in (1, m) for n, m in zip(wide.shape[1:], shape, strict=True)):
+    wide = values.reshape((1,) * (len(whole) - values.ndim) + values.shape)
+    if any(n not in (1, m) for n, m in zip(wide.shape, whole, strict=True)):
         raise misfit
-    return wide[0]
+    return wide if value.batch_axis is None else wide.squeeze(value.batch_axis)
 
 
 def finite(values: Array, what: str) -> Array:

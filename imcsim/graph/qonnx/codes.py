@@ -58,7 +58,7 @@ def _require_float(call: Call, attribute: str) -> None:
 
 
 def _quantize_linear(call: Call) -> Value:
-    value = call.value()
+    value = call.as_it_lies()
     _require_float(call, "precision")
     scale, zero = _parameters(call, value)
     low, high = code_limits(call.attributes, call.constant(2, "a zero point") if call.has(2) else None)
@@ -67,7 +67,7 @@ def _quantize_linear(call: Call) -> Value:
 
 def _parameters(call: Call, value: Value, places: Sequence[int] = (1, 2)) -> tuple[Array, int]:
     """Return the scale, () or (c), and the zero point of all channels of an activation."""
-    scale = spread(call.constant(places[0], "a scale").numbers, call.attributes, (1, *value.shape))
+    scale = spread(call.constant(places[0], "a scale").numbers, call.attributes, value.whole(1))
     if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         raise UnfitError("with a scale that is not above 0")
     if not call.has(places[1]):
@@ -130,7 +130,7 @@ def _steps(coding: Coding, form: Format) -> tuple[Step, ...]:
 
 
 def _dequantize_linear(call: Call) -> Value:
-    value = call.value()
+    value = call.as_it_lies()
     _require_float(call, "output_dtype")
     return _numbered(call, value, *_parameters(call, value))
 

@@ -268,6 +268,12 @@ def _where(attributes: Attributes, given: Given) -> Constant:
     return Constant(np.where(condition.astype(bool), yes, no))
 
 
+def _trilu(attributes: Attributes, given: Given) -> Constant:
+    diagonal = int(given[1].numbers.reshape(())) if len(given) > 1 and given[1] is not None else 0
+    half = np.triu if attributes.get("upper", 1) else np.tril
+    return _first(given).moved(lambda values: half(values, diagonal))
+
+
 def _clip(attributes: Attributes, given: Given) -> Constant:
     low, high = clip_limits(attributes, given)
     array = _first(given).numbers
@@ -403,6 +409,7 @@ FOLDED: dict[str, Callable[[Attributes, Given], Constant]] = {
     "Sub": _elementwise(np.subtract),
     "Tanh": _elementwise(np.tanh),
     "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
     "Where": _where,
 }

@@ -11,8 +11,10 @@ from imcsim.graph.epilogue import SpatialAffine
 from imcsim.graph.ir import LayerAttrs, Product
 from imcsim.graph.offsets import sums_inside
 from imcsim.graph.qonnx.assume import weights_of
+from imcsim.graph.qonnx.attention import multiplied
 from imcsim.graph.qonnx.call import NO_PADS, Call, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
+from imcsim.graph.qonnx.shapes import reshaped
 from imcsim.graph.qonnx.values import ONE, ZERO, Value
 from imcsim.graph.qonnx.weights import coded
 from imcsim.graph.qonnx.windows import pads_of, per_axis, shape_around
@@ -83,7 +85,7 @@ def _multiplied(call: Call, value: Value, product: Product, bias: Array) -> Valu
     if product.padding == (0, 0):
         return call.walk.multiply(value, product, bias + inside[:, 0, 0])
     made = call.walk.multiply(value, product, bias)
-    return call.walk.apply(made, (SpatialAffine(ONE, inside),), what="zero", shape=made.shape)
+    return call.walk.apply(made, (SpatialAffine(ONE, inside),), what="zero")
 
 
 def scale_into_weights(value: Value, planes: PlaneSum, groups: int) -> tuple[Value, PlaneSum]:
@@ -189,7 +191,9 @@ def _bias(call: Call, place: int, n_outputs: int) -> Array:
 
 
 def _matmul(call: Call) -> Value:
-    value = call.value(takes_order=True)
+    if isinstance(call.given[1], Value):
+        return multiplied(call, call.value(any_order=True), call.value(1, any_order=True))
+    value = call.as_it_lies()
     weights = call.constant(1, "a second factor")
     return _linear(call, value, weights.moved(np.transpose), ZERO)
 
@@ -209,15 +213,27 @@ def _gemm(call: Call) -> Value:
 
 def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
     _source_of_product(value)
-    if value.channels == "last" and weights.numbers.ndim == 2:  # a matrix for each time step is a window of 1 x 1
-        weights = weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis])
-        return call.walk.multiply(value, Product(kind="conv2d", weights=weights_of(call, weights)), bias)
-    if not value.is_plain or len(value.shape) != 1 or weights.numbers.ndim != 2:
+    if weights.numbers.ndim != 2 or value.is_tokens or value.shape[-1] != weights.shape[1]:
         raise UnfitError(
-            f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b c) and a matrix"
+            f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b ... c) and a matrix"
         )
-    value, planes = scale_into_weights(value, weights_of(call, weights), 1)
-    return _multiplied(call, value, Product(kind="linear", weights=planes), bias)
+    if len(value.shape) == 1:
+        value, planes = scale_into_weights(value, weights_of(call, weights), 1)
+        return _multiplied(call, value, Product(kind="linear", weights=planes), bias)
+    return _each_token(call, value, weights.moved(lambda array: array[:, :, np.newaxis, np.newaxis]), bias)
+
+
+def _each_token(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
+    """Return the linear map of the last axis at each place of the others: a convolution of 1 x 1."""
+    *places, n_inputs = value.shape
+    at, value = value.batch_axis, replace(value, batch_axis=0)
+    tokens = reshaped(call, value, (call.walk.batch, prod(places), n_inputs))
+    tokens = call.walk.turned(tokens, (1, 0))
+    if not tokens.is_codes:
+        raise UnfitError("of codes whose scale or zero differs between places", "one scale, or one per channel")
+    tokens, planes = scale_into_weights(tokens, weights_of(call, weights), 1)
+    made = _multiplied(call, tokens, Product(kind="conv2d", weights=planes), bias)
+    return replace(reshaped(call, made, (call.walk.batch, *places, weights.shape[0])), batch_axis=at)
 
 
 PRODUCTS: dict[str, Take] = {

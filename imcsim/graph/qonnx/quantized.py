@@ -39,7 +39,7 @@ def _on_grid(call: Call, grid: Grid) -> Value | Constant:
     source = call.given[0]
     if isinstance(source, Constant):
         return quantized(grid, source)
-    value = call.value(0, takes_order=True)
+    value = call.as_it_lies()
     scale, zero = per_channel(grid.scale, value, "a scale"), per_channel(grid.zero, value, "a zero point")
     if scale.ndim != zero.ndim:
         shape = (value.placed[0],)
@@ -62,7 +62,7 @@ def _trunc(call: Call) -> Value | Constant:
     source = call.given[0]
     if isinstance(source, Constant):
         return truncated(truncation(call.attributes, given, (-inf, inf)), source)
-    value = call.value(0)
+    value = call.as_it_lies()
     trunc = truncation(call.attributes, given, (value.low, value.high))
     grid = trunc.grid
     bounds = float(grid.scale * (grid.low - grid.zero)), float(grid.scale * (grid.high - grid.zero))

@@ -23,7 +23,7 @@ from imcsim.graph.qonnx.call import Call, Known, Take, finite
 from imcsim.graph.qonnx.constants import Constant, UnfitError
 from imcsim.graph.qonnx.quantizers import Grid, quant_grid, quantizing_steps
 from imcsim.graph.qonnx.sequences import is_time_first
-from imcsim.graph.qonnx.shapes import vector_of
+from imcsim.graph.qonnx.shapes import flat
 from imcsim.graph.qonnx.values import Value
 from imcsim.graph.recurrent import PARTS, Cell, GruCell, LstmCell, LstmQuantizers
 from imcsim.graph.steps import Quantize, Threshold
@@ -140,7 +140,7 @@ def _gates(call: Call) -> Gates:
 def _require_lengths(call: Call, place: int) -> None:
     if call.has(place):
         found = call.given[place]
-        n_steps = call.value(takes_order=True).shape[0]
+        n_steps = call.as_it_lies().shape[0]
         if not isinstance(found, Constant) or np.any(found.numbers != n_steps):
             raise UnfitError("with lengths of sequences", "sequences of one length")
 
@@ -248,13 +248,13 @@ def _layer(
 
 def _sequence(call: Call) -> Value:
     """Return the sequence that the node takes; raises UnfitError where its axes are not those that it wants."""
-    value = call.value(takes_order=True)
+    value = call.as_it_lies()
     if not value.is_codes:
         raise UnfitError("that reads real numbers", "a Quant before it")
     wanted = "(t b c)" if is_time_first(call.node) else "(b t c)"
-    if len(value.shape) != 2 or value.channels != "last" or value.batch_axis != int(is_time_first(call.node)):
+    if len(value.shape) != 2 or value.batch_axis != int(is_time_first(call.node)):
         raise UnfitError(f"of what is no sequence {wanted}", f"a Transpose to {wanted} before it")
-    return value
+    return call.walk.turned(value, (1, 0))
 
 
 def _with_direction(call: Call, made: Value) -> Value:
@@ -262,19 +262,19 @@ def _with_direction(call: Call, made: Value) -> Value:
     if call.node.kind == "QuantLSTMCell":
         return made
     n_steps, n_hidden = made.shape
-    return replace(made, shape=(n_steps, 1, n_hidden), batch_axis=2 if made.batch_axis else 0)
+    return replace(made, shape=(n_steps, 1, n_hidden), order=(2, 1, 0), batch_axis=2 if made.batch_axis else 0)
 
 
 def _last(call: Call, made: Value) -> Value:
     """Return the hidden state of the last time step: (b c), or ONNX's (1 b c) or (b 1 c)."""
-    n_steps, n_hidden = made.shape
+    n_steps = made.shape[0]
     last = call.walk.apply(
         made, (Slice(n_steps - 1, n_steps, axis=2),), scale=made.scale, zero=made.zero, bounds=(made.low, made.high),
         what="last",
     )  # fmt: skip
     if call.node.kind == "QuantLSTMCell":
-        return vector_of(call, last, "state")
-    return replace(last, shape=(1, n_hidden))
+        return flat(call, replace(last, batch_axis=0), "state")
+    return last
 
 
 def _grid(call: Call, first: int, attributes: dict[str, object], what: str) -> Grid:

@@ -3,7 +3,7 @@
 A sequence is an image (c 1 t) in a graph. A file has it as (b t c), or (t b c), and tokens as (b t) or (t b).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from imcsim.graph.qonnx.model import Input, Model, Node
@@ -40,10 +40,17 @@ def input_value(model: Model, source: Input) -> Value:
             batch_axis = found.index("b")
             shape = source.shape[:batch_axis] + source.shape[batch_axis + 1 :]
             if "c" not in found:
-                return Value(source.name, shape, channels="none", batch_axis=batch_axis)
-            is_last = found.index("t") < found.index("c")
-            return Value(source.name, shape, channels="last" if is_last else "first", batch_axis=batch_axis)
+                return Value(source.name, shape, batch_axis=batch_axis, is_tokens=True)
+            order = (1, 0) if found.index("t") < found.index("c") else None
+            return Value(source.name, shape, batch_axis=batch_axis, order=order)
     return Value(source.name, source.shape[1:])
+
+
+def has_sequences(model: Model, inputs: Iterable[Value]) -> bool:
+    """Whether sequences or tokens go through *model*: its inputs, or what a recurrent layer takes."""
+    return any(value.is_tokens or value.is_moved for value in inputs) or any(
+        node.kind in RECURRENT for node in model.nodes
+    )
 
 
 def _readers(model: Model, reached: set[str]) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """A tensor of the file as the walk knows it: which tensor of the graph holds it, and what its codes count for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, prod
-from typing import Literal
 
 import numpy as np
 
@@ -25,13 +25,13 @@ class Value:
     """Of the graph."""
 
     shape: Shape
-    """As the file has it, without the batch: (c), (c l) or (c h w)."""
+    """As the file has it, without the batch: (c), (c l), (c h w), or other axes in any number."""
 
     form: Format = REAL
     """Of the tensor."""
 
     scale: Array = field(default_factory=lambda: ONE)
-    """float64, () or (c); so is the zero. 1 and 0 for real numbers."""
+    """float64, () or (c), for the first axis of the tensor; so is the zero. 1 and 0 for real numbers."""
 
     zero: Array = field(default_factory=lambda: ZERO)
 
@@ -43,17 +43,53 @@ class Value:
     """No number is below this, and none above `high`."""
 
     high: float = inf
-    channels: Literal["first", "last", "none"] = "first"
-    """Where the file has the channels: of sequences that a recurrent layer takes, behind the time; of tokens, nowhere.
-
-    The tensor of the graph is (c 1 t) all the same.
-    """
-
-    batch_axis: int = 0
-    """Where the file has the batch among the axes."""
-
     is_assumed: bool = False
     """Whether the codes are those of assumed bits (`imcsim.graph.qonnx.assume`)."""
+
+    order: tuple[int, ...] | None = None
+    """Which of the file's axes each axis of the tensor is, where they lie in another order than the file has them."""
+
+    batch_axis: int | None = 0
+    """Where the file has the batch, None where a batch of 1 is part of another axis.
+
+    Elsewhere than in front it is of sequences (t b c) of recurrent layers, and between operators that move axes.
+    """
+
+    is_tokens: bool = False
+    """Whether these are rows of a table: (t) in the file, an image (1 1 t) in the graph."""
+
+    def behind_batch(self, axis: int) -> int:
+        """Return which of the axes of `shape` the *axis* of the file is; raises UnfitError for the batch."""
+        at = self.batch_axis
+        axis %= len(self.shape) + (at is not None)
+        if axis == at:
+            raise UnfitError("of the batch", "any other axis")
+        return axis - (at is not None and axis > at)
+
+    def whole(self, batch: int) -> Shape:
+        """Return the shape as the file has it, with a *batch*."""
+        at = self.batch_axis
+        return self.shape if at is None else (*self.shape[:at], batch, *self.shape[at:])
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Which of the file's axes each axis of the tensor is."""
+        return tuple(range(len(self.shape))) if self.order is None else self.order
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the file has the axes, or the batch, elsewhere than the tensor."""
+        return self.order is not None or self.batch_axis != 0
+
+    def place_of(self, axis: int) -> int:
+        """Return where the *axis* of the file, counted behind the batch, lies in the tensor of the graph."""
+        place = self.axes.index(axis)
+        return 2 * place if len(self.shape) == 2 else place
+
+    def arranged(self, values: Array) -> Array:
+        """Return *values*, which have the axes of the file, with those of the tensor in the graph."""
+        moved = values.transpose(self.axes)
+        return moved.reshape(placed(moved.shape))
 
     @property
     def is_codes(self) -> bool:
@@ -63,22 +99,16 @@ class Value:
     @property
     def placed(self) -> Shape:
         """The shape of the tensor in the graph, without padding: a sequence (c l) is an image (c 1 l)."""
-        if self.channels == "last":
-            return (self.shape[-1], 1, prod(self.shape[:-1]))
-        return (1, 1, prod(self.shape)) if self.channels == "none" else placed(self.shape)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the file has the axes in the order of the graph: batch, channels, image."""
-        return self.channels == "first" and self.batch_axis == 0
-
-    def full(self, batch: int) -> Shape:
-        """Return the shape as the file has it, with the batch."""
-        return (*self.shape[: self.batch_axis], batch, *self.shape[self.batch_axis :])
+        if self.is_tokens:
+            return (1, 1, prod(self.shape))
+        return placed(tuple(self.shape[axis] for axis in self.axes))
 
     def taken_back(self, shape: Shape) -> Shape:
         """Return what the file has for *shape* of the graph, where the axes of this value stay."""
-        return (*self.shape[:-1], shape[0]) if self.channels == "last" else taken_back(shape, len(self.shape))
+        if self.is_tokens:
+            return self.shape
+        sizes = dict(zip(self.axes, taken_back(shape, len(self.shape)), strict=True))
+        return tuple(sizes[axis] for axis in range(len(sizes)))
 
     @property
     def padded(self) -> Shape:
@@ -118,6 +148,11 @@ def placed(shape: Shape) -> Shape:
 def taken_back(shape: Shape, n_axes: int) -> Shape:
     """Return the shape of the file, of *n_axes* axes, for one of the graph."""
     return (shape[0], shape[2]) if n_axes == 2 else shape
+
+
+def in_order(axes: Sequence[int]) -> tuple[int, ...] | None:
+    """Return *axes* as the order of a `Value`: None where they are as the file has them."""
+    return None if list(axes) == list(range(len(axes))) else tuple(axes)
 
 
 def bounds_after(step: Step, low: float, high: float) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from imcsim.errors import GraphError, ImcsimError
 from imcsim.graph.assumption import Assumed, Assumption, parse_assumption
+from imcsim.graph.attention import Permute
 from imcsim.graph.formats import REAL, Format
 from imcsim.graph.ir import Graph, Op, Product, Tensor
 from imcsim.graph.offsets import take_apart
@@ -20,10 +21,11 @@ from imcsim.graph.qonnx.constants import FOLDED, Constant, UnfitError
 from imcsim.graph.qonnx.file import MOST_NUMBERS, ONNX, read_file
 from imcsim.graph.qonnx.model import Model, Node
 from imcsim.graph.qonnx.operators import INSTEAD, OPERATORS
+from imcsim.graph.qonnx.patterns import recognized
 from imcsim.graph.qonnx.quantized import QUANTIZERS
 from imcsim.graph.qonnx.recurrences import CELLS, DOMAIN, OWN
-from imcsim.graph.qonnx.sequences import input_value, with_quantized_tables
-from imcsim.graph.qonnx.values import ONE, ZERO, Value
+from imcsim.graph.qonnx.sequences import has_sequences, input_value, with_quantized_tables
+from imcsim.graph.qonnx.values import ONE, ZERO, Value, in_order
 from imcsim.graph.recurrent import Cell, Embedding
 from imcsim.graph.refusal import Refusals, listed, one_line
 from imcsim.graph.steps import Quantize, Shape, Step, Threshold
@@ -65,7 +67,7 @@ def as_stored(model: Model, name: str) -> Graph:
             f"{model.origin}: weights must be there, got shapes alone of {listed(sorted(model.missing))}; for time and "
             "energy without them see --assume"
         )
-    model = with_quantized_tables(with_live_nodes(model))
+    model = with_quantized_tables(with_live_nodes(recognized(model)))
     walk = Walk(model)
     for node in model.nodes:
         walk.take(node)
@@ -87,14 +89,14 @@ class Walk:
 
     def __init__(self, model: Model) -> None:
         values = {source.name: input_value(model, source) for source in model.inputs}
-        batches = {source.name: source.shape[values[source.name].batch_axis] for source in model.inputs}
+        batches = {source.name: source.shape[values[source.name].batch_axis or 0] for source in model.inputs}
         if len(set(batches.values())) > 1:
             got = listed(f"{n} of {name}" for name, n in batches.items())
             raise GraphError(f"{model.origin}: all inputs must have one batch, got {got}")
         self.model, self.batch = model, batches[model.inputs[0].name]
         self.known: dict[str, Known] = {key: Constant(array) for key, array in model.constants.items()}
         self.inputs = tuple(Tensor(name, value.placed, REAL) for name, value in values.items())
-        self.input_names = set(values)
+        self.input_names, self.has_sequences = set(values), has_sequences(model, values.values())
         self.known |= values
         self.read = {name for node in model.nodes for name in node.inputs} | set(model.outputs)
         self.readers: dict[str, list[Node]] = defaultdict(list)
@@ -103,6 +105,8 @@ class Walk:
                 self.readers[read].append(node)
         self.ops: list[Op] = []
         self.names: Counter[str] = Counter()
+        self.tensors: Counter[str] = Counter()
+        self.turns: dict[tuple[str, Shape, tuple[int, ...]], Value] = {}
         self.refused = Refusals()
         self.node: Node | None = None
         self.assumed: dict[str, list[str]] = {"weights": [], "inputs": []}
@@ -165,6 +169,7 @@ class Walk:
         steps: Sequence[Step],
         *,
         shape: Shape | None = None,
+        order: tuple[int, ...] | None = None,
         scale: Array = ONE,
         zero: Array = ZERO,
         bounds: tuple[float, float] = (-inf, inf),
@@ -173,8 +178,9 @@ class Walk:
     ) -> Value:
         """Return what *steps* make of the tensor of *value*, as an op named after the node at hand.
 
-        *shape* is that of the file, where it is not told by the steps; *scale* and *zero* are those of codes that come
-        out; *what* tells several ops of one node apart, and their tensors, *label* the ops alone.
+        *shape* is that of the file, where it is not told by the steps, and *order* that of its axes; else the axes stay
+        where they are. *scale* and *zero* are those of codes that come out; *what* tells several ops of one node apart,
+        and their tensors, *label* the ops alone.
         """
         assert self.node is not None
         now, form, is_assumed = value.placed, value.form, value.is_assumed
@@ -184,9 +190,11 @@ class Walk:
                 form, is_assumed = step.format, False
             elif not step.keeps_codes:
                 form, is_assumed = REAL, False
-        shape = value.taken_back(now) if shape is None else shape
+        is_tokens = value.is_tokens and shape is None
+        if shape is None:
+            shape, order = value.taken_back(now), value.order
         if not steps:
-            return replace(value, shape=shape)
+            return replace(value, shape=shape, order=order)
         self.require_size(shape)
         name = f"{self.node.name}.{label or what}" if label or what else self.node.name
         output = self._tensor(what, now, form)
@@ -199,10 +207,28 @@ class Walk:
             zero,
             low=bounds[0],
             high=bounds[1],
-            channels=value.channels,
-            batch_axis=value.batch_axis,
             is_assumed=is_assumed,
+            order=order,
+            batch_axis=value.batch_axis,
+            is_tokens=is_tokens,
         )
+
+    def turned(self, value: Value, axes: Sequence[int]) -> Value:
+        """Return *value* with the file's *axes* in that order in its tensor; made once for all who ask for it."""
+        order = in_order(axes)
+        if value.order == order or len(value.shape) < 2:
+            return replace(value, order=order)
+        if value.scale.ndim or value.zero.ndim:  # which are for the first axis
+            value = self.as_numbers(value, f"numbers{len(self.turns)}")
+        steps = Permute((2, 1, 0) if len(axes) == 2 else tuple(value.axes.index(axis) for axis in axes))
+        key = value.tensor, value.placed, steps.axes
+        if key not in self.turns:
+            self.turns[key] = self.apply(value, (steps,), shape=value.shape, what=f"turned{len(self.turns)}")
+        return replace(value, tensor=self.turns[key].tensor, order=order)
+
+    def led_by(self, value: Value, axis: int) -> Value:
+        """Return *value* with the *axis* of the file, counted behind the batch, in the place of the channels."""
+        return self.turned(value, (axis, *(other for other in value.axes if other != axis)))
 
     def as_numbers(self, value: Value, what: str) -> Value:
         """Return *value* as a real tensor, by an op of its own where it is codes."""
@@ -222,7 +248,7 @@ class Walk:
         self._note_assumed(name, value, product)
         total = self._tensor("sum", shape, REAL)
         self.ops.append(Op(name=name, input=value.tensor, output=total, product=product))
-        made = Value(total.name, value.taken_back(shape), channels=value.channels, batch_axis=value.batch_axis)
+        made = Value(total.name, value.taken_back(shape), order=value.order, batch_axis=value.batch_axis)
         for number, step in enumerate(steps):
             label = f"scale{number}"
             made = self.apply(made, (step,), what="" if step is steps[-1] else label, label=label)
@@ -250,7 +276,8 @@ class Walk:
     def _tensor(self, what: str, shape: Shape, form: Format) -> Tensor:
         assert self.node is not None
         name = f"{self.node.outputs[0]}.{what}" if what else self.node.outputs[0]
-        return Tensor(name, shape, form)
+        self.tensors[name] += 1
+        return Tensor(name if self.tensors[name] == 1 else f"{name}#{self.tensors[name]}", shape, form)
 
     def _op_name(self, name: str) -> str:
         self.names[name] += 1
@@ -282,12 +309,18 @@ class Walk:
         """Return the tensor with the numbers of an output of the model."""
         value = self.known[output]
         which = f"output {output!r}" if len(self.model.outputs) > 1 else "output"
-        if not isinstance(value, Value) or value.tensor in self.input_names:
+        is_input = isinstance(value, Value) and value.tensor in self.input_names
+        if not isinstance(value, Value) or (is_input and (self.has_sequences or not value.is_moved)):
             raise GraphError(f"{which} must follow from the input by an operator, got one that does not")
         if value.pads != (0, 0, 0, 0):
             raise GraphError(f"{which} must not be padding, got a Pad behind everything")
         self.node = Node("output", "", "output", (), (f"{output}.numbers",), {})
-        return self.as_numbers(value, "").tensor
+        made = self.as_numbers(value, "")
+        if self.has_sequences:  # which are (c 1 t), wherever the file has the batch and the time
+            return made.tensor
+        if value.batch_axis != 0:
+            raise GraphError(f"{which} must have the batch in front, got it elsewhere")
+        return self.turned(made, range(len(value.shape))).tensor
 
     def _assumed(self) -> Assumed | None:
         if not any(self.assumed.values()):

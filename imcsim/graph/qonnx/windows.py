@@ -12,7 +12,7 @@ from imcsim.graph.epilogue import (
 )
 from imcsim.graph.qonnx.call import NO_PADS, Call, Take
 from imcsim.graph.qonnx.constants import UnfitError, axes_of
-from imcsim.graph.qonnx.shapes import flat
+from imcsim.graph.qonnx.shapes import flat, reshaped
 from imcsim.graph.qonnx.values import Value
 from imcsim.graph.steps import (
     AvgPool,
@@ -151,15 +151,22 @@ def _mean_of_image(call: Call, what: str = "") -> Value:
 
 
 def _reduce_mean(call: Call) -> Value:
-    value = call.value()
+    value = call.value(any_order=True)
     n_axes = len(value.shape) + 1
     axes = axes_of(call.attributes, call.constants(), n_axes) or tuple(range(n_axes))
     keeps = bool(call.attributes.get("keepdims", 1))
-    if n_axes > 2 and axes == tuple(range(2, n_axes)):
+    if n_axes > 2 and axes == tuple(range(2, n_axes)) and n_axes <= 4:
         return _mean_of_image(call) if keeps else flat(call, _mean_of_image(call, "mean"))
-    if axes == (1,) and keeps:
-        return call.walk.apply(value, (*value.numbers(), Mean("channels")), shape=(1, *value.shape[1:]))
-    raise UnfitError(f"over axes {axes}", "the axes of the image, or the channels with keepdims")
+    if len(axes) == 1 and axes != (0,) and n_axes > 2:
+        led = call.walk.led_by(value, axes[0] - 1)
+        after = tuple(1 if axis == axes[0] - 1 else n for axis, n in enumerate(value.shape))
+        bounds = (value.low, value.high)
+        made = call.walk.apply(
+            led, (*led.numbers(), Mean("channels")), shape=after, order=led.order, bounds=bounds
+        )  # fmt: skip
+        left = [n for axis, n in enumerate(after) if axis != axes[0] - 1]
+        return made if keeps else reshaped(call, made, (call.walk.batch, *left))
+    raise UnfitError(f"over axes {axes}", "the axes of the image, or one axis behind the batch")
 
 
 def _pad(call: Call) -> Value:
