@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -16,6 +17,9 @@ from imcsim.graph.recurrent import Embedding
 from imcsim.graph.steps import Affine, Flatten, Shape
 
 Array = np.ndarray
+
+MOST_ORDERS = 1000
+"""So many orders of axes of size 1 are tried, of which a file may have any number."""
 
 
 def _same(call: Call) -> Value:
@@ -88,7 +92,8 @@ def _axes_after(value: Value, after: Shape) -> tuple[int, ...] | None:
             if lie[place : place + last - first] != list(range(first, last)):
                 return None
             axes.extend(behind[n] for n in made)
-    orders = list(_with_ones(tuple(axes), [axis for axis, n in enumerate(after) if n == 1]))
+    ones = [axis for axis, n in enumerate(after) if n == 1]
+    orders = list(islice(_with_ones(tuple(axes), ones), MOST_ORDERS))
     same = (order for order in orders if replace(value, shape=after, order=order).placed == value.placed)
     return next(same, orders[0])
 
