@@ -199,7 +199,7 @@ def _matmul(call: Call) -> Value:
 
 
 def _gemm(call: Call) -> Value:
-    value = call.value()
+    value = call.as_it_lies()
     if call.attributes.get("transA", 0):
         raise UnfitError("of a transposed input", "transA=0")
     weights = call.constant(1, "a second factor")
@@ -213,6 +213,8 @@ def _gemm(call: Call) -> Value:
 
 def _linear(call: Call, value: Value, weights: Constant, bias: Array) -> Value:
     _source_of_product(value)
+    if value.batch_axis == len(value.shape):
+        raise UnfitError("over the batch", "the batch in front")
     if weights.numbers.ndim != 2 or value.is_tokens or value.shape[-1] != weights.shape[1]:
         raise UnfitError(
             f"of numbers of shape {value.shape} and weights of shape {weights.shape}", "vectors (b ... c) and a matrix"

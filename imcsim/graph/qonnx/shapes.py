@@ -226,7 +226,10 @@ def _transpose(call: Call) -> Value:
     place_of = {axis: place for place, axis in enumerate(others)}
     shape = tuple(value.shape[axis] for axis in others)
     order = in_order([place_of[axis] for axis in value.axes])
-    return replace(value, shape=shape, order=order, batch_axis=None if at is None else perm.index(at))
+    made = replace(value, shape=shape, order=order, batch_axis=None if at is None else perm.index(at))
+    if at is None and shape[0] == 1 and len(shape) > 1:  # the batch of 1 that was part of another axis is in front
+        return reshaped(call, replace(made, batch_axis=0), shape)
+    return made
 
 
 def _concat(call: Call) -> Value:
