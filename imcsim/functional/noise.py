@@ -9,7 +9,9 @@ own.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -72,46 +74,97 @@ def draw_misreads(
     adcs: Adcs,
     key_of: Callable[[], int],
     *,
-    column: Array,
-    side: Array,
+    n_sides: int,
     sums: Sums,
     skips: bool = False,
 ) -> int:
     """Draw which reads of all blocks come out other than their level, change *sums* by it; return how many do.
+
+    Columns whose ADCs are wrong too often for this (`Adcs.is_dense`) are left alone.
 
     Args:
         x: Vectors as they are driven.
         w: Weights, packed with the same rows of a block.
         adcs: How the columns are read.
         key_of: Gives the key to draw with; asked once, and only where something can be drawn.
-        column: Column of each pair (column, side) that is drawn.
-        side: Side of each pair: 0 for n, 1 for k.
+        n_sides: 1 where n alone is read, 2 where k is too.
         sums: Changed in place.
         skips: Whether nothing is read where no input of a block is driven.
     """
-    rates = adcs.rates
-    cells, starts = _cells_of(w)
-    classes = _classes(_bounds(rates, np.unique(side), len(starts) - 2), starts, x.n_vectors)
-    if not (x.n_vectors and classes):
+    rare = _rare_of(w, adcs, n_sides, x.n_vectors)
+    if not (x.n_vectors and len(rare.runs)):
         return 0
-    rows = np.full((2, w.n_columns), rates.shape[1], np.uint32)  # where nothing is drawn: one more row, of zeros
-    rows[side, column] = column if rates.shape[1] > 1 else 0
-    rates = np.append(rates, np.zeros((2, 1, rates.shape[2])), axis=1)
-    reads = adcs.wrong, *adcs.noise, *adcs.misreads, adcs.middles, adcs.noise_counts, adcs.count_max
+    cells, starts = _cells_of(w)
     chunk = max(1, BLOCKS_PER_TASK // x.n_blocks)
     n_wrong = np.zeros(-(-x.n_vectors // chunk), np.int64)
     key = np.uint64(key_of())
     words, signs = x.words(), sums.of(np.arange(2))
-    runs, bounds = np.array([run[:2] for run in classes]), np.array([run[2] for run in classes])
+    drawn = rare.runs, rare.bounds, rare.rows, rare.rates, rare.reads, signs
 
     def draw(task: int) -> None:
         vectors = slice(task * chunk, (task + 1) * chunk)
-        parts = signs, sums.n[vectors], sums.k[vectors]
         own_key = key + np.uint64(task * len(starts))
-        n_wrong[task] = _move_all(words[vectors], skips, cells, runs, bounds, rows, rates, reads, *parts, own_key)
+        n_wrong[task] = _move_all(words[vectors], skips, cells, *drawn, sums.n[vectors], sums.k[vectors], own_key)
 
     run_tasks(draw, len(n_wrong))
     return int(n_wrong.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Rare:
+    """What is known of the rare wrong reads of some weights before there are inputs."""
+
+    adcs: Adcs
+    """What it is of; kept here, so that no other has its place in memory."""
+
+    runs: Array
+    """Runs of cells (run 2): from, up to."""
+
+    bounds: Array
+    """The greatest rate of each run."""
+
+    rows: Array
+    """Row of *rates* that each column has (side c)."""
+
+    rates: Array
+    """Rate of each count (side row count); the last row is zero, for columns of which nothing is drawn."""
+
+    reads: tuple[Any, ...]
+    """How the ADCs read, as `_step` takes it."""
+
+
+_RARE: "WeakKeyDictionary[PackedMatrix, dict[tuple[int, int, int], _Rare]]" = WeakKeyDictionary()
+MOST_RARE = 8
+"""Kept of one matrix: as many chips may be drawn around the same weights."""
+
+
+def _rare_of(w: PackedMatrix, adcs: Adcs, n_sides: int, n_vectors: int) -> _Rare:
+    """Return what is known before there are inputs; every batch asks for the same."""
+    known = _RARE.setdefault(w, {})
+    key = id(adcs), n_sides, n_vectors
+    rare = known.get(key)
+    if rare is None:
+        if len(known) >= MOST_RARE:
+            known.clear()
+        rare = known[key] = _rare(w, adcs, n_sides, n_vectors)
+    return rare
+
+
+def _rare(w: PackedMatrix, adcs: Adcs, n_sides: int, n_vectors: int) -> _Rare:
+    _, starts = _cells_of(w)
+    own = np.arange(w.n_columns) if adcs.rates.shape[1] > 1 else np.zeros(w.n_columns, np.int64)
+    is_drawn = ~adcs.is_dense[:, own]
+    is_drawn[n_sides:] = False
+    sides = np.flatnonzero(is_drawn.any(axis=1))
+    classes = _classes(_bounds(adcs.rates, sides, len(starts) - 2), starts, n_vectors) if len(sides) else []
+    return _Rare(
+        adcs,
+        runs=np.array([run[:2] for run in classes]).reshape(-1, 2),
+        bounds=np.array([run[2] for run in classes]),
+        rows=np.where(is_drawn, own, adcs.rates.shape[1]).astype(np.uint32),
+        rates=np.append(adcs.rates, np.zeros((2, 1, adcs.rates.shape[2])), axis=1),
+        reads=(adcs.wrong, *adcs.noise, *adcs.misreads, adcs.middles, adcs.noise_counts, adcs.count_max),
+    )
 
 
 _CELLS: "WeakKeyDictionary[PackedMatrix, tuple[Array, Array]]" = WeakKeyDictionary()
@@ -209,7 +262,7 @@ def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, 
     low = np.uint32(0x0F0F0F0F)
     depth, of_n, of_both, gaps = np.empty((4, AT_A_TIME))
     random_bits, rare = np.empty(AT_A_TIME, np.uint64), np.empty(AT_A_TIME, np.int64)
-    vector, cell, block, column, n, k, hit, side = np.empty((8, AT_A_TIME), np.uint32)
+    vector, cell, block, column, driven, n, k, hit, side = np.empty((9, AT_A_TIME), np.uint32)
     step = np.empty(AT_A_TIME, np.int32)
     last = (np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(2))  # none: there are two sides
     n_wrong, n_drawn, position = 0, 0, 0.0
@@ -227,10 +280,13 @@ def _move(x, skips, cells, rows, rates, greatest, reads, signs, n_sums, k_sums, 
             depth[i] = (depth[i] - place) * greatest
             cell[i], vector[i] = first, place - first * n_vectors
         n[:n_here] = k[:n_here] = 0
+        for i in range(n_here):
+            block[i], column[i] = cells[cell[i], 0], cells[cell[i], 1]
         for word in range(n_words):
             for i in range(n_here):
-                block[i], column[i] = cells[cell[i], 0], cells[cell[i], 1]
-                bits, held = x[vector[i], block[i], word], cells[cell[i], 2 + word]
+                driven[i] = x[vector[i], block[i], word]
+            for i in range(n_here):
+                bits, held = driven[i], cells[cell[i], 2 + word]
                 n[i] += popcount(bits & held)
                 k[i] += popcount(bits & (((held >> np.uint32(4)) & low) | ((held & low) << np.uint32(4))))
         for i in range(n_here):

@@ -188,33 +188,37 @@ class Reader:
 
     def _correct(self, x: PackedVectors, w: PackedMatrix, adcs: Adcs, sums: Sums, n_sides: int) -> int:
         """Do so for the blocks of one strip: level by level, read by read, and the rare wrong reads."""
+        n_misreads = 0
+        if adcs.is_dense.any() or adcs.is_off.any():
+            n_misreads += self._correct_often(x, w, adcs, sums, n_sides)
+        if adcs.is_noisy:
+            n_misreads += draw_misreads(x, w, adcs, self._key, n_sides=n_sides, sums=sums, skips=self.skips)
+        return n_misreads
+
+    def _correct_often(self, x: PackedVectors, w: PackedMatrix, adcs: Adcs, sums: Sums, n_sides: int) -> int:
+        """Do so for what is wrong in many reads: levels that are off, and noise too great for skipping reads."""
         column, side = np.divmod(np.arange(w.n_columns * n_sides), n_sides)
         row = column if adcs.gain.shape[1] > 1 else np.zeros_like(column)  # where all columns are read alike
-        is_dense = adcs.is_dense[side, row] if adcs.is_noisy else np.zeros(len(side), bool)
-        n_misreads = 0
+        is_dense = adcs.is_dense[side, row]
         off = adcs.is_off[side, row] & ~is_dense
         if off.any():
             deviations = adcs.deviations[side[off], row[off]]
             correct_levels(x, w, column=column[off], side=side[off], deviations=deviations, sums=sums, skips=self.skips)
-        if is_dense.any():
-            n_misreads += draw_reads(
-                x,
-                w,
-                column=column[is_dense],
-                side=side[is_dense],
-                middles=adcs.middles[side[is_dense], row[is_dense]],
-                count_max=adcs.count_max,
-                noise_counts=adcs.noise_counts,
-                misreads=adcs.misreads,
-                key=self._key(),
-                sums=sums,
-                skips=self.skips,
-            )
-        if adcs.is_noisy and not is_dense.all():
-            n_misreads += draw_misreads(
-                x, w, adcs, self._key, column=column[~is_dense], side=side[~is_dense], sums=sums, skips=self.skips
-            )
-        return n_misreads
+        if not is_dense.any():
+            return 0
+        return draw_reads(
+            x,
+            w,
+            column=column[is_dense],
+            side=side[is_dense],
+            middles=adcs.middles[side[is_dense], row[is_dense]],
+            count_max=adcs.count_max,
+            noise_counts=adcs.noise_counts,
+            misreads=adcs.misreads,
+            key=self._key(),
+            sums=sums,
+            skips=self.skips,
+        )
 
     def _strips(self, x: PackedVectors, copy: Copy) -> tuple[Strip, ...]:
         return copy.strips or (Strip(0, x.n_blocks, self._ideal(x)),)

@@ -350,8 +350,7 @@ def test_reads_drawn_by_skipping_are_those_that_are_wrong():
     x, w = pack_vectors(np.ones((5000, 4), np.int8), 4), pack_matrix(np.ones((4, 6), np.int8), 4)
     adcs = Adcs.ideal(8, 4, 0.2, None)
     n, k = np.zeros((2, 5000, 6), np.int32)
-    pairs = {"column": np.arange(6), "side": np.zeros(6, np.int64)}
-    n_wrong = draw_misreads(x, w, adcs, Keys(np.random.default_rng(0)).next, **pairs, sums=Sums(n, k, 1))
+    n_wrong = draw_misreads(x, w, adcs, Keys(np.random.default_rng(0)).next, n_sides=1, sums=Sums(n, k, 1))
     assert not k.any()
     assert n_wrong == np.count_nonzero(n)
     assert set(np.unique(n)) == {-1, 0, 1}

@@ -67,19 +67,18 @@ def test_each_of_two_accesses_is_misread_by_its_own_count():
 
 def drawn(x, w, adcs, rng, n_sides=2):
     """How many reads are wrong, and by how much those of n and of k are (b c)."""
-    column, side = np.divmod(np.arange(w.n_columns * n_sides), n_sides)
     n, k = np.zeros((2, x.n_vectors, w.n_columns), np.int32)
-    return draw_misreads(x, w, adcs, Keys(rng).next, column=column, side=side, sums=Sums(n, k, 1)), n, k
+    return draw_misreads(x, w, adcs, Keys(rng).next, n_sides=n_sides, sums=Sums(n, k, 1)), n, k
 
 
 def test_rates_of_misreads_are_those_of_the_table():
     rng = np.random.default_rng(1)
-    x, w = packed(rng.integers(-1, 2, (3000, 16)), rng.integers(-1, 2, (16, 20)), rows_per_access=16)
+    x, w = packed(rng.integers(-1, 2, (6000, 16)), rng.integers(-1, 2, (16, 20)), rows_per_access=16)
     table = ErrorTable(
-        lower=[0, 0.002, 0.004, 0.01, 0.02] + [0.0] * 12, higher=[0.01, 0.001, 0.006, 0, 0.03] + [0.0] * 12
+        lower=[0, 0.001, 0.002, 0.005, 0.01] + [0.0] * 12, higher=[0.005, 0.0005, 0.003, 0, 0.015] + [0.0] * 12
     )
     numbers = np.random.default_rng(1)
-    dense_x, dense_w = numbers.integers(-1, 2, (3000, 16)), numbers.integers(-1, 2, (16, 20))
+    dense_x, dense_w = numbers.integers(-1, 2, (6000, 16)), numbers.integers(-1, 2, (16, 20))
     n = ((dense_x > 0) @ (dense_w > 0).astype(int)) + ((dense_x < 0) @ (dense_w < 0).astype(int))
     k = ((dense_x > 0) @ (dense_w < 0).astype(int)) + ((dense_x < 0) @ (dense_w > 0).astype(int))
     n_wrong, *steps = drawn(x, w, Adcs.ideal(16, 16, 0.0, table), np.random.default_rng(7))
@@ -101,8 +100,19 @@ def test_rates_of_misreads_are_those_of_the_table():
 
 def test_nothing_above_the_end_of_a_table_is_misread():
     x, w = packed(np.ones((50, 8)), np.ones((8, 3)))
-    adcs = Adcs.ideal(4, 4, 0.0, ErrorTable(lower=[0, 1.0], higher=[1.0, 0]))
+    adcs = Adcs.ideal(4, 4, 0.0, ErrorTable(lower=[0, 0.02], higher=[0.02, 0]))
+    assert not adcs.is_dense.any()
     assert drawn(x, w, adcs, np.random.default_rng(0), n_sides=1)[0] == 0
+
+
+def test_the_same_weights_may_be_read_by_many_adcs_in_turn():
+    x, w = packed(np.ones((2000, 4)), np.ones((4, 3)))
+    for i in range(20):  # more than are kept
+        lower, higher = (0.02, 0.0) if i % 2 else (0.0, 0.01)
+        adcs = Adcs.ideal(4, 4, 0.0, ErrorTable(lower=[0, 0, 0, 0, lower], higher=[0, 0, 0, higher, 0]))
+        n_wrong, n, _ = drawn(x, w, adcs, np.random.default_rng(i), n_sides=1)
+        assert n_wrong == -n.sum()
+        assert (n_wrong > 50) is bool(i % 2)
 
 
 def network():
