@@ -169,6 +169,14 @@ def test_every_fifth_digit_of_a_class_is_in_the_test_set():
     np.testing.assert_array_equal(test[labels == 4], fours[4::5])
 
 
+def test_digits_are_those_that_the_package_loads(monkeypatch):
+    from_file = [load_digits(split) for split in ("train", "test")]
+    monkeypatch.setattr("imcsim.data._DIGITS", "laid out/in another way.csv.gz")
+    for found, loaded in zip(from_file, [load_digits(split) for split in ("train", "test")], strict=True):
+        np.testing.assert_array_equal(found[0], loaded[0])
+        np.testing.assert_array_equal(found[1], loaded[1])
+
+
 # CIFAR-10
 
 
