@@ -244,8 +244,11 @@ def shipped_workloads() -> tuple[str, ...]:
 def load_workload(name_or_path: str | Path, *, assume: str | Assumption | None = None) -> Graph:
     """Return the graph of a shipped workload by its name, or of one's own by its path.
 
-    With *assume*, ``W=ternary,A=2``, layers of real numbers have the bits that it says, for time, energy and area
-    (`imcsim.graph.assumption`).
+    A path is that of a folder with a `workload.py`, or of an ONNX file. With *assume*, ``W=ternary,A=2``, layers of
+    real numbers have the bits that it says, for time, energy and area (`imcsim.graph.assumption`).
+
+    Raises ConfigError where there is none, with the nearest shipped name, or its file cannot be read; GraphError for
+    a network that cannot be taken; DataError where what it reads its weights from is missing.
     """
     return find_workload(name_or_path, assume=assume).graph()
 

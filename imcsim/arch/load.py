@@ -49,7 +49,10 @@ def load_chip(name_or_path: str | Path, overrides: Mapping[str, object] | None =
 
 
 def load_machine(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Machine:
-    """Return what a chip file of any kind describes, as `load_chip` does for chips that networks are placed on."""
+    """Return what a chip file of any kind describes, as `load_chip` does for chips that networks are placed on.
+
+    Raises `ConfigError`, one line, for whatever the file or an override does not hold.
+    """
     return loaded(name_or_path, overrides)[0]
 
 
