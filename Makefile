@@ -5,6 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
+# Hundreds of modules are compiled once, into .venv, and not by each process again, whatever the environment says.
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/.installed

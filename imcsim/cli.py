@@ -434,7 +434,12 @@ def quantizer_show(name: Annotated[str, typer.Argument(help="Id or name: M5, lsq
     epilog="Example: imcsim train fashion-cnn --quantizer lsq --samples 3000 --epochs 2 --out out/lsq",
 )
 def train(
-    workload: Annotated[str, typer.Argument(help="A workload that takes a method: fashion-cnn, mnist-cnn.")],
+    workload: Annotated[
+        str,
+        typer.Argument(
+            help="A workload that takes a method: digits-cnn, which needs no data folder, fashion-cnn, mnist-cnn ..."
+        ),
+    ],
     quantizer: Annotated[
         str,
         typer.Option(

@@ -117,7 +117,10 @@ class Workload:
         return METRICS[name]
 
     def graph(self) -> Graph:
-        """Return the network as a graph, its steps joined and its batch norms folded."""
+        """Return the network as a graph, its steps joined and its batch norms folded.
+
+        Raises ConfigError where the `workload.py` does not give one, GraphError for what cannot be taken.
+        """
         if offers(self.module, "graph"):
             if self.assumption is not None and self.path.suffix != MODEL:
                 raise ConfigError(
@@ -244,8 +247,11 @@ def shipped_workloads() -> tuple[str, ...]:
 def load_workload(name_or_path: str | Path, *, assume: str | Assumption | None = None) -> Graph:
     """Return the graph of a shipped workload by its name, or of one's own by its path.
 
-    With *assume*, ``W=ternary,A=2``, layers of real numbers have the bits that it says, for time, energy and area
-    (`imcsim.graph.assumption`).
+    A path is that of a folder with a `workload.py`, or of an ONNX file. With *assume*, ``W=ternary,A=2``, layers of
+    real numbers have the bits that it says, for time, energy and area (`imcsim.graph.assumption`).
+
+    Raises ConfigError where there is none, with the nearest shipped name, or its file cannot be read; GraphError for
+    a network that cannot be taken; DataError where what it reads its weights from is missing.
     """
     return find_workload(name_or_path, assume=assume).graph()
 

@@ -108,7 +108,11 @@ class _Across:
             clock.now_ns = clock.now_ns + alone_ns(self.issue) + greatest(*map(chain_ns, ways))
             self.passages.append(_passage(Passage(alone_ns(self.issue), 0.0, tuple(way)) for way in ways))
         use = _use(clock, spending(self.plan, self.layer))
-        return replace(use, added_ns=clock.now_ns - start, least_ns=least, passages=tuple(self.passages))
+        brings_weights = () if self.plan.is_resident else ("main_memory", "network", "scheduler", "tile.write")
+        told = clock.finish(
+            start + alone_ns(self.issue), (ns for unit, ns in use.busy_ns.items() if unit not in brings_weights)
+        )
+        return replace(use, added_ns=clock.now_ns - start, least_ns=least, passages=tuple(self.passages), told=told)
 
     def _arrive(self) -> dict[int, list[Stage]]:
         """Return how inputs come from main memory into each bank; the banks of a chip share it."""

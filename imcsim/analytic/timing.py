@@ -3,7 +3,7 @@
 Where the numbers of the cost table are arrays, with one element for each variant of the chip, so are all times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -353,7 +353,21 @@ class Clock:
             stages.append(full)
         else:
             stages.append(side)
-        return replace(self._sum_up(layer, start, stages, written, issue), passages=tuple(passages))
+        busy: dict[str, float] = {}
+        for stage in (stage for chain in stages for stage in chain):
+            busy[stage.component] = busy.get(stage.component, 0.0) + stage.occupied_ns
+        told = self.finish(start + alone_ns(issue), busy.values())
+        return replace(self._sum_up(layer, start, stages, written, issue), passages=tuple(passages), told=told)
+
+    def finish(self, begin_ns: float, busy_ns: Iterable[float]) -> tuple[Part, ...]:
+        """Let the layer that began at *begin_ns* end no sooner than its units have done their work; tell the wait.
+
+        A unit that several of its streams share does one of them after the other: a buffer that is read for the tiles,
+        for the sums' other operand and for main memory.
+        """
+        waited_ns = greatest(0.0, begin_ns + greatest(0.0, *busy_ns) - self.now_ns)
+        self.now_ns = self.now_ns + waited_ns
+        return (Part("", "until the busiest unit has done all its work", waited_ns),)
 
     def _sum_up(
         self, layer: LayerPlan, start: float, chains: list[list[Stage]], written: list[list[Stage]], issue: Stage

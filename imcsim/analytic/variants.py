@@ -146,7 +146,8 @@ def estimate_variants(
             the first such error, or keep them all in `Variants.messages` and go on with the others.
 
     Raises:
-        ConfigError: Where a key is not one that the chip can have; where a value is not, and *failures* are raised.
+        ConfigError: Where a key is not one that the chip can have, or the style is pipelined; where a value is not one
+            that the chip can have, and *failures* are raised.
         MappingError: Where the network does not fit a variant, and *failures* are raised.
     """
     splits = None

@@ -9,11 +9,12 @@ discharge whatever they hold: its file gives no activity, and its energy follows
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imcsim.arch.spec import Chip
+from imcsim.arch.spec import Chip, Circuit
 from imcsim.circuit.bitline import binomial, bitline_energy, states
 from imcsim.errors import ConfigError
 
@@ -52,7 +53,15 @@ def bitline_energies(chip: Chip) -> NDArray[np.float64]:
     n_rows = chip.tile.rows_per_access
     if chip.circuit is None:
         return np.arange(n_rows + 1, dtype=np.float64)
-    return bitline_energy(chip.circuit, states(chip.circuit, n_rows))
+    return _energies_of(chip.circuit, n_rows)
+
+
+@lru_cache(maxsize=256)
+def _energies_of(circuit: Circuit, n_rows: int) -> NDArray[np.float64]:
+    """Return the energies of a circuit; kept, as each layer asks for them and they are integrated."""
+    energies = bitline_energy(circuit, states(circuit, n_rows))
+    energies.flags.writeable = False
+    return energies
 
 
 def relative_energy(chip: Chip, n: NDArray[np.int64], k: NDArray[np.int64], idle_share: float = 0.0) -> float:

@@ -49,11 +49,12 @@ Policy = Callable[[list[LayerPlan], Chip, Style], list[Split]]
 def place(
     graph: Graph, chip: Chip, *, n_samples: int = 1, style: Style | None = None, policy: "Policy | None" = None
 ) -> Plan:
-    """Return *graph* on *chip*, *n_samples* at a time.
+    """Return *graph* on *chip*, *n_samples* at a time: which shard of which layer lies in which tile in which round.
 
-    Without a *style* it is spatial if all weights fit into the tiles at once, else temporal. The default *policy* is
-    `greatest_rate` for the pipelined style, `least_time` for the others. Raises MappingError, naming each layer, for
-    what does not fit.
+    *style* says whether all weights are resident and one inference follows the other (spatial), or several are on their
+    way at a time (pipelined), or weights are written round by round (temporal). Without a *style* it is spatial if all
+    weights fit into the tiles at once, else temporal. The default *policy* is `greatest_rate` for the pipelined style,
+    `least_time` for the others. Raises MappingError, naming each layer, for what does not fit.
     """
     require_samples(n_samples)
     graph = with_written_operands(graph, chip)

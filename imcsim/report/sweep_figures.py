@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from imcsim.report.sweep_tables import (
 )
 from imcsim.results import write_whole
 
+FORMS: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf")
 FRONT_COLOUR = "#D55E00"
 QUIET = "#8C8C8C"
 MOST_LINES = 800
@@ -59,7 +60,7 @@ class Drawing:
 
 def write_drawing(folder: Path, drawing: Drawing) -> str:
     """Write a figure and its numbers into ``figures/``; return the PNG in base 64."""
-    files = rendered(drawing.draw, ("png", "svg", "pdf"))
+    files = rendered(drawing.draw, FORMS)
     for form, content in files.items():
         write_whole(folder / "figures" / f"{drawing.name}.{form}", content)
     table = drawing.table().to_csv(index=False, lineterminator="\n", float_format="%.10g")

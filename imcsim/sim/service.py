@@ -163,6 +163,11 @@ def serve(
         costs: Costs of the plan's chip; priced anew if not given.
         burst: Items of one event, as for `simulate`.
         activity: What the bitlines of each layer spend, relative to the chip file, and which accesses drive no input.
+
+    Raises:
+        ConfigError: *arrivals_ns* are not at least one finite time from 0, ascending; or *activity* gives an idle
+            share for something else than a layer on tiles.
+        SimulationError: *burst* is less than 1, or no layer of the network is on the chip.
     """
     if burst is not None and burst < 1:
         raise SimulationError(f"burst: must be at least 1, got {burst}")

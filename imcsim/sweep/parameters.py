@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -76,14 +77,9 @@ class Distribution:
 
     def from_unit(self, u: Floats) -> Column:
         """Return the numbers below which the distribution has shares *u* (n) of 0 ... 1."""
-        made = DISTRIBUTIONS[self.kind].make(*self.numbers)
-        low = -np.inf if self.low is None else self.low
-        high = np.inf if self.high is None else self.high
+        made, low, high, is_upper, below, above = _cut(self)
         share = np.clip(u, SMALLEST, 1 - 2 * SMALLEST)
-        if made.cdf(low) > 0.5:  # in the upper tail shares from above are the ones that tell numbers apart
-            drawn = made.isf(made.sf(low) + share * (made.sf(high) - made.sf(low)))
-        else:
-            drawn = made.ppf(made.cdf(low) + share * (made.cdf(high) - made.cdf(low)))
+        drawn = (made.isf if is_upper else made.ppf)(below + share * (above - below))
         drawn = np.clip(drawn, low, high)
         if self.is_whole:
             return np.clip(np.rint(drawn), np.ceil(low), np.floor(high)).astype(np.int64)
@@ -96,6 +92,20 @@ class Distribution:
         low = -np.inf if self.low is None else self.low
         high = np.inf if self.high is None else self.high
         return max(float(made.cdf(high) - made.cdf(low)), float(made.sf(low) - made.sf(high)))
+
+
+@cache
+def _cut(drawn: Distribution) -> tuple[Any, float, float, bool, float, float]:
+    """Return scipy's distribution, its bounds, and the shares there; kept, since a search asks for number by number.
+
+    In the upper tail shares are counted from above: they are the ones that tell numbers apart.
+    """
+    made = DISTRIBUTIONS[drawn.kind].make(*drawn.numbers)
+    low = -np.inf if drawn.low is None else drawn.low
+    high = np.inf if drawn.high is None else drawn.high
+    is_upper = bool(made.cdf(low) > 0.5)
+    share_of = made.sf if is_upper else made.cdf
+    return made, low, high, is_upper, share_of(low), share_of(high)
 
 
 Domain = Choices | Range | Distribution

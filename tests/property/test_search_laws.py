@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ledgers import InMemory
 
 from imcsim.arch.load import load_chip
 from imcsim.sweep.objectives import find_objective
@@ -40,6 +41,11 @@ def distance(points):
     lists = [(column != 3) * 1.0 for name, column in columns.items() if name.startswith("buffer")]
     shares = [np.abs(column - 0.25) for name, column in columns.items() if name.startswith("tile")]
     return {"latency_ns": np.sum([*lists, *shares], axis=0) + np.abs(np.log2(columns["n_tiles"]) - 4)}
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch):
+    monkeypatch.setattr("imcsim.sweep.search.Ledger", InMemory)
 
 
 def search(folder, sampler, names, judge, seed, evaluations, population):

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from strategies import TIM_DNN, plane_sum, variant
+from strategies import TIM_DNN, many_banks, plane_sum, variant
 
 from imcsim.analytic import estimate
 from imcsim.analytic.counts import count_actions, count_setup
 from imcsim.analytic.timing import Stage, chain_ns
 from imcsim.costs.price import price
-from imcsim.graph import REAL, TERNARY, Graph, Op, Product, Tensor, Threshold, unsigned
+from imcsim.graph import REAL, TERNARY, Add, Graph, Op, Product, Tensor, Threshold, unsigned
 from imcsim.mapping.place import as_they_are, place
 from imcsim.results import area_of, energy_of, latency_of
 from imcsim.sim import simulate
@@ -50,6 +50,35 @@ def test_the_estimate_of_the_tiny_network_is_that_of_the_simulation(tiny_chip, t
     assert est.latency_ns == pytest.approx(trace.latency_ns, rel=0.02)
     assert est.energy_pJ == pytest.approx(trace.energy_pJ, rel=0.02)
     assert est.bounds.least_ns <= trace.latency_ns <= est.bounds.greatest_ns
+
+
+@pytest.mark.parametrize("n_banks", [1, 2])
+def test_operands_that_are_read_from_one_buffer_take_turns(n_banks):
+    rng = np.random.default_rng(0)
+    made = Tensor("y", (8, 8, 8), REAL)
+    graph = Graph(
+        name="shortcut",
+        inputs=(Tensor("x", (4, 8, 8), TERNARY), Tensor("shortcut", (8, 8, 8), REAL)),
+        ops=(
+            Op(
+                name="conv",
+                input="x",
+                output=made,
+                product=Product(kind="conv2d", weights=plane_sum(rng.integers(-1, 2, (8, 4, 1, 1)))),
+                steps=(Add("shortcut"),),
+            ),
+        ),
+        outputs=("y",),
+    )
+    chip = variant(TIM_DNN, {"activation_buffer.read.bits_per_ns": 16.0})
+    if n_banks > 1:
+        chip = many_banks(chip, n_banks=n_banks)
+    plan = place(graph, chip, policy=as_they_are)
+    est, trace = estimate(plan), simulate(plan, burst=1)
+    all_bits = 4 * 64 * 2 + 8 * 64 * 16 + 8 * 64 * 16  # what the tiles read, the shortcut, the output to main memory
+    assert all_bits / 16 <= est.latency_ns <= trace.latency_ns
+    assert est.latency_ns > 0.8 * trace.latency_ns
+    assert sum(part.time_ns for part in est.times["conv"].parts()) == pytest.approx(est.times["conv"].added_ns)
 
 
 def test_totals_are_sums_of_rows(tiny_chip, tiny_graph):

@@ -41,6 +41,12 @@ def estimated(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _one_form(monkeypatch):
+    """Figures as PNG alone: the others take most of the time, and the folder above, made before, has all of them."""
+    monkeypatch.setattr("imcsim.report.sweep_figures.FORMS", ("png",))
+
+
 # Files
 
 
@@ -60,7 +66,8 @@ def test_the_numbers_beside_the_front_are_those_of_the_points(estimated):
     assert beside.on_front.tolist() == points.on_front.tolist()
 
 
-def test_the_same_folder_gives_the_same_bytes(estimated, tmp_path):
+def test_the_same_folder_gives_the_same_bytes(estimated, tmp_path, monkeypatch):
+    monkeypatch.setattr("imcsim.report.sweep_figures.FORMS", tuple(KINDS))
     for name in ("points.parquet", "sweep.json", "roofline.csv"):
         (tmp_path / name).write_bytes((estimated / name).read_bytes())
     build_report(tmp_path)

@@ -49,18 +49,25 @@ Plotly.restyle("chart-parallel", {"dimensions[0].constraintrange": [[7, 9]]}).th
 """What a reader would do, done by a script behind that of the page."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_form():
+    """Figures as PNG alone, for those in the page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imcsim.report.sweep_figures.FORMS", ("png",))
+        yield
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def page(tmp_path_factory):
     parameters = {"tile.count_max": [4, 8, 8, 12], "main_memory.bits_per_ns": [64.0, 512.25, 1e-7, 2048.0],
                   "tile.serial": ["bit", "trit", "bit", "trit"], "mapping.policy": ["least_time"] * 4}  # fmt: skip
     figures = {"latency": [4000.0, 3000.0, 5000.0, 6000.0], "accuracy": [0.6, 0.7, 0.65, 0.9]}
-    return write_sweep(tmp_path_factory.mktemp("browser") / "out", parameters, figures)
+    return build_sweep_report(write_sweep(tmp_path_factory.mktemp("browser") / "out", parameters, figures))
 
 
 @pytest.fixture(scope="module", params=["1400,900", "500,800"], ids=["desk", "phone"])
-def seen(request, folder, tmp_path_factory):
+def seen(request, page, tmp_path_factory):
     """What a reader sees who picks, brushes and sorts; with the document and the log."""
-    page = build_sweep_report(folder)
     asking = page.with_name("asking.html")
     asking.write_text(page.read_text().replace("</body>", ASKED))
     document, log = opened(asking, tmp_path_factory.mktemp("profile"), f"--window-size={request.param}")

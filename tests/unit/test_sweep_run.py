@@ -65,9 +65,23 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
-def test_a_grid_has_a_row_for_each_point_with_parameters_and_objectives_under_their_own_names(tmp_path):
-    explored(GRID, tmp_path / "out")
-    rows = rows_of(tmp_path / "out")
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """The grid, explored once for those that read it."""
+    out = tmp_path_factory.mktemp("grid") / "out"
+    explored(GRID, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def funnel(tmp_path_factory):
+    """The funnel, explored once: its folder and the runner, which counted."""
+    out = tmp_path_factory.mktemp("funnel") / "out"
+    return out, explored(FUNNEL, out)
+
+
+def test_a_grid_has_a_row_for_each_point_with_parameters_and_objectives_under_their_own_names(grid):
+    rows = rows_of(grid)
     assert len(rows) == 12
     assert list(rows[0]) == [
         "point", "tile.count_max", "n_tiles", "mapping.batch", "latency_ns", "energy", "engine", "status", "on_front",
@@ -85,14 +99,13 @@ def test_a_grid_has_a_row_for_each_point_with_parameters_and_objectives_under_th
         assert float(row["energy"]) == pytest.approx(alone.energy_pJ, rel=1e-12)
 
 
-def test_the_front_is_what_no_other_point_is_better_than(tmp_path):
-    explored(GRID, tmp_path / "out")
-    rows = rows_of(tmp_path / "out")
+def test_the_front_is_what_no_other_point_is_better_than(grid):
+    rows = rows_of(grid)
     values = [(float(row["latency_ns"]), float(row["energy"])) for row in rows]
     for row, mine in zip(rows, values, strict=True):
         beaten = any(other != mine and other[0] <= mine[0] and other[1] <= mine[1] for other in values)
         assert row["on_front"] == str(not beaten).lower()
-    said = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    said = json.loads((grid / "sweep.json").read_text())
     assert said["front"] == [int(row["point"]) for row in rows if row["on_front"] == "true"]
     assert said["counts"]["points"] == said["counts"]["done"] == 12
 
@@ -115,9 +128,9 @@ def test_points_that_are_the_same_chip_are_computed_once(tmp_path):
     assert rows[0]["tile.count_max"] == ""
 
 
-def test_a_funnel_sends_on_what_is_kept_and_says_what_became_of_the_rest(tmp_path):
-    runner = explored(FUNNEL, tmp_path / "out")
-    rows = rows_of(tmp_path / "out")
+def test_a_funnel_sends_on_what_is_kept_and_says_what_became_of_the_rest(funnel):
+    out, runner = funnel
+    rows = rows_of(out)
     by_engine = [sum(len(b.points) for b in runner.batches if b.stage.engines == (e,)) for e in
                  ("estimate", "simulate", "execute")]  # fmt: skip
     assert by_engine[:2] == [12, 4]
@@ -131,8 +144,8 @@ def test_a_funnel_sends_on_what_is_kept_and_says_what_became_of_the_rest(tmp_pat
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 3])
-def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, stop_after):
-    explored(FUNNEL, tmp_path / "clean")
+def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, funnel, stop_after):
+    clean, _ = funnel
     stopped = Counting(stop_after)
     with pytest.raises(KeyboardInterrupt):
         explored(FUNNEL, tmp_path / "out", stopped)
@@ -143,7 +156,7 @@ def test_a_sweep_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, stop_after
     whole = sum(len(rows) for rows in ([1] * 12, [1] * 4))
     assert stopped.n_points + rest.n_points >= whole
     for name in ("points.csv", "points.parquet", "sweep.json", "sweep.yaml"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "clean" / name).read_bytes(), name
+        assert (tmp_path / "out" / name).read_bytes() == (clean / name).read_bytes(), name
 
 
 def test_failed_points_are_kept_with_their_message_and_the_sweep_goes_on(tmp_path):
@@ -185,8 +198,8 @@ def test_methods_are_trained_once_and_executed(tmp_path):
         "workload": "digits-cnn",
         "chip": "tim-dnn",
         "engine": ["estimate", "execute"],
-        "samples": 50,
-        "training": {"epochs": 1, "samples": 200},
+        "samples": 10,
+        "training": {"epochs": 1, "samples": 64},
         "parameters": {"quantizer": ["twn"], "tile.count_max": [8, 16]},
         "objectives": ["energy_pJ", "accuracy"],
     }
@@ -266,7 +279,7 @@ def test_what_another_sweep_is_at_is_waited_for_and_not_computed(tmp_path, monke
 
 def test_the_tables_of_a_killed_sweep_come_from_its_store(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        explored(FUNNEL, tmp_path / "out", Counting(2))
+        explored(FUNNEL, tmp_path / "out", Counting(1))
     before = (tmp_path / "out" / "points.csv").read_bytes()
     for name in ("points.csv", "points.parquet", "sweep.json"):
         (tmp_path / "out" / name).unlink()
@@ -275,7 +288,7 @@ def test_the_tables_of_a_killed_sweep_come_from_its_store(tmp_path):
 
 
 def test_the_tables_of_a_finished_sweep_are_taken_as_they_are(tmp_path, monkeypatch):
-    explored(FUNNEL, tmp_path / "out")
+    explored(GRID, tmp_path / "out")
     points = tmp_path / "out" / "points.csv"
     before = points.stat().st_mtime_ns
     with monkeypatch.context() as patch:
@@ -317,24 +330,22 @@ def test_results_are_in_the_store_before_the_next_batch_begins(tmp_path):
     assert len(runner.batches) > 4
 
 
-def test_the_copy_of_the_sweep_is_the_sweep(tmp_path):
-    explored(GRID, tmp_path / "out")
-    text = (tmp_path / "out" / "sweep.yaml").read_text()
+def test_the_copy_of_the_sweep_is_the_sweep(grid, tmp_path):
+    text = (grid / "sweep.yaml").read_text()
     again = sweep_from(yaml.safe_load(text), "sweep.yaml", tmp_path)
     assert again.normalised() == text
 
 
 def test_batches_hold_points_that_share_tiles_and_buffers(tmp_path):
-    tree = GRID | {"parameters": {"n_tiles": list(range(2, 42)), "tile.count_max": [4, 8]}}
+    tree = GRID | {"parameters": {"n_tiles": list(range(2, 22)), "tile.count_max": [4, 8]}}
     runner = explored(tree, tmp_path / "out")
-    assert runner.n_points == 80
+    assert runner.n_points == 40
     assert all(len(set(batch.points.columns["n_tiles"].tolist())) <= 8 for batch in runner.batches)
     shapes = [set(batch.points.columns["n_tiles"].tolist()) for batch in runner.batches]
     assert not any(one & other for i, one in enumerate(shapes) for other in shapes[:i])
 
 
-def test_the_runner_of_this_process_gives_what_evaluate_gives(tmp_path):
+def test_the_runner_of_this_process_gives_what_evaluate_gives(grid, tmp_path):
     explored(GRID, tmp_path / "one", InProcess(evaluate))
-    explored(GRID, tmp_path / "two")
-    assert (tmp_path / "one" / "points.csv").read_bytes() == (tmp_path / "two" / "points.csv").read_bytes()
+    assert (tmp_path / "one" / "points.csv").read_bytes() == (grid / "points.csv").read_bytes()
     assert np.isfinite([float(row["energy"]) for row in rows_of(tmp_path / "one")]).all()
