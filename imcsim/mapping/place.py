@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
-from typing import Literal, TypeVar
+from numbers import Integral
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -103,12 +104,16 @@ def spread_out(
 
 def require_samples(n_samples: int) -> None:
     """Raise MappingError where *n_samples* is no number of samples."""
+    if not isinstance(n_samples, Integral) or isinstance(n_samples, bool):
+        raise MappingError(f"n_samples: must be a whole number, got {n_samples!r}")
     if n_samples < 1:
         raise MappingError(f"n_samples: must be at least 1, got {n_samples}")
 
 
 def style_of(graph: Graph, on_tiles: list[LayerPlan], chip: Chip, style: Style | None) -> Style:
     """Return *style*, or without one spatial where all weights fit at once; raises MappingError where it cannot be."""
+    if style is not None and style not in get_args(Style):
+        raise MappingError(f"style: must be one of {', '.join(get_args(Style))}, or None, got {style!r}")
     written = [layer.name for layer in on_tiles if layer.is_written]
     if style == "pipelined" and written:
         raise MappingError(

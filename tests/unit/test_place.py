@@ -1,3 +1,4 @@
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -171,9 +172,17 @@ def test_unsigned_digits_travel_in_one_bit_and_ternary_ones_in_two(tiny_chip):
 # --- messages -------------------------------------------------------------------------------------------------------
 
 
-def test_less_than_one_sample_is_refused(tiny_chip, tiny_graph):
-    with pytest.raises(MappingError, match=r"^n_samples: must be at least 1, got 0$"):
-        place(tiny_graph, tiny_chip, n_samples=0)
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"n_samples": 0}, "n_samples: must be at least 1, got 0"),
+        ({"n_samples": 1.5}, "n_samples: must be a whole number, got 1.5"),
+        ({"style": "pipeline"}, "style: must be one of spatial, temporal, pipelined, or None, got 'pipeline'"),
+    ],
+)
+def test_samples_and_styles_that_are_none_are_refused(tiny_chip, tiny_graph, asked, message):
+    with pytest.raises(MappingError, match=f"^{re.escape(message)}$"):
+        place(tiny_graph, tiny_chip, **asked)
 
 
 def test_what_does_not_fit_spatially_is_said_layer_by_layer(tiny_chip):
