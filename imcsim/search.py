@@ -209,7 +209,8 @@ def place_by(
 ) -> Plan:
     """Return the plan of a *policy* by its name: one of the shipped ones, or search, or search:OBJECTIVE.
 
-    Without one it is that of the style, as `place` has it.
+    Without one it is that of the style, as `place` has it. Raises ConfigError for a name that is none, MappingError for
+    what does not fit.
     """
     if policy is None:
         return place(graph, chip, n_samples=n_samples, style=style)

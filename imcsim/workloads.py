@@ -117,7 +117,10 @@ class Workload:
         return METRICS[name]
 
     def graph(self) -> Graph:
-        """Return the network as a graph, its steps joined and its batch norms folded."""
+        """Return the network as a graph, its steps joined and its batch norms folded.
+
+        Raises ConfigError where the `workload.py` does not give one, GraphError for what cannot be taken.
+        """
         if offers(self.module, "graph"):
             if self.assumption is not None and self.path.suffix != MODEL:
                 raise ConfigError(

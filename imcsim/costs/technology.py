@@ -318,7 +318,10 @@ def gate_delay(at: Process) -> float:
 
 
 def relative_supply(at: Process, of: str, supplies: Callable[[Fit], tuple[float, float]]) -> float:
-    """Return the supply relative to the nominal one, where the fits of the node or of its neighbours hold for it."""
+    """Return the supply relative to the nominal one.
+
+    Raises ConfigError where the fits of the node, or of its neighbours, do not hold for it.
+    """
     nominal_V = between_fits(at, lambda fit: fit.nominal_V)
     near = [fit_of(node, at.kind) for node in neighbours(at.node_nm)]
     least = max(supplies(fit)[0] / fit.nominal_V for fit in near)

@@ -265,6 +265,13 @@ class _Call:
     shapes: list[Shape] = field(default_factory=list)
     """Shapes with the batch of the tensor arguments, then of the result."""
 
+    is_sequence: bool = False
+    """Whether what it reads is a sequence (b c t) that lies as an image (c 1 t)."""
+
+    def axis(self, index: int) -> int:
+        """Return where the *index*-th axis behind the batch lies in the graph."""
+        return 2 if self.is_sequence and index == 1 else index
+
     def get(self, index: int, key: str, default: Any = None) -> Any:
         """Return the argument that is *index*-th or named *key*."""
         return self.args[index] if len(self.args) > index else self.kwargs.get(key, default)
@@ -343,7 +350,10 @@ class _Walk:
         path, kind = self._who(node)
         listed = [part for arg in node.args for part in (arg if isinstance(arg, list | tuple) else [arg])]
         sources = [arg for arg in listed if isinstance(arg, fx.Node) and arg in self.tensor_of]
-        call = _Call(path, node.args, node.kwargs, [_shape(node)])
+        is_sequence = (
+            bool(sources) and len(_shape(sources[0])) == 3 and len(self.tensors[self.tensor_of[sources[0]]].shape) == 3
+        )
+        call = _Call(path, node.args, node.kwargs, [_shape(node)], is_sequence)
         try:
             piece = self._piece(node, call, sources)
             if self.unknown.isdisjoint((node, *node.all_input_nodes)):
@@ -669,18 +679,33 @@ def _chances(call: _Call, dim: int | None) -> Softmax:
     n_axes = len(call.shapes[-1])
     if dim is None or dim % n_axes == 0:
         raise UnfitError("over the batch, or over an axis that is not told", "an axis behind the batch")
-    return Softmax(dim % n_axes - 1)
+    return Softmax(call.axis(dim % n_axes - 1))
 
 
 def _layer_norm(module: nn.LayerNorm, call: _Call) -> LayerNorm:
-    n_axes, n = len(call.shapes[-1]) - 1, len(module.normalized_shape)
+    scale, offset = (None if each is None else each.detach().double().numpy() for each in (module.weight, module.bias))
+    return _normed(call, len(module.normalized_shape), scale, offset, module.eps)
+
+
+def _function_layer_norm(call: _Call) -> LayerNorm:
+    given = call.get(2, "weight"), call.get(3, "bias")
+    scale, offset = (None if each is None else _constant(each) for each in given)
+    if any(each is not None and found is None for each, found in zip(given, (scale, offset), strict=True)):
+        raise UnfitError("with a weight or a bias that is computed", "parameters, or none")
+    return _normed(call, len(call.get(1, "normalized_shape")), scale, offset, float(call.get(4, "eps", 1e-5)))
+
+
+def _normed(call: _Call, n: int, scale: np.ndarray | None, offset: np.ndarray | None, eps: float) -> LayerNorm:
+    n_axes = len(call.shapes[-1]) - 1
     if n > n_axes:
         raise UnfitError("over the batch", "axes behind it")
     scale, offset = (
-        missing if values is None else values.detach().double().numpy().reshape((1,) * (n_axes - n) + values.shape)
-        for values, missing in ((module.weight, np.array(1.0)), (module.bias, np.array(0.0)))
+        missing if values is None else values.reshape((1,) * (n_axes - n) + values.shape)
+        for values, missing in ((scale, np.array(1.0)), (offset, np.array(0.0)))
     )
-    return LayerNorm(tuple(range(n_axes - n, n_axes)), module.eps, scale, offset)
+    if call.is_sequence:
+        scale, offset = (each[:, None] if each.ndim else each for each in (scale, offset))
+    return LayerNorm(tuple(call.axis(index) for index in range(n_axes - n, n_axes)), eps, scale, offset)
 
 
 def _gelu(approximate: str) -> Gelu:
@@ -693,7 +718,7 @@ def _permute(call: _Call) -> Permute:
     order = [dim % n_axes for dim in dims]
     if order[0] != 0:
         raise UnfitError("that moves the batch", "an order that keeps it in front")
-    return Permute(tuple(axis - 1 for axis in order[1:]))
+    return _permuted(call, [axis - 1 for axis in order[1:]])
 
 
 def _transpose(call: _Call) -> Permute:
@@ -703,7 +728,12 @@ def _transpose(call: _Call) -> Permute:
         raise UnfitError("that moves the batch", "an order that keeps it in front")
     order = list(range(n_axes - 1))
     order[a - 1], order[b - 1] = b - 1, a - 1
-    return Permute(tuple(order))
+    return _permuted(call, order)
+
+
+def _permuted(call: _Call, order: list[int]) -> Permute:
+    lie = [call.axis(index) for index in order]
+    return Permute((lie[0], 1, lie[1]) if call.is_sequence else tuple(lie))
 
 
 def _softmax_over(call: _Call, dim: int | None) -> LogSoftmax:
@@ -977,6 +1007,8 @@ FUNCTIONS: dict[Any, Callable[[_Call], Piece]] = {
     "softmax": lambda call: _chances(call, call.get(1, "dim")),
     functional.gelu: lambda call: _gelu(call.kwargs.get("approximate", "none")),
     functional.silu: lambda call: Silu(),
+    functional.layer_norm: _function_layer_norm,
+    torch.layer_norm: _function_layer_norm,
     torch.exp: lambda call: Exp(),
     "exp": lambda call: Exp(),
     torch.erf: lambda call: Erf(),
@@ -995,7 +1027,6 @@ INSTEAD = {
     **dict.fromkeys(("logsigmoid", "softsign", "tanhshrink"), "Hardswish, Sigmoid or Tanh"),
     **dict.fromkeys(("softmin", "softmax2d"), "Softmax"),
     **dict.fromkeys(("groupnorm", "group_norm", "rmsnorm"), "LayerNorm or BatchNorm"),
-    "layer_norm": "torch.nn.LayerNorm",
     **dict.fromkeys(
         ("instancenorm1d", "instancenorm2d", "instance_norm", "localresponsenorm", "batchnorm3d"), "BatchNorm"
     ),

@@ -92,6 +92,7 @@ class Outline:
 
         *add* is a tensor that is added behind the batch norm: the shortcut of a residual block; where it has fewer
         channels, it is added to the first ones. Without *codes* real numbers come out, for whoever adds to them.
+        Raises GraphError where *groups* do not divide the inputs, and for a tensor that nothing made.
         """
         n_inputs = self._tensor(name, x).shape[0]
         groups = n_inputs if groups == -1 else groups
@@ -136,7 +137,10 @@ class Outline:
         return self._half(f"{name}.output", inner, middle, behind, weights)
 
     def attention(self, name: str, x: str, n_heads: int, *, weights: Weights | None = None) -> str:
-        """Return what *n_heads* gather of the codes *x* (c 1 t), each head by its chances, as codes (c 1 t)."""
+        """Return what *n_heads* gather of the codes *x* (c 1 t), each head by its chances, as codes (c 1 t).
+
+        Raises GraphError where *n_heads* do not divide the channels.
+        """
         n_channels, _, n_tokens = self._tensor(name, x).shape
         if n_channels % n_heads:
             raise GraphError(f"{name}: n_heads must divide the {n_channels} channels, got {n_heads}")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heapreplace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -66,23 +67,61 @@ class Tiles:
     ) -> tuple[int, Free] | None:
         """Fill a rectangle in the tile that this layer burdens least; return the tile and the space it was taken of."""
         best: tuple[tuple[int, int], int, int] | None = None
-        for tile, rectangles in enumerate(self.free):
+        for tile in range(len(self.free)):
             key = (load_of_layer[tile], self.load[tile])
             if best is not None and key >= best[0]:
                 continue
             if most is not None and self.load[tile] + n_blocks * work > most:
                 continue
-            least, found = 0, -1
-            for i, space in enumerate(rectangles):
-                if space.n_blocks >= n_blocks and space.n_columns >= n_columns:
-                    size = space.n_blocks * space.n_columns
-                    if found < 0 or size < least:
-                        least, found = size, i
+            found = self._tightest(tile, n_blocks, n_columns)
             if found >= 0:
                 best = (key, tile, found)
         if best is None:
             return None
         _, tile, i = best
+        load_of_layer[tile] += n_blocks
+        return tile, self._cut(tile, i, n_blocks, n_columns, work)
+
+    def fill(self, sizes: list[tuple[int, int]]) -> bool:
+        """Fill the rectangles of one layer, of *sizes* in blocks and columns, as `take` does one after the other.
+
+        Return whether all of them find room.
+        """
+        # NOTE: for speed. Burdens grow and free rectangles shrink, so of the tiles in a heap those whose burden has
+        # grown go back into it, and those without room for a size have none for it any more.
+        load_of_layer = [0] * len(self.free)
+        in_order: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+        for size in sizes:
+            heap = in_order.get(size)
+            if heap is None:
+                heap = in_order[size] = [(load_of_layer[tile], load, tile) for tile, load in enumerate(self.load)]
+                heapify(heap)
+            while heap:
+                *burden, tile = heap[0]
+                if burden != [load_of_layer[tile], self.load[tile]]:
+                    heapreplace(heap, (load_of_layer[tile], self.load[tile], tile))
+                elif (found := self._tightest(tile, *size)) < 0:
+                    heappop(heap)
+                else:
+                    self._cut(tile, found, *size, 1)
+                    load_of_layer[tile] += size[0]
+                    break
+            else:
+                return False
+        return True
+
+    def _tightest(self, tile: int, n_blocks: int, n_columns: int) -> int:
+        """Return which free rectangle of a tile has least to spare for one of this size; -1 where none has room."""
+        least, found = 0, -1
+        for i, space in enumerate(self.free[tile]):
+            if space.n_blocks >= n_blocks and space.n_columns >= n_columns:
+                size = space.n_blocks * space.n_columns
+                if found < 0 or size < least:
+                    least, found = size, i
+        return found
+
+    def _cut(self, tile: int, i: int, n_blocks: int, n_columns: int, work: int) -> Free:
+        """Fill a corner of the *i*-th free rectangle of a tile; return the rectangle as it was."""
         space = self.free[tile].pop(i)
         if space.n_blocks > n_blocks:  # below
             self.free[tile].append(
@@ -91,8 +130,7 @@ class Tiles:
         if space.n_columns > n_columns:  # beside
             self.free[tile].append(Free(space.block, space.column + n_columns, n_blocks, space.n_columns - n_columns))
         self.load[tile] += n_blocks * work
-        load_of_layer[tile] += n_blocks
-        return tile, space
+        return space
 
 
 def segments(layer: LayerPlan, tile: Tile) -> list[tuple[int, int]]:

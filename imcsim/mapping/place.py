@@ -250,25 +250,58 @@ def least_time(layers: list[LayerPlan], chip: Chip, style: Style) -> list[Split]
     if chip.all_banks > 1:
         return time_across_banks(layers, chip) or splits
 
-    @cache
-    def sizes(i: int, split: Split) -> list[tuple[int, int]]:
-        """Blocks and columns of every shard of a layer."""
-        tile = chip.tile
-        shards = (shard for together in shards_of(layers[i], split, tile) for shard in together)
-        return [(shard.n_blocks(tile.rows_per_access), shard.n_columns) for shard in shards]
-
+    offers = [[(split, compute_ns(layer, split, chip)) for split in splits_of(layer, chip)] for layer in layers]
+    ns = [compute_ns(layer, split, chip) for layer, split in zip(layers, splits, strict=True)]
+    room = _Room(layers, splits, chip)
     while True:
-        slowest = sorted(range(len(layers)), key=lambda i: -compute_ns(layers[i], splits[i], chip))
-        for i in slowest:
-            better = [s for s in splits_of(layers[i], chip) if compute_ns(layers[i], s, chip)
-                      < compute_ns(layers[i], splits[i], chip)]  # fmt: skip
-            better.sort(key=lambda s: (s.n_row_chunks * s.n_replicas, s.n_replicas))
-            trial = splits[:i] + better[:1] + splits[i + 1 :]
-            if better and _all_fit([sizes(j, split) for j, split in enumerate(trial)], chip):
-                splits = trial
+        for i in sorted(range(len(layers)), key=lambda i: -ns[i]):
+            better = [offer for offer in offers[i] if offer[1] < ns[i]]
+            better.sort(key=lambda offer: (offer[0].n_row_chunks * offer[0].n_replicas, offer[0].n_replicas))
+            if better and room.would_fit(i, better[0][0]):
+                splits[i], ns[i] = better[0]
+                room.replace(i, splits[i])
                 break
         else:
             return splits
+
+
+class _Room:
+    """Whether `pack_all` finds room for layers, as the split of one after the other is replaced."""
+
+    def __init__(self, layers: list[LayerPlan], splits: list[Split], chip: Chip) -> None:
+        self.layers, self.splits, self.tile = layers, list(splits), chip.tile
+        self.sizes = cache(self._sizes)
+        self.most = chip.n_tiles * chip.tile.n_blocks * chip.tile.n_columns
+        self.filled: list[Tiles | None] = [Tiles(chip)]
+        """Tiles before each layer, as far as they were asked for; None where a layer before it finds no room."""
+
+    def _sizes(self, i: int, split: Split) -> list[tuple[int, int]]:
+        """Blocks and columns of every shard of a layer."""
+        shards = (shard for together in shards_of(self.layers[i], split, self.tile) for shard in together)
+        return [(shard.n_blocks(self.tile.rows_per_access), shard.n_columns) for shard in shards]
+
+    def would_fit(self, i: int, split: Split) -> bool:
+        """Whether all layers find room with *split* for the *i*-th."""
+        sizes = [self.sizes(j, split if j == i else other) for j, other in enumerate(self.splits)]
+        if sum(n_blocks * n_columns for layer in sizes for n_blocks, n_columns in layer) > self.most:
+            return False
+        while len(self.filled) <= i:
+            self.filled.append(_with(self.filled[-1], sizes[len(self.filled) - 1]))
+        before = self.filled[i]
+        if before is None:
+            return False
+        tiles = before.copy()
+        return all(tiles.fill(layer) for layer in sizes[i:])
+
+    def replace(self, i: int, split: Split) -> None:
+        self.splits[i] = split
+        del self.filled[i + 1 :]
+
+
+def _with(tiles: Tiles | None, sizes: list[tuple[int, int]]) -> Tiles | None:
+    """Return *tiles* with the shards of a further layer, or None where they find no room."""
+    copy = tiles and tiles.copy()
+    return copy if copy and copy.fill(sizes) else None
 
 
 def time_across_banks(layers: list[LayerPlan], chip: Chip) -> list[Split] | None:
@@ -527,19 +560,6 @@ def pack_all(
             placed.append(done)
         rounds.append((Round(tuple(placed)),))
     return rounds
-
-
-def _all_fit(sizes: list[list[tuple[int, int]]], chip: Chip) -> bool:
-    """Whether `pack_all` finds room for layers whose shards have *sizes* in blocks and columns."""
-    room = chip.n_tiles * chip.tile.n_blocks * chip.tile.n_columns
-    if sum(n_blocks * n_columns for layer in sizes for n_blocks, n_columns in layer) > room:
-        return False
-    tiles = Tiles(chip)
-    for layer in sizes:
-        load: dict[int, int] = defaultdict(int)
-        if any(tiles.take(n_blocks, n_columns, load) is None for n_blocks, n_columns in layer):
-            return False
-    return True
 
 
 def _pack_rounds(layers: list[LayerPlan], splits: list[Split], chip: Chip) -> list[tuple[Round, ...]]:

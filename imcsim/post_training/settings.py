@@ -60,7 +60,7 @@ class Settings:
             raise ConfigError(f"seed: must be 0 or more, got {self.seed}")
 
     def levels(self, *, is_edge: bool) -> Levels:
-        """Return what the weights of a layer may be."""
+        """Return what the weights of a layer may be; raises ConfigError where `weights` says no such thing."""
         if is_edge and self.edges is not None:
             return Levels(self.edges)
         if self.weights in ("ternary", "binary"):

@@ -247,7 +247,10 @@ def fit(
     *,
     simulated: bool = True,
 ) -> Fit:
-    """Fit the factors to *calibration*; *simulated*: so that simulations, not formulas, give the two rates."""
+    """Fit the factors to *calibration*; *simulated*: so that simulations, not formulas, give the two rates.
+
+    Raises ConfigError where a parameter has no target.
+    """
     missing = [each.quantity for each in PARAMETERS if each.quantity not in calibration]
     if missing:
         raise ConfigError(f"calibration: must have a target for every parameter, got none for {', '.join(missing)}")

@@ -219,6 +219,8 @@ def multi_base(factors: Sequence[float], digits: Sequence[Sequence[int]]) -> Cod
             thermometer.
         digits: For each level, from the least, a digit in {-1, 0, +1} for each plane.
 
+    Raises ConfigError for other digits, another number of them, and factors that are not finite.
+
     >>> codec = multi_base((0.5, 0.25), [(-1, -1), (-1, 1), (1, -1), (1, 1)])
     >>> codec.decode(codec.encode(np.array([0, 2, 3, 4]))).tolist()
     [-0.75, 0.25, 0.75, 0.0]
@@ -245,7 +247,8 @@ def multi_base(factors: Sequence[float], digits: Sequence[Sequence[int]]) -> Cod
 def thermometer(levels: Sequence[float]) -> Codec:
     """Ascending *levels*, the least of them 0, as one plane {0, 1} for each step from a level to the next.
 
-    Code k is level k. HWGQ's levels without an even grid are 0, 0.453 and 1.51 (quantizers.md B.3).
+    Code k is level k. HWGQ's levels without an even grid are 0, 0.453 and 1.51 (quantizers.md B.3). Raises ConfigError
+    for levels that do not ascend from 0.
 
     >>> thermometer((0, 0.5, 1.75)).factors
     (0.5, 1.25)
@@ -272,6 +275,8 @@ def residual_levels(
     Args:
         factors: At least 0; what each sign counts for.
         sign_zero: The sign of a rest of exactly 0: -1, 0 or +1; behind a sign of 0 the others are 0, too.
+
+    Raises ConfigError for other factors or another sign.
 
     >>> residual_levels((0.5, 0.25))
     ((-0.5, 0.0, 0.5), ((-1, -1), (-1, 1), (1, -1), (1, 1)))
@@ -310,7 +315,7 @@ def unequal(minus: float, plus: float) -> Codec:
     """Codes -1, 0 and +1 that count for ``-minus``, 0 and ``plus``, as two planes: the codes, and their magnitudes.
 
     ``(minus + plus) / 2 T + (plus - minus) / 2 |T|`` (quantizers.md B.3). Tiles that scale their two counts apart need
-    one plane alone (`PlaneSum.minus`).
+    one plane alone (`PlaneSum.minus`). Raises ConfigError unless both are finite and above 0.
 
     >>> unequal(0.5, 1.5).decode(unequal(0.5, 1.5).encode(np.array([-1, 0, 1]))).tolist()
     [-0.5, 0.0, 1.5]
@@ -326,7 +331,8 @@ def unequal(minus: float, plus: float) -> Codec:
 def powers_of_two(exponents: Sequence[int]) -> Codec:
     """Codes 0 and ``+-2^p`` with p of *exponents*, whole numbers from 0 up: one plane for each exponent (INQ).
 
-    No two planes of a code are both other than 0.
+    No two planes of a code are both other than 0. Raises ConfigError for exponents that repeat or are above 30, and
+    in `encode` for other codes.
 
     >>> powers_of_two((0, 2)).encode(np.array([-4, 0, 1])).tolist()
     [[0, 0, 1], [-1, 0, 0]]

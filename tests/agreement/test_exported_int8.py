@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -157,20 +158,27 @@ def by_pt2e(module, calibration, kind):
         return convert_pt2e(prepared)
 
 
+@pytest.fixture(scope="module")
+def quantized_by(network):
+    """*network* as PT2E quantizes it, once for each quantizer."""
+    module, _, calibration = network
+    return cache(lambda kind: by_pt2e(module, calibration, kind))
+
+
 @pytest.mark.parametrize("kind", QUANTIZERS)
-def test_what_pt2e_quantized_gives_torch_s_logits(kind, network):
-    module, x, calibration = network
-    quantized = by_pt2e(module, calibration, kind)
+def test_what_pt2e_quantized_gives_torch_s_logits(kind, network, quantized_by):
+    module, x, _ = network
+    quantized = quantized_by(kind)
     graph = capture(quantized, x[:1])
     assert_equal_to_rounding(on_an_ideal_chip(graph, x), each_alone(quantized, x))
     assert all(str(graph.tensors[op.input].format) in ("u8", "i8") for op in graph.products)
     assert len(graph.products) == sum(isinstance(part, nn.Conv2d | nn.Linear) for part in module.modules())
 
 
-def test_codes_of_pt2e_are_those_of_the_graph(network):
+def test_codes_of_pt2e_are_those_of_the_graph(network, quantized_by):
     """The last layer's numbers are codes, too, with XNNPACK: they count in whole steps of their scale."""
-    module, x, calibration = network
-    quantized = by_pt2e(module, calibration, "xnnpack-per-channel")
+    _, x, _ = network
+    quantized = quantized_by("xnnpack-per-channel")
     last = [node for node in quantized.graph.nodes if "dequantize_per_tensor" in str(node.target)][-1]
     scale, zero = last.args[1], last.args[2]
     ours = on_an_ideal_chip(capture(quantized, x[:1]), x) / scale + zero
@@ -181,9 +189,9 @@ def test_codes_of_pt2e_are_those_of_the_graph(network):
     assert np.abs(np.rint(ours) - np.rint(theirs)).max() <= 1
 
 
-def test_a_program_of_a_quantized_module_is_the_same_network(network):
-    module, x, calibration = network
-    quantized = by_pt2e(module, calibration, "x86")
+def test_a_program_of_a_quantized_module_is_the_same_network(network, quantized_by):
+    _, x, _ = network
+    quantized = quantized_by("x86")
     program = torch.export.export(quantized, (x[:1],))
     made = on_an_ideal_chip(capture(program, x[:1], name="p"), x)
     assert np.array_equal(made, on_an_ideal_chip(capture(quantized, x[:1], name="p"), x))

@@ -62,6 +62,61 @@ def test_a_captured_module_that_attends_gives_what_torch_gives(product):
     assert kinds >= {Gelu, LayerNorm, MatMul, Permute, Reshape, Silu, Softmax}
 
 
+@pytest.mark.parametrize("is_affine", [False, True])
+def test_a_functional_layer_norm_is_that_of_the_module(is_affine):
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(5)), nn.Parameter(torch.randn(5))
+
+        def forward(self, x):
+            given = (self.weight, self.bias) if is_affine else ()
+            return functional.layer_norm(x, (5,), *given, eps=1e-2)
+
+    torch.manual_seed(2)
+    module, x = Normed().double(), torch.randn(3, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    found = reference(capture(module, x), x.numpy()[:, :, None])
+    assert np.allclose(found.reshape(wanted.shape), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        nn.LayerNorm(5).double(),
+        nn.LayerNorm((4, 5)).double(),
+        lambda x: x.softmax(-1),
+        lambda x: x.softmax(1),
+        lambda x: x.transpose(1, 2).softmax(1),
+        lambda x: x.permute(0, 2, 1).softmax(-1),
+    ],
+)
+def test_axes_of_a_sequence_are_those_of_torch(function):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.function = function
+
+        def forward(self, x):
+            return self.function(x)
+
+    x = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = Net()(x).numpy()
+    found = reference(capture(Net(), x), x.numpy()[:, :, None])
+    assert np.allclose(found.reshape(wanted.shape), wanted, rtol=0, atol=1e-12)
+
+
+def test_a_layer_norm_whose_weight_is_computed_is_named():
+    class Net(nn.Module):
+        def forward(self, x):
+            return functional.layer_norm(x, (5,), x.mean((0, 1)))
+
+    with pytest.raises(GraphError, match=r"layer_norm with a weight or a bias that is computed x1 .*take parameters"):
+        capture(Net(), torch.randn(5, 5, 5))
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [

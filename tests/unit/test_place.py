@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from strategies import TIM_DNN, plane_sum, variant
@@ -22,6 +24,7 @@ from imcsim.graph import (
 )
 from imcsim.mapping.digital import is_on_host
 from imcsim.mapping.lower import lower
+from imcsim.mapping.packing import Tiles
 from imcsim.mapping.place import Split, as_they_are, energy_pJ, place
 from imcsim.ternary import PlaneSum
 from imcsim.workloads import find_workload
@@ -305,3 +308,19 @@ def test_a_policy_may_weigh_splits_whose_psums_would_have_no_room(tiny_chip):
     whole = place(graph, small, style="temporal", policy=as_they_are).layers[1]
     costs = price(small)
     assert energy_pJ(whole, Split(2, 1), small, costs) > energy_pJ(whole, Split(1, 1), small, costs)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rectangles_filled_together_lie_where_one_after_the_other_finds_room(seed):
+    chip = variant(TIM_DNN, {"n_tiles": 5})
+    draw = np.random.default_rng(seed)
+    tiles, together = Tiles(chip), Tiles(chip)
+    while True:
+        sizes = [(int(draw.integers(1, 3)), int(draw.choice([96, 100, 200]))) for _ in range(draw.integers(1, 20))]
+        load = defaultdict(int)
+        fits = all(tiles.take(*size, load) for size in sizes)
+        assert together.fill(sizes) == fits
+        assert (together.free, together.load) == (tiles.free, tiles.load)
+        if not fits:
+            break
+    assert sum(tiles.load) > 20  # of 80 blocks: it went on for several layers
