@@ -316,7 +316,8 @@ def test_a_live_process_keeps_what_it_claimed(tmp_path):
         assert third.ask().numbers.tolist() == [0, 1, 2, 3]
 
 
-def test_a_result_that_comes_late_changes_nothing(tmp_path):
+def test_a_result_that_comes_late_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("imcsim.sweep.ledger.BEAT_S", 3600.0)  # a beat of the first would wake it up, for good
     first = study_in(tmp_path, evaluations=4, population=4)
     points = first.ask()
     with sqlite3.connect(tmp_path / "search.sqlite") as db:
